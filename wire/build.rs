@@ -1,0 +1,127 @@
+//! Generates the protobuf messages and gRPC services from `proto/`, with serde attributes taken from the options
+//! of `proto/teleport/options.proto`, so that one type is a resource on the wire, in YAML and in storage.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+
+/// Packages whose messages have a JSON form of their own.
+const JSON_PACKAGES: [&str; 3] = ["types", "events", "wrappers"];
+
+/// Messages whose JSON is not an object of their fields: `src/json.rs` implements serde for them.
+const HAND_WRITTEN: [&str; 5] =
+    ["types.BoolValue", "types.BoolOption", "types.TunnelStrategyV1", "wrappers.LabelValues", "wrappers.StringValues"];
+
+/// The envelope of every audit event.
+const AUDIT_EVENT: &str = "events.OneOf";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    println!("cargo:rerun-if-changed=build.rs");
+
+    let mut files = Vec::new();
+    collect(&root, &mut files)?;
+    files.sort();
+    let mut compiler = protox::Compiler::new([&root])?;
+    compiler.include_imports(true).open_files(&files)?;
+    let pool = compiler.descriptor_pool();
+
+    let mut config = tonic_prost_build::Config::new();
+    config.bytes(["teleport.transport.v1.Frame"]);
+    config.btree_map(["."]);
+    for message in pool.all_messages() {
+        if JSON_PACKAGES.contains(&message.package_name()) && !HAND_WRITTEN.contains(&message.full_name()) {
+            describe_json(&mut config, &pool, &message);
+        }
+    }
+    tonic_prost_build::configure()
+        .generate_default_stubs(true)
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    Ok(())
+}
+
+fn collect(folder: &PathBuf, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Adds the serde attributes of one message and of its fields.
+fn describe_json(config: &mut tonic_prost_build::Config, pool: &DescriptorPool, message: &MessageDescriptor) {
+    let path = message.full_name();
+    let derive = if path == AUDIT_EVENT { "#[derive(serde::Serialize)]" } else { "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]" };
+    config.message_attribute(path, derive);
+    for field in message.fields().filter(|f| f.containing_oneof().is_none()) {
+        let attribute = field_attribute(pool, &field);
+        config.field_attribute(format!("{path}.{}", field.name()), format!("#[serde({attribute})]"));
+    }
+    for choice in message.oneofs() {
+        let choice_path = format!("{path}.{}", choice.name());
+        config.field_attribute(&choice_path, "#[serde(flatten)]");
+        if path == AUDIT_EVENT {
+            // An event is written as itself; which one a JSON object is follows from its `event` and `code`.
+            config.enum_attribute(&choice_path, "#[derive(serde::Serialize)] #[serde(untagged)]");
+            continue;
+        }
+        config.enum_attribute(&choice_path, "#[derive(serde::Serialize, serde::Deserialize)]");
+        for field in choice.fields() {
+            let rename = format!("#[serde(rename = {:?})]", field.json_name());
+            config.field_attribute(format!("{choice_path}.{}", field.name()), rename);
+        }
+    }
+}
+
+fn field_attribute(pool: &DescriptorPool, field: &FieldDescriptor) -> String {
+    let options = field.options();
+    if flag(pool, &options, "teleport.hidden") {
+        return "skip".into();
+    }
+    if flag(pool, &options, "teleport.embedded") {
+        return "flatten".into();
+    }
+    let mut parts = vec![format!("rename = {:?}", field.json_name())];
+    let shape = text(pool, &options, "teleport.shape");
+    let single = field.cardinality() != Cardinality::Repeated;
+    let module = match (shape.as_str(), field.kind()) {
+        ("", Kind::Message(m)) if m.full_name() == "google.protobuf.Timestamp" && single => Some("timestamp"),
+        ("", Kind::Message(m)) if m.full_name() == "google.protobuf.Struct" && single => Some("object"),
+        ("", Kind::Message(m)) if m.full_name() == "google.protobuf.Duration" && single => Some("proto_duration"),
+        ("", Kind::Message(m)) if m.full_name().starts_with("google.protobuf.") && single => Some("wrapper"),
+        ("", Kind::Bytes) if single => Some("bytes"),
+        ("", Kind::Bytes) => Some("bytes_list"),
+        ("", _) if flag(pool, &options, "teleport.duration") => Some("duration"),
+        ("", _) => None,
+        (name, _) => Some(name),
+    };
+    if let Some(module) = module {
+        parts.push(format!("with = \"crate::json::{module}\""));
+    }
+    if !single && !flag(pool, &options, "teleport.always") && !field.is_map() {
+        parts.push("deserialize_with = \"crate::json::list\"".into());
+        if module.is_some() {
+            parts.pop();
+        }
+    }
+    if !flag(pool, &options, "teleport.always") {
+        parts.push("skip_serializing_if = \"crate::json::is_empty\"".into());
+    }
+    parts.join(", ")
+}
+
+fn flag(pool: &DescriptorPool, options: &DynamicMessage, name: &str) -> bool {
+    pool.get_extension_by_name(name).is_some_and(|e| options.get_extension(&e).as_bool().unwrap_or(false))
+}
+
+fn text(pool: &DescriptorPool, options: &DynamicMessage, name: &str) -> String {
+    match pool.get_extension_by_name(name).map(|e| options.get_extension(&e).into_owned()) {
+        Some(Value::String(s)) => s,
+        _ => String::new(),
+    }
+}
