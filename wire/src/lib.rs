@@ -71,6 +71,7 @@ pub use generated::teleport::{
 };
 pub use generated::{events, proto, types, webauthn, wrappers};
 
+pub mod client;
 pub mod duration;
 pub mod error;
 pub mod json;
