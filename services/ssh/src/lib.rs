@@ -1,1 +1,3 @@
+//! The SSH service.
 
+pub mod os;

@@ -1,0 +1,9 @@
+//! The operating system's side of a session: accounts, terminals, processes.
+//!
+//! A session costs one process, the user's own: the child sets its session, terminal and credentials between fork
+//! and exec, so the daemon never executes itself again.
+
+pub mod account;
+pub mod environment;
+pub mod process;
+pub mod pty;
