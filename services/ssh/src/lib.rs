@@ -1,3 +1,5 @@
 //! The SSH service.
 
 pub mod os;
+mod record;
+mod session;

@@ -3,18 +3,19 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Group, fchown, ttyname};
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::account::Account;
+
+/// One read of a terminal; the kernel hands out at most 4 KiB at a time.
+const READ_SIZE: usize = 4096;
 
 /// Columns and rows of a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +68,7 @@ impl Pty {
         }
         let flags = OFlag::from_bits_truncate(fcntl(&pair.master, FcntlArg::F_GETFL)?);
         fcntl(&pair.master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { master: AsyncFd::register(pair.master)?, slave: Some(pair.slave), path })
+        Ok(Self { master: raw::watch(pair.master)?, slave: Some(pair.slave), path })
     }
 
     /// Path of the process's end, such as `/dev/pts/3`.
@@ -91,9 +92,20 @@ impl Pty {
     }
 }
 
-#[allow(unsafe_code)] // one ioctl without a safe wrapper
-mod window {
+#[allow(unsafe_code)] // one ioctl without a safe wrapper, and readiness of an owned descriptor
+mod raw {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    use tokio::io::unix::AsyncFd;
+
     nix::ioctl_write_ptr_bad!(set, nix::libc::TIOCSWINSZ, nix::pty::Winsize);
+
+    /// Watches a descriptor for readiness.
+    pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: an `OwnedFd` owns its descriptor and always gives out the same one.
+        Ok(unsafe { AsyncFd::register(fd) }?)
+    }
 
     /// Sets the window size of an open terminal.
     pub(super) fn set_size(fd: i32, size: &nix::pty::Winsize) -> nix::Result<()> {
@@ -103,46 +115,37 @@ mod window {
 }
 
 fn set_window_size(fd: &impl AsFd, size: TerminalSize) -> io::Result<()> {
-    window::set_size(fd.as_fd().as_raw_fd(), &size.winsize()).map_err(io::Error::from)
+    raw::set_size(fd.as_fd().as_raw_fd(), &size.winsize()).map_err(io::Error::from)
 }
 
-impl AsyncRead for Pty {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+impl Pty {
+    /// Appends output to `buffer`; 0 once the last process has closed its end. Cancel-safe.
+    pub async fn read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let mut chunk = [0; READ_SIZE];
         loop {
-            let mut guard = ready!(self.master.poll_read_ready(cx))?;
-            let attempt = guard.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), buf.initialize_unfilled())?));
-            match attempt {
+            let mut guard = self.master.readable().await?;
+            match guard.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), &mut chunk)?)) {
                 Ok(Ok(n)) => {
-                    buf.advance(n);
-                    return Poll::Ready(Ok(()));
+                    buffer.extend_from_slice(chunk.get(..n).unwrap_or_default());
+                    return Ok(n);
                 }
                 // Linux reports EIO once the last process has closed its end: that is the end of the output.
-                Ok(Err(e)) if e.raw_os_error() == Some(Errno::EIO as i32) => return Poll::Ready(Ok(())),
+                Ok(Err(e)) if e.raw_os_error() == Some(Errno::EIO as i32) => return Ok(0),
                 Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-                Ok(Err(e)) => return Poll::Ready(Err(e)),
+                Ok(Err(e)) => return Err(e),
                 Err(_would_block) => {}
             }
         }
     }
-}
 
-impl AsyncWrite for Pty {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+    /// Writes some of `data`; says how much. Cancel-safe.
+    pub async fn write(&self, data: &[u8]) -> io::Result<usize> {
         loop {
-            let mut guard = ready!(self.master.poll_write_ready(cx))?;
-            match guard.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), data)?)) {
-                Ok(result) => return Poll::Ready(result),
-                Err(_would_block) => {}
+            let mut guard = self.master.writable().await?;
+            if let Ok(result) = guard.try_io(|fd| Ok(nix::unistd::write(fd.get_ref(), data)?)) {
+                return result;
             }
         }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 
