@@ -1,0 +1,177 @@
+//! A command without a terminal.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use nix::sys::signal::Signal;
+use russh::server::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::{Prepared, Refusal, STDERR, find_account, finish};
+use crate::connection::Connection;
+use crate::os::environment;
+use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, hang_up, start};
+
+/// One read of the command's output: as much as fits a few SSH packets.
+const READ_SIZE: usize = 128 * 1024;
+/// Input chunks that may wait for the command to read them.
+const INPUT_QUEUE: usize = 16;
+/// How long a background process may go on writing after its command ended.
+const LINGERING_OUTPUT: Duration = Duration::from_secs(1);
+
+/// Runs a command and relays its streams until it has ended.
+pub(super) async fn run(
+    read: &mut ChannelReadHalf,
+    write: &ChannelWriteHalf<Msg>,
+    connection: Arc<Connection>,
+    prepared: Prepared,
+    line: Vec<u8>,
+) -> Result<(), Refusal> {
+    connection.unattended_allowed()?;
+    let account = find_account(&connection.access.login).await?;
+    let facts = connection.facts(None, None);
+    let env = environment::build(&account, &facts, &prepared.environment);
+    let command = String::from_utf8_lossy(&line).into_owned();
+    let program = Program::Command(OsString::from_vec(line));
+    let started = start(&account, &program, &env, Streams::Pipes);
+    let child = match started {
+        Ok(child) => child,
+        Err(error) => {
+            connection.audit.exec(&connection, None, &command, Err(error.to_string())).await;
+            return Err(Refusal::new(format!("Failed to launch: {error}.")));
+        }
+    };
+    let _ = write.reply(true).await;
+    let ended = relay(read, write, child).await;
+    connection.audit.exec(&connection, None, &command, Ok(ended.code())).await;
+    finish(write, &connection, write.id(), ended).await;
+    Ok(())
+}
+
+/// Copies input, output and errors until the command ended and its output was delivered.
+async fn relay(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>, mut child: Child) -> Ended {
+    let process_id = child.id();
+    let input = child.stdin.take().map(feed);
+    let stdout = child.stdout.take();
+    let stderr = child.stderr.take();
+    let output = async {
+        tokio::join!(pump(stdout, write, None), pump(stderr, write, Some(STDERR)));
+    };
+    tokio::pin!(output);
+    let (mut exited, mut drained, mut deadline, mut input) = (None, false, None, input);
+    loop {
+        tokio::select! {
+            status = child.wait(), if exited.is_none() => {
+                exited = Some(status.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status));
+                input = None;
+                deadline = Some(Instant::now() + LINGERING_OUTPUT);
+            }
+            () = &mut output, if !drained => drained = true,
+            () = wait_until(deadline), if deadline.is_some() => drained = true,
+            message = read.wait() => match message {
+                Some(ChannelMsg::Data { data }) => {
+                    if let Some(sender) = &input && sender.send(data).await.is_err() {
+                        input = None; // the command closed its input
+                    }
+                }
+                Some(ChannelMsg::Eof) => input = None,
+                Some(ChannelMsg::Signal { signal }) => forward_signal(process_id, &signal),
+                Some(ChannelMsg::Request { want_reply: true, .. }) => {
+                    let _ = write.reply(false).await;
+                }
+                Some(ChannelMsg::Close) | None => {
+                    abandon(process_id, &mut child).await;
+                    return exited.unwrap_or(Ended::Exited(REMOTE_COMMAND_FAILURE));
+                }
+                Some(_) => {}
+            },
+        }
+        if let (Some(ended), true) = (exited, drained) {
+            return ended;
+        }
+    }
+}
+
+/// A task of its own for the command's input, so that a command that does not read cannot stop its output.
+fn feed(mut stdin: ChildStdin) -> mpsc::Sender<Bytes> {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(INPUT_QUEUE);
+    tokio::spawn(async move {
+        while let Some(data) = receiver.recv().await {
+            if stdin.write_all(&data).await.is_err() {
+                break;
+            }
+        }
+    });
+    sender
+}
+
+/// Copies one output stream to the channel.
+async fn pump(stream: Option<impl AsyncRead + Unpin>, write: &ChannelWriteHalf<Msg>, extended: Option<u32>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(READ_SIZE);
+        match stream.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let data = buffer.split().freeze();
+        let sent = match extended {
+            None => write.data_bytes(data).await,
+            Some(kind) => write.extended_data_bytes(kind, data).await,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+/// The client went away: the command is told, and ended when it does not listen.
+async fn abandon(process_id: Option<u32>, child: &mut Child) {
+    let Some(id) = process_id else { return };
+    hang_up(id, Signal::SIGHUP);
+    if tokio::time::timeout(Duration::from_secs(3), child.wait()).await.is_err() {
+        hang_up(id, Signal::SIGKILL);
+        let _ = child.wait().await;
+    }
+}
+
+/// Hands a signal named as in RFC 4254 §6.9 to the command.
+fn forward_signal(process_id: Option<u32>, signal: &Sig) {
+    let named = format!("SIG{}", signal_name(signal));
+    if let (Some(id), Ok(signal)) = (process_id, named.parse::<Signal>()) {
+        hang_up(id, signal);
+    }
+}
+
+fn signal_name(signal: &Sig) -> &str {
+    match signal {
+        Sig::ABRT => "ABRT",
+        Sig::ALRM => "ALRM",
+        Sig::FPE => "FPE",
+        Sig::HUP => "HUP",
+        Sig::ILL => "ILL",
+        Sig::INT => "INT",
+        Sig::KILL => "KILL",
+        Sig::PIPE => "PIPE",
+        Sig::QUIT => "QUIT",
+        Sig::SEGV => "SEGV",
+        Sig::TERM => "TERM",
+        Sig::USR1 => "USR1",
+        Sig::Custom(name) => name,
+    }
+}
+
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
