@@ -1,1 +1,43 @@
+//! The Auth Service: the state of a cluster, its certificate authorities, and everybody's way in.
+//!
+//! [`Auth`] is the service as one object; what it can do is grouped in modules by subject. [`Store`] holds the
+//! resources, [`http`] and the gRPC services are thin layers that turn requests into calls of methods here, after
+//! the authorisation of the caller.
 
+#[cfg(feature = "api")]
+pub mod authz;
+#[cfg(feature = "api")]
+pub mod grpc;
+pub mod http;
+#[cfg(feature = "api")]
+pub mod server;
+pub mod store;
+
+mod auth;
+mod authority;
+mod caller;
+mod certs;
+mod config;
+mod init;
+mod join;
+mod locks;
+mod login;
+mod presence;
+mod random;
+mod roles;
+mod sessions;
+mod settings;
+mod tokens;
+mod users;
+
+pub use auth::Auth;
+pub use caller::{Caller, Principal};
+pub use certs::{CertUsage, HostCertRequest, LocalIdentity, LocalIdentityRequest, PublicKeys, UserCertRequest};
+pub use config::AuthConfig;
+pub use login::{
+    ChallengeScope, Credentials, LoginClient, SshLogin, SshLoginResponse, TrustedCertificates, WebSessionRequest,
+};
+pub use presence::SERVER_TTL;
+pub use resources::SystemRole;
+pub use settings::Write;
+pub use store::Store;

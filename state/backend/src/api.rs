@@ -1,7 +1,5 @@
 //! The trait every storage engine implements.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
@@ -113,7 +111,9 @@ impl<'a> Pager<'a> {
     ///
     /// Pages are read one after the other: a change between two pages may or may not be seen.
     pub async fn next(&mut self) -> Result<Option<Vec<Item>>> {
-        let Some(range) = self.rest.take() else { return Ok(None) };
+        let Some(range) = self.rest.take() else {
+            return Ok(None);
+        };
         let items = self.backend.get_range(&range, self.page).await?;
         match items.last() {
             Some(last) if items.len() == self.page => self.rest = Some(range.after(&last.key)),
@@ -132,53 +132,4 @@ pub async fn get_all(backend: &dyn Backend, range: KeyRange) -> Result<Vec<Item>
         all.append(&mut page);
     }
     Ok(all)
-}
-
-#[async_trait]
-impl<B: Backend + ?Sized> Backend for Arc<B> {
-    async fn create(&self, item: Item) -> Result<String> {
-        (**self).create(item).await
-    }
-    async fn put(&self, item: Item) -> Result<String> {
-        (**self).put(item).await
-    }
-    async fn update(&self, item: Item) -> Result<String> {
-        (**self).update(item).await
-    }
-    async fn compare_and_swap(&self, expected: &Item, new: Item) -> Result<String> {
-        (**self).compare_and_swap(expected, new).await
-    }
-    async fn conditional_update(&self, item: Item) -> Result<String> {
-        (**self).conditional_update(item).await
-    }
-    async fn conditional_delete(&self, key: &Key, revision: &str) -> Result<()> {
-        (**self).conditional_delete(key, revision).await
-    }
-    async fn get(&self, key: &Key) -> Result<Item> {
-        (**self).get(key).await
-    }
-    async fn get_range(&self, range: &KeyRange, limit: usize) -> Result<Vec<Item>> {
-        (**self).get_range(range, limit).await
-    }
-    async fn delete(&self, key: &Key) -> Result<()> {
-        (**self).delete(key).await
-    }
-    async fn delete_range(&self, range: &KeyRange) -> Result<u64> {
-        (**self).delete_range(range).await
-    }
-    async fn keep_alive(&self, lease: &Lease, expires: DateTime<Utc>) -> Result<Lease> {
-        (**self).keep_alive(lease, expires).await
-    }
-    async fn atomic_write(&self, actions: Vec<ConditionalAction>) -> Result<String> {
-        (**self).atomic_write(actions).await
-    }
-    async fn watch(&self, watch: Watch) -> Result<Watcher> {
-        (**self).watch(watch).await
-    }
-    fn now(&self) -> DateTime<Utc> {
-        (**self).now()
-    }
-    async fn close(&self) {
-        (**self).close().await;
-    }
 }

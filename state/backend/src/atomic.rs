@@ -52,12 +52,7 @@ pub struct ConditionalAction {
 
 impl ConditionalAction {
     /// Stores `value` when `condition` holds.
-    pub fn put(
-        key: Key,
-        condition: Condition,
-        value: impl Into<Bytes>,
-        expires: Option<DateTime<Utc>>,
-    ) -> Self {
+    pub fn put(key: Key, condition: Condition, value: impl Into<Bytes>, expires: Option<DateTime<Utc>>) -> Self {
         Self { key, condition, action: Action::Put { value: value.into(), expires } }
     }
 
@@ -76,10 +71,7 @@ impl ConditionalAction {
 pub(crate) fn check(actions: &[ConditionalAction]) -> Result<()> {
     let refuse = |text: String| Err(BackendError::BadParameter(text));
     if actions.is_empty() || actions.len() > MAX_ATOMIC_ACTIONS {
-        return refuse(format!(
-            "atomic write has {} actions, expected 1 to {MAX_ATOMIC_ACTIONS}",
-            actions.len()
-        ));
+        return refuse(format!("atomic write has {} actions, expected 1 to {MAX_ATOMIC_ACTIONS}", actions.len()));
     }
     let mut keys = HashSet::with_capacity(actions.len());
     for entry in actions {

@@ -1,29 +1,6 @@
 //! What can go wrong with storage.
 
-/// The class of an error: what a client can do about it, whatever the layer it came from.
-///
-/// One place per protocol maps kinds to status codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorKind {
-    /// What was asked for does not exist.
-    NotFound,
-    /// What was to be created exists.
-    AlreadyExists,
-    /// The caller may not do this.
-    AccessDenied,
-    /// The request makes no sense as it stands.
-    BadParameter,
-    /// The state changed since the caller last looked.
-    CompareFailed,
-    /// A rate, a quota or a queue is exhausted.
-    LimitExceeded,
-    /// The other side cannot be reached or went away; trying again may help.
-    ConnectionProblem,
-    /// This build does not do that.
-    NotImplemented,
-    /// Anything else.
-    Other,
-}
+use wire::error::{ErrorKind, Kinded};
 
 /// An error of a storage operation.
 ///
@@ -123,6 +100,12 @@ impl BackendError {
     }
 }
 
+impl Kinded for BackendError {
+    fn kind(&self) -> ErrorKind {
+        self.kind()
+    }
+}
+
 impl From<rusqlite::Error> for BackendError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
@@ -131,11 +114,5 @@ impl From<rusqlite::Error> for BackendError {
             }
             _ => Self::Storage(error.to_string()),
         }
-    }
-}
-
-impl From<std::io::Error> for BackendError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Storage(error.to_string())
     }
 }

@@ -139,6 +139,11 @@ impl KeyRange {
         key.as_str() >= self.start.as_str() && self.end.as_deref().is_none_or(|end| key.as_str() < end)
     }
 
+    /// The end as text that every key can be compared with.
+    pub(crate) fn end_text(&self) -> &str {
+        self.end.as_deref().unwrap_or("\u{10FFFF}")
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.end.as_deref().is_some_and(|end| end <= self.start.as_str())
     }

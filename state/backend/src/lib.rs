@@ -4,7 +4,7 @@
 //! expiry and a revision that changes with every write. The [`Backend`] trait is what the layers above
 //! see; [`Sqlite`] keeps the state on disk and [`Memory`] keeps it for the life of the process. Databases
 //! shared by several Auth Services implement the same trait and pass the same
-//! [conformance suite](conformance).
+//! conformance suite, which the feature `conformance` offers to other crates.
 //!
 //! # Promises of every implementation
 //!
@@ -48,13 +48,14 @@ pub mod conformance;
 pub use api::{Backend, MAX_PAGE, MAX_RANGE, Pager, get_all};
 pub use atomic::{Action, Condition, ConditionalAction, MAX_ATOMIC_ACTIONS};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use error::{BackendError, ErrorKind};
+pub use error::BackendError;
 pub use item::{Item, Lease, NO_REVISION};
 pub use key::{Key, KeyRange};
 pub use lock::{Lock, LockOptions};
 pub use memory::Memory;
 pub use sqlite::{Journal, Sqlite, SqliteOptions, Synchronous};
 pub use watch::{DEFAULT_QUEUE, Event, Watch, Watcher};
+pub use wire::error::ErrorKind;
 
 /// Result of every storage operation.
 pub type Result<T, E = BackendError> = std::result::Result<T, E>;

@@ -1,0 +1,181 @@
+//! Section `teleport.storage`: where the Auth Service keeps its state and the audit log.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{
+    later::{self, Shape},
+    section::{Section, choices, nearest, one_of},
+};
+
+/// Where state and audit log go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// Where the state is.
+    pub state: StateStorage,
+    /// Where audit events go; empty: files below the data directory.
+    pub audit_events_uris: Vec<String>,
+    /// Where session recordings go; `None`: files below the data directory.
+    pub audit_sessions_uri: Option<String>,
+}
+
+/// Where the state of the cluster is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateStorage {
+    /// A SQLite database on this machine.
+    Sqlite(SqliteStorage),
+    /// The memory of this process; gone when it ends.
+    Memory,
+}
+
+/// A SQLite database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqliteStorage {
+    /// Directory of the database; `None`: `backend` below the data directory.
+    pub path: Option<PathBuf>,
+    /// When a write counts as done.
+    pub sync: SqliteSync,
+    /// How transactions are kept; `None`: the built-in choice.
+    pub journal: Option<SqliteJournal>,
+    /// How long another process may keep it locked.
+    pub busy_timeout: Duration,
+    /// How many events may wait for a watcher.
+    pub buffer_size: usize,
+}
+
+choices! {
+    /// When SQLite waits for the disk.
+    SqliteSync {
+        Off = "OFF",
+        Normal = "NORMAL",
+        Full = "FULL",
+        Extra = "EXTRA",
+    }
+}
+
+choices! {
+    /// SQLite's journal.
+    SqliteJournal {
+        Wal = "WAL",
+        Delete = "DELETE",
+        Truncate = "TRUNCATE",
+        Persist = "PERSIST",
+        Memory = "MEMORY",
+        Off = "OFF",
+    }
+}
+
+const TYPES: &[&str] =
+    &["sqlite", "dir", "etcd", "dynamodb", "firestore", "postgresql", "postgres", "cockroachdb", "in-memory"];
+
+pub(crate) fn read(section: &Section<'_>) -> Storage {
+    let kind = section.text("type").unwrap_or_else(|| "sqlite".to_owned());
+    let state = match kind.as_str() {
+        "sqlite" | "dir" => StateStorage::Sqlite(read_sqlite(section)),
+        "in-memory" => StateStorage::Memory,
+        other => {
+            match keys_of(other) {
+                Some(keys) => {
+                    later::check(section, keys);
+                    section.reject("type", format!("storage type {other} is not part of this build yet"));
+                }
+                None => {
+                    let hint = match nearest(other, TYPES) {
+                        Some(known) => format!("did you mean {known:?}?"),
+                        None => format!("expected {}", one_of(TYPES)),
+                    };
+                    section.reject("type", format!("unknown storage type {other:?}, {hint}"));
+                    section.entries().for_each(drop);
+                }
+            }
+            StateStorage::Memory
+        }
+    };
+    later::check(section, AUDIT_KEYS);
+    Storage {
+        state,
+        audit_events_uris: section.one_or_more_texts("audit_events_uri"),
+        audit_sessions_uri: section.text("audit_sessions_uri"),
+    }
+}
+
+fn read_sqlite(section: &Section<'_>) -> SqliteStorage {
+    section.ignore("poll_stream_period");
+    section.ignore("events_off");
+    let busy_timeout =
+        section.parsed("busy_timeout", "a number of milliseconds", |text| text.parse().ok().map(Duration::from_millis));
+    SqliteStorage {
+        path: section.path("path"),
+        sync: section.choice("sync").unwrap_or(SqliteSync::Full),
+        journal: section.choice("journal"),
+        busy_timeout: busy_timeout.unwrap_or(Duration::from_secs(10)),
+        buffer_size: section.number("buffer_size").unwrap_or(1024),
+    }
+}
+
+const AUDIT_KEYS: &[(&str, Shape)] = &[
+    ("region", Shape::Text),
+    ("auto_scaling", Shape::Flag),
+    ("read_min_capacity", Shape::Number),
+    ("read_max_capacity", Shape::Number),
+    ("read_target_value", Shape::Any),
+    ("write_min_capacity", Shape::Number),
+    ("write_max_capacity", Shape::Number),
+    ("write_target_value", Shape::Any),
+    ("retention_period", Shape::Duration),
+    ("use_fips_endpoint", Shape::Flag),
+];
+
+fn keys_of(kind: &str) -> Option<&'static [(&'static str, Shape)]> {
+    match kind {
+        "etcd" => Some(&[
+            ("peers", Shape::Texts),
+            ("prefix", Shape::Text),
+            ("tls_key_file", Shape::Text),
+            ("tls_cert_file", Shape::Text),
+            ("tls_ca_file", Shape::Text),
+            ("insecure", Shape::Flag),
+            ("username", Shape::Text),
+            ("password_file", Shape::Text),
+            ("dial_timeout", Shape::Duration),
+            ("etcd_max_client_msg_size_bytes", Shape::Number),
+            ("client_pool_size", Shape::Number),
+            ("buffer_size", Shape::Number),
+        ]),
+        "dynamodb" => Some(&[
+            ("table_name", Shape::Text),
+            ("access_key", Shape::Text),
+            ("secret_key", Shape::Text),
+            ("billing_mode", Shape::Text),
+            ("read_capacity_units", Shape::Number),
+            ("write_capacity_units", Shape::Number),
+            ("continuous_backups", Shape::Flag),
+            ("retry_period", Shape::Duration),
+            ("poll_stream_period", Shape::Duration),
+            ("buffer_size", Shape::Number),
+        ]),
+        "firestore" => Some(&[
+            ("credentials_path", Shape::Text),
+            ("project_id", Shape::Text),
+            ("collection_name", Shape::Text),
+            ("purge_expired_documents_poll_interval", Shape::Duration),
+            ("retry_period", Shape::Duration),
+            ("disable_expired_document_purge", Shape::Flag),
+            ("endpoint", Shape::Text),
+            ("buffer_size", Shape::Number),
+            ("limit_watch_query", Shape::Flag),
+        ]),
+        "postgresql" | "postgres" | "cockroachdb" => Some(&[
+            ("conn_string", Shape::Text),
+            ("change_feed_conn_string", Shape::Text),
+            ("change_feed_poll_interval", Shape::Duration),
+            ("change_feed_batch_size", Shape::Number),
+            ("disable_expiry", Shape::Flag),
+            ("expiry_interval", Shape::Duration),
+            ("expiry_batch_size", Shape::Number),
+            ("auth_mode", Shape::Text),
+            ("gcp_connection_name", Shape::Text),
+            ("gcp_ip_type", Shape::Text),
+        ]),
+        _ => None,
+    }
+}

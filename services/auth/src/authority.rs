@@ -1,0 +1,306 @@
+//! The certificate authorities: their making, their keys ready to sign, and who is trusted.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwapOption;
+use chrono::{DateTime, Utc};
+use pki::{
+    authority::{CaKeyKind, CaType},
+    keys::{PrivateKey, PublicKey},
+    ssh_cert::SshIssuer,
+    suite::{SignatureSuite, algorithm_for},
+    x509::{CaCertificate, Issuer},
+};
+use resources::Resource;
+use wire::{
+    error::{Error, ErrorKind, Result},
+    types::{
+        CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair,
+    },
+};
+
+use crate::{Auth, store::kind};
+
+/// The keys that sign at the moment, by type of authority. Rebuilt when an authority changes.
+#[derive(Default)]
+pub(crate) struct Authorities {
+    current: ArcSwapOption<Snapshot>,
+    making: tokio::sync::Mutex<()>,
+}
+
+struct Snapshot {
+    generation: u64,
+    signers: HashMap<CaType, Arc<Signers>>,
+}
+
+/// The keys with which one authority signs.
+pub(crate) struct Signers {
+    pub(crate) tls: Option<Issuer>,
+    pub(crate) ssh: Option<SshIssuer>,
+}
+
+/// Makes an authority with new keys.
+///
+/// # Errors
+/// When the cryptographic library fails.
+pub(crate) fn generate(
+    ca_type: CaType,
+    cluster: &str,
+    suite: SignatureSuite,
+    now: DateTime<Utc>,
+) -> Result<CertAuthorityV2> {
+    let mut keys = CaKeySet::default();
+    for (key_kind, purpose) in ca_type.keys() {
+        let key = PrivateKey::generate(algorithm_for(suite, *purpose)).map_err(crypto)?;
+        let private = key.to_pem().map_err(crypto)?.as_bytes().to_vec();
+        match key_kind {
+            CaKeyKind::Ssh => keys.ssh.push(SshKeyPair {
+                public_key: key.public().to_ssh_line().into_bytes(),
+                private_key: private,
+                ..SshKeyPair::default()
+            }),
+            CaKeyKind::Tls => {
+                let certificate = CaCertificate::self_signed(cluster, &key, now).map_err(crypto)?;
+                let cert = certificate.to_pem().into_bytes();
+                keys.tls.push(TlsKeyPair { cert, key: private, ..TlsKeyPair::default() });
+            }
+            CaKeyKind::Jwt => keys.jwt.push(JwtKeyPair {
+                public_key: key.public().to_pem().into_bytes(),
+                private_key: private,
+                ..JwtKeyPair::default()
+            }),
+        }
+    }
+    let mut ca = CertAuthorityV2 {
+        sub_kind: ca_type.as_str().to_owned(),
+        metadata: Some(Metadata { name: cluster.to_owned(), ..Metadata::default() }),
+        spec: Some(CertAuthoritySpecV2 {
+            r#type: ca_type.as_str().to_owned(),
+            cluster_name: cluster.to_owned(),
+            active_keys: Some(keys),
+            additional_trusted_keys: Some(CaKeySet::default()),
+            ..CertAuthoritySpecV2::default()
+        }),
+        ..CertAuthorityV2::default()
+    };
+    ca.set_defaults();
+    Ok(ca)
+}
+
+/// Whether the keys of an authority are so quick to make that a first start can wait for them.
+pub(crate) fn is_quick(ca_type: CaType, suite: SignatureSuite) -> bool {
+    let quick = |purpose| algorithm_for(suite, purpose) != pki::keys::KeyAlgorithm::Rsa2048;
+    ca_type.keys().iter().all(|(_, purpose)| quick(*purpose))
+}
+
+/// Takes the private keys out of an authority.
+pub(crate) fn strip_secrets(ca: &mut CertAuthorityV2) {
+    for keys in key_sets_mut(ca) {
+        keys.ssh.iter_mut().for_each(|pair| pair.private_key.clear());
+        keys.tls.iter_mut().for_each(|pair| pair.key.clear());
+        keys.jwt.iter_mut().for_each(|pair| pair.private_key.clear());
+    }
+}
+
+/// The certificates of an authority that are trusted, PEM: those that sign, then further ones.
+pub(crate) fn trusted_tls(ca: &CertAuthorityV2) -> Vec<Vec<u8>> {
+    key_sets(ca).flat_map(|keys| &keys.tls).map(|pair| pair.cert.clone()).collect()
+}
+
+/// The SSH keys of an authority that are trusted, as authorized_keys lines.
+pub(crate) fn trusted_ssh(ca: &CertAuthorityV2) -> Vec<Vec<u8>> {
+    key_sets(ca).flat_map(|keys| &keys.ssh).map(|pair| pair.public_key.clone()).collect()
+}
+
+fn key_sets(ca: &CertAuthorityV2) -> impl Iterator<Item = &CaKeySet> {
+    let spec = ca.spec.as_ref();
+    let active = spec.and_then(|spec| spec.active_keys.as_ref());
+    active.into_iter().chain(spec.and_then(|spec| spec.additional_trusted_keys.as_ref()))
+}
+
+fn key_sets_mut(ca: &mut CertAuthorityV2) -> impl Iterator<Item = &mut CaKeySet> {
+    ca.spec.iter_mut().flat_map(|spec| spec.active_keys.iter_mut().chain(&mut spec.additional_trusted_keys))
+}
+
+impl Signers {
+    fn of(ca: &CertAuthorityV2) -> Result<Self> {
+        let active = ca.spec.as_ref().and_then(|spec| spec.active_keys.clone()).unwrap_or_default();
+        let tls = active.tls.iter().find(|pair| !pair.key.is_empty()).map(tls_issuer).transpose()?;
+        let ssh = active.ssh.iter().find(|pair| !pair.private_key.is_empty());
+        let ssh = ssh.map(|pair| private_key(&pair.private_key).map(SshIssuer::new)).transpose()?;
+        Ok(Self { tls, ssh })
+    }
+}
+
+fn tls_issuer(pair: &TlsKeyPair) -> Result<Issuer> {
+    let certificate = CaCertificate::from_pem(&String::from_utf8_lossy(&pair.cert)).map_err(crypto)?;
+    Issuer::new(certificate, private_key(&pair.key)?).map_err(crypto)
+}
+
+fn private_key(pem: &[u8]) -> Result<PrivateKey> {
+    let text = std::str::from_utf8(pem).map_err(|_| Error::other("the key of an authority is not PEM"))?;
+    PrivateKey::from_pem(text).map_err(crypto)
+}
+
+pub(crate) fn crypto(error: pki::Error) -> Error {
+    match error.kind() {
+        pki::ErrorKind::BadParameter => Error::bad_parameter(error.to_string()),
+        pki::ErrorKind::NotFound => Error::not_found(error.to_string()),
+        pki::ErrorKind::Internal => Error::other(error.to_string()),
+    }
+}
+
+impl Auth {
+    /// The keys with which an authority of this cluster signs.
+    pub(crate) async fn signers(&self, ca_type: CaType) -> Result<Arc<Signers>> {
+        self.ensure_authority(ca_type).await?;
+        let generation = self.store().authority_generation();
+        let authorities = &self.0.authorities;
+        if let Some(current) = &*authorities.current.load()
+            && current.generation == generation
+            && let Some(signers) = current.signers.get(&ca_type)
+        {
+            return Ok(signers.clone());
+        }
+        let mut signers = HashMap::new();
+        for ca in self.store().cached_list::<kind::CertAuthority>() {
+            let Some(spec) = &ca.spec else { continue };
+            if spec.cluster_name == self.cluster_name() && let Ok(ca_type) = spec.r#type.parse::<CaType>() {
+                signers.insert(ca_type, Arc::new(Signers::of(&ca)?));
+            }
+        }
+        let found = signers.get(&ca_type).cloned();
+        authorities.current.store(Some(Arc::new(Snapshot { generation, signers })));
+        found.ok_or_else(|| Error::not_found(format!("certificate authority {ca_type} not found")))
+    }
+
+    /// Makes an authority of this cluster when it is missing: slow keys are left out at the first start.
+    pub(crate) async fn ensure_authority(&self, ca_type: CaType) -> Result<()> {
+        let name = format!("{ca_type}/{}", self.cluster_name());
+        if self.store().cached::<kind::CertAuthority>(&name).is_ok() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.0.authorities.making.lock().await;
+        if self.store().cached::<kind::CertAuthority>(&name).is_ok() {
+            return Ok(());
+        }
+        let (cluster, suite, now) = (self.cluster_name().to_owned(), self.signature_suite(), self.now());
+        let ca = tokio::task::spawn_blocking(move || generate(ca_type, &cluster, suite, now))
+            .await
+            .map_err(|_| Error::other("making an authority failed"))??;
+        match self.store().create::<kind::CertAuthority>(ca).await {
+            Err(e) if e.kind != ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key algorithms of new keys.
+    pub(crate) fn signature_suite(&self) -> SignatureSuite {
+        let preference = self.auth_preference().ok();
+        let number = preference.and_then(|p| p.spec.as_ref().map(|spec| spec.signature_algorithm_suite)).unwrap_or(0);
+        SignatureSuite::from_number(number).unwrap_or_default()
+    }
+
+    /// An authority of a cluster.
+    ///
+    /// # Errors
+    /// `BadParameter` for types that do not exist; `NotFound`.
+    pub async fn get_cert_authority(&self, ca_type: &str, cluster: &str, with_secrets: bool) -> Result<CertAuthorityV2> {
+        let ca_type = ca_type.parse::<CaType>().map_err(crypto)?;
+        if cluster == self.cluster_name() {
+            self.ensure_authority(ca_type).await?;
+        }
+        let ca = self.store().cached::<kind::CertAuthority>(&format!("{ca_type}/{cluster}"))?;
+        Ok(secrets_if(with_secrets, &ca))
+    }
+
+    /// The authorities of one type, of all clusters.
+    ///
+    /// # Errors
+    /// `BadParameter` for types that do not exist.
+    pub async fn get_cert_authorities(&self, ca_type: &str, with_secrets: bool) -> Result<Vec<CertAuthorityV2>> {
+        let ca_type = ca_type.parse::<CaType>().map_err(crypto)?;
+        self.ensure_authority(ca_type).await?;
+        let all = self.store().cached_list::<kind::CertAuthority>();
+        let of_type = all.iter().filter(|ca| ca.spec.as_ref().is_some_and(|spec| spec.r#type == ca_type.as_str()));
+        Ok(of_type.map(|ca| secrets_if(with_secrets, ca)).collect())
+    }
+
+    /// Stores an authority of another cluster, or restores one of this.
+    ///
+    /// # Errors
+    /// `BadParameter` for authorities of this cluster without private keys, and for malformed ones.
+    pub async fn upsert_cert_authority(&self, mut ca: CertAuthorityV2) -> Result<CertAuthorityV2> {
+        ca.check_and_set_defaults().map_err(Error::from)?;
+        let spec = ca.spec.clone().unwrap_or_default();
+        spec.r#type.parse::<CaType>().map_err(crypto)?;
+        if spec.cluster_name == self.cluster_name() {
+            let signers = Signers::of(&ca)?;
+            if signers.ssh.is_none() && signers.tls.is_none() && spec.active_keys.unwrap_or_default().jwt.is_empty() {
+                return Err(Error::bad_parameter("an authority of this cluster needs its private keys"));
+            }
+        }
+        for line in trusted_ssh(&ca) {
+            PublicKey::from_ssh_line(&String::from_utf8_lossy(&line)).map_err(crypto)?;
+        }
+        for pem in trusted_tls(&ca) {
+            CaCertificate::from_pem(&String::from_utf8_lossy(&pem)).map_err(crypto)?;
+        }
+        self.store().upsert::<kind::CertAuthority>(ca).await.map(Arc::unwrap_or_clone)
+    }
+
+    /// Removes an authority of another cluster.
+    ///
+    /// # Errors
+    /// `BadParameter` for those of this cluster; `NotFound`.
+    pub async fn delete_cert_authority(&self, ca_type: &str, cluster: &str) -> Result<()> {
+        let ca_type = ca_type.parse::<CaType>().map_err(crypto)?;
+        if cluster == self.cluster_name() {
+            return Err(Error::bad_parameter("the authorities of the own cluster cannot be removed"));
+        }
+        self.store().delete::<kind::CertAuthority>(&format!("{ca_type}/{cluster}")).await
+    }
+
+    /// The trusted host certificates of this cluster, PEM, one after the other: what pins are computed over.
+    ///
+    /// # Errors
+    /// `NotFound` never happens after the first start.
+    pub fn cluster_ca_pem(&self) -> Result<String> {
+        let bundle = trusted_tls(&*self.host_authority()?).join(&b'\n');
+        String::from_utf8(bundle).map_err(|_| Error::other("the certificate of an authority is not PEM"))
+    }
+
+    /// The pins with which others recognise this cluster when they join.
+    ///
+    /// # Errors
+    /// As [`cluster_ca_pem`](Self::cluster_ca_pem).
+    pub fn ca_pins(&self) -> Result<Vec<String>> {
+        pki::pin::ca_pins(&self.cluster_ca_pem()?).map_err(crypto)
+    }
+
+    /// The host authority of this cluster.
+    pub(crate) fn host_authority(&self) -> Result<Arc<CertAuthorityV2>> {
+        self.store().cached::<kind::CertAuthority>(&format!("{}/{}", CaType::Host, self.cluster_name()))
+    }
+
+    /// An empty revocation list of an authority, DER.
+    ///
+    /// # Errors
+    /// `BadParameter` for types that do not exist or issue no certificates.
+    pub async fn generate_crl(&self, ca_type: &str) -> Result<Vec<u8>> {
+        let ca_type = ca_type.parse::<CaType>().map_err(crypto)?;
+        let signers = self.signers(ca_type).await?;
+        let issuer = signers.tls.as_ref().ok_or_else(|| {
+            Error::bad_parameter(format!("certificate authority {ca_type} issues no X.509 certificates"))
+        })?;
+        issuer.empty_crl(self.now()).map_err(crypto)
+    }
+}
+
+fn secrets_if(with_secrets: bool, ca: &CertAuthorityV2) -> CertAuthorityV2 {
+    let mut ca = ca.clone();
+    if !with_secrets {
+        strip_secrets(&mut ca);
+    }
+    ca
+}

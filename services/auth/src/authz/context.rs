@@ -1,0 +1,404 @@
+//! The caller with everything that decides what he may do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use pki::identity::Identity;
+use rbac::{AccessState, Cause, KeyPolicy, MfaRequired, RoleSet, RuleContext};
+use resources::SystemRole;
+use serde_json::Value;
+use wire::error::{Error, ErrorKind, Result};
+use wire::types::{LockTarget, RemoteClusterV3, RoleV6, ServerV2, UserV2};
+
+use super::builtin;
+use crate::caller::Principal;
+use crate::{Auth, Caller};
+
+/// Who makes a call, and what decides about it.
+pub struct AuthContext {
+    caller: Caller,
+    name: String,
+    access: Access,
+    disconnects_expired: bool,
+    /// What a lock would have to name to shut the caller out.
+    lock_targets: Vec<LockTarget>,
+}
+
+/// Where the rights of a caller come from.
+enum Access {
+    /// No certificate.
+    Nobody,
+    /// A service of this cluster: from its system roles.
+    Service,
+    /// A user of this cluster: from the roles in his certificate.
+    Person(Box<Person>),
+    /// A user or service of another cluster: none.
+    Foreigner,
+}
+
+struct Person {
+    user: Arc<UserV2>,
+    roles: RoleSet,
+    role_names: Vec<String>,
+    /// What conditions of rules know before they know the object.
+    rules: RuleContext,
+}
+
+/// Makes the context of a caller.
+///
+/// # Errors
+/// See [`Authorizer::context`](super::Authorizer::context).
+pub async fn build(auth: &Auth, caller: Caller) -> Result<AuthContext> {
+    let preference = auth.auth_preference()?;
+    let cluster = preference.spec.clone().unwrap_or_default();
+    let mut disconnects_expired = cluster.disconnect_expired_cert.is_some_and(|flag| flag.value);
+    let access = match &caller.principal {
+        Principal::Anonymous => Access::Nobody,
+        Principal::Service { .. } => Access::Service,
+        Principal::RemoteUser { .. } | Principal::RemoteService { .. } => Access::Foreigner,
+        Principal::User(name) => {
+            let person = Person::load(auth, name, caller.identity.as_deref()).await?;
+            disconnects_expired |= person.roles.options().disconnect_expired_cert;
+            check_key_policy(&person, cluster.require_mfa_type, caller.identity.as_deref())?;
+            check_pinned_address(&person, caller.identity.as_deref(), caller.remote_addr)?;
+            Access::Person(Box::new(person))
+        }
+    };
+    let name = caller.user_name();
+    let lock_targets = lock_targets(&caller, &access);
+    Ok(AuthContext { caller, name, access, disconnects_expired, lock_targets })
+}
+
+impl AuthContext {
+    /// The caller.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// What the certificate says; `None` without one.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.caller.identity.as_deref()
+    }
+
+    /// The name of a user, or `<host id>.<cluster>` of a service.
+    pub fn username(&self) -> &str {
+        &self.name
+    }
+
+    /// Address and port of the other end; empty when unknown.
+    pub fn remote_addr(&self) -> String {
+        self.caller.remote_addr.map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    /// When the certificate ends.
+    pub fn expires(&self) -> Option<DateTime<Utc>> {
+        self.identity()?.expires
+    }
+
+    /// Whether the connection ends with the certificate.
+    pub fn disconnects_expired(&self) -> bool {
+        self.disconnects_expired
+    }
+
+    /// Whether there is no certificate.
+    pub fn is_anonymous(&self) -> bool {
+        matches!(self.access, Access::Nobody)
+    }
+
+    /// Whether this is a user, as opposed to a service, of any cluster.
+    pub fn is_person(&self) -> bool {
+        matches!(self.caller.principal, Principal::User(_) | Principal::RemoteUser { .. })
+    }
+
+    /// Whether this is a user of this cluster.
+    pub fn is_local_person(&self) -> bool {
+        matches!(self.access, Access::Person(_))
+    }
+
+    /// Whether this is the user of this cluster with that name.
+    pub fn is_user(&self, name: &str) -> bool {
+        matches!(&self.caller.principal, Principal::User(own) if own == name)
+    }
+
+    /// Whether this is a service of this cluster.
+    pub fn is_service(&self) -> bool {
+        matches!(self.access, Access::Service)
+    }
+
+    /// Whether this is the administrator on the Auth Service's own machine.
+    pub fn is_admin(&self) -> bool {
+        self.caller.is_admin()
+    }
+
+    /// Whether this is a service of this cluster that holds a system role.
+    pub fn has_role(&self, role: SystemRole) -> bool {
+        self.caller.has_role(role)
+    }
+
+    /// Whether this is a service of this cluster that holds the system role of that name.
+    pub fn has_role_named(&self, role: &str) -> bool {
+        SystemRole::from_name(role).is_some_and(|role| self.has_role(role))
+    }
+
+    /// The UUID of a service's host.
+    pub fn host_id(&self) -> Option<&str> {
+        self.caller.host_id().filter(|id| !id.is_empty())
+    }
+
+    /// Whether this is a service on the host with that UUID; `<uuid>.<cluster>` is understood, too.
+    pub fn is_host(&self, id: &str) -> bool {
+        self.host_id().is_some_and(|own| own == id || self.name == id)
+    }
+
+    /// The names of a user's roles; empty for services.
+    pub fn role_names(&self) -> &[String] {
+        match &self.access {
+            Access::Person(person) => &person.role_names,
+            _ => &[],
+        }
+    }
+
+    /// Whether the caller may read the keys of web sessions: proxies, which act with them.
+    pub fn may_use_web_sessions(&self) -> bool {
+        self.has_role(SystemRole::Proxy) || self.is_admin()
+    }
+
+    /// Refuses unless the caller has all of the verbs on a kind of resource, whatever the object.
+    ///
+    /// # Errors
+    /// `AccessDenied`, naming the first verb that is missing.
+    pub fn require(&self, kind: &str, verbs: &[&str]) -> Result<()> {
+        match &self.access {
+            Access::Person(person) => person.require(kind, verbs, &person.rules),
+            _ => self.require_builtin(kind, verbs),
+        }
+    }
+
+    /// Refuses unless the caller has all of the verbs on this object; `object` is the name by which conditions of
+    /// rules know it (`resource`, `session`, `session_tracker`, `host_cert`), and what they can ask about it.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub fn require_on(&self, kind: &str, verbs: &[&str], (name, object): (&str, &Value)) -> Result<()> {
+        match &self.access {
+            Access::Person(person) => person.require(kind, verbs, &person.rules.clone().with(name, object)),
+            _ => self.require_builtin(kind, verbs),
+        }
+    }
+
+    /// Refuses unless there can be an object on which the caller has the verbs.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub fn require_possible(&self, kind: &str, verbs: &[&str]) -> Result<()> {
+        match &self.access {
+            Access::Person(person) => match verbs.iter().find(|verb| !person.roles.could_allow(kind, verb)) {
+                Some(verb) => Err(denied(kind, verb)),
+                None => Ok(()),
+            },
+            _ => self.require_builtin(kind, verbs),
+        }
+    }
+
+    /// Refuses unless the caller is the user of that name, or has all of the verbs on a kind of resource.
+    ///
+    /// # Errors
+    /// As [`require`](Self::require).
+    pub fn require_self_or(&self, user: &str, kind: &str, verbs: &[&str]) -> Result<()> {
+        if self.is_user(user) { Ok(()) } else { self.require(kind, verbs) }
+    }
+
+    /// Refuses unless the caller is a service on the host with that UUID.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub fn require_own_server(&self, host_id: &str) -> Result<()> {
+        match self.host_id() {
+            Some(own) if own == host_id => Ok(()),
+            _ => Err(Error::access_denied(format!("access denied: {:?} does not speak for server {host_id:?}", self.name))),
+        }
+    }
+
+    /// Whether a server exists for the caller: people see the servers that they can reach with some login.
+    pub fn can_see_node(&self, node: &ServerV2) -> bool {
+        match &self.access {
+            Access::Person(person) => person.roles.can_see_node(node),
+            _ => self.require_builtin("node", &["read"]).is_ok(),
+        }
+    }
+
+    /// The logins that the caller can use on a server.
+    pub fn logins_on(&self, node: &ServerV2) -> Vec<String> {
+        match &self.access {
+            Access::Person(person) => person.roles.node_logins(node),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether another cluster exists for the caller.
+    pub fn can_see_cluster(&self, cluster: &RemoteClusterV3) -> bool {
+        match &self.access {
+            Access::Person(person) => person.roles.check_cluster(cluster).is_allowed(),
+            _ => self.require_builtin("remote_cluster", &["read"]).is_ok(),
+        }
+    }
+
+    /// When sessions of the caller need a second factor, with the setting of the cluster.
+    pub fn session_mfa(&self, cluster: i32) -> MfaRequired {
+        match &self.access {
+            Access::Person(person) => person.roles.mfa_required(cluster),
+            _ => MfaRequired::Never,
+        }
+    }
+
+    /// Whether using the key of the certificate is a second factor in itself.
+    pub fn has_proving_key(&self) -> bool {
+        let policy = self.identity().and_then(|identity| KeyPolicy::from_name(&identity.private_key_policy));
+        policy.is_some_and(KeyPolicy::is_mfa)
+    }
+
+    /// Whether a session on a server would be refused only for want of a second factor.
+    pub fn needs_mfa_on(&self, node: &ServerV2, login: &str) -> bool {
+        let Access::Person(person) = &self.access else { return false };
+        let state = AccessState { mfa_required: MfaRequired::PerRole, mfa_verified: self.has_proving_key(), ..AccessState::VISIBLE };
+        let decision = person.roles.check_node(node, login, &state);
+        decision.denial().is_some_and(|denial| denial.cause == Cause::MfaRequired)
+    }
+
+    /// Refuses when a lock that is in force names the caller.
+    ///
+    /// # Errors
+    /// `AccessDenied` with the lock's message.
+    pub fn check_in_force(&self, auth: &Auth) -> Result<()> {
+        if self.lock_targets.is_empty() { Ok(()) } else { auth.check_locks(&self.lock_targets) }
+    }
+
+    /// Refuses unless the caller's roles let him have certificates of a user with these roles.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub fn require_impersonation(&self, user: &UserV2, roles: &[Arc<RoleV6>]) -> Result<()> {
+        let Access::Person(person) = &self.access else { return Err(denied("user", "impersonate")) };
+        let roles: Vec<&RoleV6> = roles.iter().map(AsRef::as_ref).collect();
+        person.roles.check_impersonate(&person.user, user, &roles).into_result().map(drop).map_err(Error::from)
+    }
+
+    /// Refuses unless the caller's roles let him have certificates of his own with these roles instead of his.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub fn require_impersonation_of_roles(&self, roles: &[Arc<RoleV6>]) -> Result<()> {
+        let Access::Person(person) = &self.access else { return Err(denied("role", "impersonate")) };
+        let roles: Vec<&RoleV6> = roles.iter().map(AsRef::as_ref).collect();
+        person.roles.check_impersonate_roles(&person.user, &roles).into_result().map(drop).map_err(Error::from)
+    }
+
+    fn require_builtin(&self, kind: &str, verbs: &[&str]) -> Result<()> {
+        let Principal::Service { role, roles, .. } = &self.caller.principal else {
+            return Err(denied(kind, verbs.first().copied().unwrap_or("use")));
+        };
+        let held = || std::iter::once(*role).chain(roles.iter().copied());
+        match verbs.iter().find(|verb| !held().any(|role| builtin::allows(role, kind, verb))) {
+            Some(verb) => Err(denied(kind, verb)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for AuthContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthContext").field("caller", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Person {
+    /// Reads a user and the roles of his certificate, as they are stored now.
+    async fn load(auth: &Auth, name: &str, identity: Option<&Identity>) -> Result<Self> {
+        let user = auth.get_user(name, false).await.map_err(|error| match error.kind {
+            ErrorKind::NotFound => Error::access_denied(format!("access denied: user {name:?} does not exist")),
+            _ => error,
+        })?;
+        let (role_names, traits) = match identity {
+            Some(identity) => (identity.groups.clone(), identity.traits.clone().unwrap_or_default()),
+            None => {
+                let spec = user.spec.clone().unwrap_or_default();
+                let traits = spec.traits.unwrap_or_default().values.into_iter();
+                (spec.roles, traits.map(|(name, list)| (name, list.values)).collect())
+            }
+        };
+        let roles = auth.role_set(&role_names, &traits, name).map_err(|error| match error.kind {
+            ErrorKind::NotFound => Error::access_denied(format!("access denied: {}", error.message)),
+            _ => error,
+        })?;
+        let rules = RuleContext::new().with_user(&user);
+        Ok(Self { user: Arc::new(user), roles, role_names, rules })
+    }
+
+    fn require(&self, kind: &str, verbs: &[&str], rules: &RuleContext) -> Result<()> {
+        for verb in verbs {
+            self.roles.check_rule(kind, verb, rules).into_result().map_err(Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+fn denied(kind: &str, verb: &str) -> Error {
+    Error::access_denied(format!("access denied to perform action {verb:?} on {kind:?}"))
+}
+
+/// The private key must be kept as well as cluster and roles ask for. Clients know the words of the refusal, and log in
+/// again with such a key.
+fn check_key_policy(person: &Person, cluster: i32, identity: Option<&Identity>) -> Result<()> {
+    let Some(identity) = identity else { return Ok(()) };
+    let required = person.roles.options().key_policy(cluster);
+    let kept = KeyPolicy::from_name(&identity.private_key_policy).unwrap_or(KeyPolicy::None);
+    if kept.satisfies(required) {
+        Ok(())
+    } else {
+        Err(Error::bad_parameter(format!("private key policy not met: {}", required.name())))
+    }
+}
+
+/// A certificate that is bound to an address is of use from there only.
+fn check_pinned_address(person: &Person, identity: Option<&Identity>, remote: Option<SocketAddr>) -> Result<()> {
+    let pinned = identity.map_or("", |identity| identity.pinned_ip.as_str());
+    if pinned.is_empty() {
+        return match person.roles.options().pin_source_ip && identity.is_some() {
+            true => Err(Error::access_denied("pinned IP is required for the user, but is not present on identity")),
+            false => Ok(()),
+        };
+    }
+    // Port 0 stands for an address that somebody claimed without proof.
+    let observed = remote.filter(|remote| remote.port() != 0).map(|remote| remote.ip().to_canonical().to_string());
+    if observed.as_deref() == Some(pinned) {
+        Ok(())
+    } else {
+        Err(Error::access_denied("pinned IP doesn't match observed client IP"))
+    }
+}
+
+fn lock_targets(caller: &Caller, access: &Access) -> Vec<LockTarget> {
+    let mut targets = Vec::new();
+    match (&caller.principal, access) {
+        (Principal::User(name), Access::Person(person)) => {
+            targets.push(LockTarget { user: name.clone(), ..Default::default() });
+            targets.extend(person.role_names.iter().map(|role| LockTarget { role: role.clone(), ..Default::default() }));
+            if let Some(identity) = caller.identity.as_deref() {
+                let device = &identity.mfa_verified;
+                targets.extend(identity.active_requests.iter().map(|id| LockTarget { access_request: id.clone(), ..Default::default() }));
+                targets.extend((!device.is_empty()).then(|| LockTarget { mfa_device: device.clone(), ..Default::default() }));
+                let device = &identity.device.device_id;
+                targets.extend((!device.is_empty()).then(|| LockTarget { device: device.clone(), ..Default::default() }));
+            }
+        }
+        (Principal::Service { host_id, role, .. }, _) if *role != SystemRole::Admin => {
+            let cluster = caller.identity.as_deref().map_or("", |identity| &identity.teleport_cluster);
+            for server_id in [host_id.clone(), format!("{host_id}.{cluster}")] {
+                targets.push(LockTarget { server_id, ..Default::default() });
+            }
+        }
+        _ => {}
+    }
+    targets
+}

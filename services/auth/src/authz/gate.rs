@@ -1,0 +1,119 @@
+//! The gate that every call passes.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use wire::error::{Error, Result};
+
+use super::limits::Limits;
+use super::permissions::{self, Rule};
+use super::{AuthContext, context};
+use crate::{Auth, Caller};
+
+/// The other end of a connection.
+pub struct Peer {
+    /// The caller, or why its certificate is of no use here.
+    caller: Result<Caller>,
+    /// The context of the last call, with the generation of the policy it was made under.
+    context: Mutex<Option<(u64, Arc<AuthContext>)>>,
+    refused: CancellationToken,
+}
+
+impl Peer {
+    /// A peer with what its certificate says.
+    pub fn new(caller: Result<Caller>) -> Self {
+        Self { caller, context: Mutex::default(), refused: CancellationToken::new() }
+    }
+
+    /// The name of the caller, for logs.
+    pub fn name(&self) -> String {
+        self.caller.as_ref().map_or_else(|_| "refused".to_owned(), Caller::user_name)
+    }
+
+    /// Closes the connection once the answers in progress are sent.
+    pub fn refuse(&self) {
+        self.refused.cancel();
+    }
+
+    /// Waits for [`refuse`](Self::refuse).
+    pub async fn refused(&self) {
+        self.refused.cancelled().await;
+    }
+}
+
+/// Decides who may make which call.
+pub struct Authorizer {
+    auth: Auth,
+    limits: Limits,
+}
+
+impl Authorizer {
+    /// Decides by what the core of the service stores.
+    pub fn new(auth: Auth) -> Self {
+        Self { auth, limits: Limits::default() }
+    }
+
+    /// The context of a peer's calls.
+    ///
+    /// # Errors
+    /// `AccessDenied` for certificates that are of no use here, for users who no longer exist, and with the lock's
+    /// message for whoever is locked; `BadParameter` when the private key does not satisfy the roles' policy.
+    pub async fn context(&self, peer: &Peer) -> Result<Arc<AuthContext>> {
+        let caller = peer.caller.as_ref().map_err(Clone::clone)?;
+        let generation = self.auth.store().policy_generation();
+        let kept = peer.context.lock().clone();
+        let context = match kept {
+            Some((of, context)) if of == generation => context,
+            _ => {
+                let context = Arc::new(context::build(&self.auth, caller.clone()).await?);
+                *peer.context.lock() = Some((generation, Arc::clone(&context)));
+                context
+            }
+        };
+        // Locks and requests end by the clock, without any change.
+        context.check_in_force(&self.auth)?;
+        Ok(context)
+    }
+
+    /// Lets a call pass, as far as that can be said without reading its message.
+    ///
+    /// # Errors
+    /// The status to answer with. A call without a row in the table is unknown to everybody.
+    pub async fn admit(&self, peer: &Peer, path: &str) -> Result<Arc<AuthContext>, Status> {
+        let Some(rule) = permissions::rule(path) else {
+            return Err(Status::unimplemented(format!("unknown method {path}")));
+        };
+        let context = self.context(peer).await?;
+        self.limits.check(&context, path)?;
+        allow(&context, rule).inspect_err(|error| {
+            tracing::debug!(caller = %context.username(), call = path, %error, "call refused");
+        })?;
+        Ok(context)
+    }
+}
+
+/// Applies a rule of the table.
+fn allow(context: &AuthContext, rule: Rule) -> Result<()> {
+    if rule == Rule::Anyone {
+        return Ok(());
+    }
+    if context.is_anonymous() {
+        return Err(Error::access_denied("access denied: this call needs a client certificate"));
+    }
+    let denied = |who: &str| Err(Error::access_denied(format!("access denied: this call is for {who}")));
+    match rule {
+        Rule::Anyone | Rule::AnyAuthenticated | Rule::Message(_) => Ok(()),
+        Rule::Users if context.is_person() => Ok(()),
+        Rule::Users => denied("users"),
+        _ if context.is_admin() => Ok(()),
+        Rule::Builtin(roles) | Rule::OwnServerOnly(roles) => {
+            if roles.iter().any(|role| context.has_role(*role)) { Ok(()) } else { denied("services of other roles") }
+        }
+        Rule::Verbs(kind, verbs) => context.require(kind, verbs),
+        Rule::SelfOrVerbs(..) if context.is_person() => Ok(()),
+        Rule::SelfOrVerbs(kind, verbs) => context.require(kind, verbs),
+        Rule::Object(kind, verbs) => context.require_possible(kind, verbs),
+    }
+}

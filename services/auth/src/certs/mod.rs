@@ -1,0 +1,12 @@
+//! Issuing certificates.
+
+mod host;
+mod keys;
+mod local;
+mod rights;
+mod user;
+
+pub use host::HostCertRequest;
+pub use keys::PublicKeys;
+pub use local::{LocalIdentity, LocalIdentityRequest};
+pub use user::{CertUsage, UserCertRequest};

@@ -1,0 +1,63 @@
+//! What an Auth Service is started with.
+
+use std::{path::PathBuf, sync::Arc};
+
+use backend::{Backend, Clock, SystemClock};
+use pki::suite::SignatureSuite;
+use wire::types;
+
+/// The settings of an Auth Service. Settings given here come from a configuration file: they replace what is stored
+/// at every start and cannot be edited while they are given.
+#[derive(Clone)]
+pub struct AuthConfig {
+    /// Where state, audit log and recordings lie.
+    pub data_dir: PathBuf,
+    /// The name of the cluster; used on the first start only. Empty: the name of the host.
+    pub cluster_name: String,
+    /// The name of the host, shown to people.
+    pub node_name: String,
+    /// The UUID of the host; `None` reads `host_uuid` in the data directory, or makes one.
+    pub host_uuid: Option<String>,
+    /// The address others reach this service at, as it is announced.
+    pub advertise_addr: String,
+    /// Join tokens that never expire.
+    pub static_tokens: Vec<types::ProvisionTokenV1>,
+    /// Authentication settings, when the file has any.
+    pub auth_preference: Option<types::AuthPreferenceV2>,
+    /// Networking settings, when the file has any.
+    pub networking: Option<types::ClusterNetworkingConfigV2>,
+    /// Recording settings, when the file has any.
+    pub recording: Option<types::SessionRecordingConfigV2>,
+    /// Audit settings, when the file has any.
+    pub audit: Option<types::ClusterAuditConfigV2>,
+    /// The key algorithms of a new cluster whose file does not choose any.
+    pub default_suite: SignatureSuite,
+    /// Further places that audit events go to, besides the daily files in the data directory.
+    pub audit_sinks: Vec<Arc<dyn audit::Sink>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where to keep the state instead of the database in the data directory.
+    pub backend: Option<Arc<dyn Backend>>,
+}
+
+impl AuthConfig {
+    /// The defaults for a data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            cluster_name: String::new(),
+            node_name: String::new(),
+            host_uuid: None,
+            advertise_addr: "127.0.0.1:3025".to_owned(),
+            static_tokens: Vec::new(),
+            auth_preference: None,
+            networking: None,
+            recording: None,
+            audit: None,
+            default_suite: SignatureSuite::BalancedV1,
+            audit_sinks: Vec::new(),
+            clock: Arc::new(SystemClock),
+            backend: None,
+        }
+    }
+}

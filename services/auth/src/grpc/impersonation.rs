@@ -1,0 +1,140 @@
+//! In whose name a certificate is made, and with which roles.
+
+use chrono::{DateTime, Utc};
+use pki::identity::Traits;
+use wire::error::{Error, ErrorKind, Result};
+use wire::proto::UserCertsRequest;
+use wire::types::{RequestState, UserV2};
+
+use super::Api;
+use crate::authz::AuthContext;
+use crate::store::kind;
+
+/// The holder of a new certificate.
+#[derive(Debug, Default)]
+pub struct Subject {
+    /// The roles it carries.
+    pub roles: Vec<String>,
+    /// The traits it carries.
+    pub traits: Traits,
+    /// Who asked for it, when that is not the holder with all of his own roles.
+    pub impersonator: String,
+    /// The access requests whose roles are included.
+    pub active_requests: Vec<String>,
+    /// When the first of these requests ends.
+    pub expires: Option<DateTime<Utc>>,
+    /// Whether the roles were chosen by the caller, as bots do.
+    pub by_role_request: bool,
+}
+
+/// The holder that a request asks for, when the caller may have certificates in that name.
+pub async fn subject(api: &Api, context: &AuthContext, message: &UserCertsRequest) -> Result<Subject> {
+    if context.is_local_person() && context.is_user(&message.username) {
+        if message.use_role_requests || !message.role_requests.is_empty() {
+            return with_chosen_roles(api, context, message).await;
+        }
+        return own(api, context, message).await;
+    }
+    if !message.role_requests.is_empty() {
+        return Err(Error::bad_parameter("RoleRequests are for certificates in one's own name"));
+    }
+    another(api, context, message).await
+}
+
+/// The caller himself, with his present roles and those of his access requests.
+pub async fn own(api: &Api, context: &AuthContext, message: &UserCertsRequest) -> Result<Subject> {
+    let user = api.auth().get_user(context.username(), false).await?;
+    let (roles, traits) = roles_and_traits(user);
+    let mut subject = Subject { roles, traits, ..Default::default() };
+    let held = context.identity().map(|identity| identity.active_requests.as_slice()).unwrap_or_default();
+    let drops = |id: &String| message.drop_access_requests.iter().any(|dropped| dropped == "*" || dropped == id);
+    let mut wanted: Vec<&String> = held.iter().filter(|id| !drops(id)).collect();
+    wanted.extend(&message.access_requests);
+    for id in wanted {
+        if !subject.active_requests.contains(id) {
+            add_request(api, &mut subject, context.username(), id).await?;
+        }
+    }
+    Ok(subject)
+}
+
+/// The caller with fewer roles, chosen among those that he may impersonate.
+async fn with_chosen_roles(api: &Api, context: &AuthContext, message: &UserCertsRequest) -> Result<Subject> {
+    if message.role_requests.is_empty() {
+        return Err(Error::bad_parameter("UseRoleRequests needs RoleRequests"));
+    }
+    if !message.access_requests.is_empty() {
+        return Err(Error::bad_parameter("RoleRequests cannot be combined with AccessRequests"));
+    }
+    let roles = api.auth().roles(&message.role_requests)?;
+    context.require_impersonation_of_roles(&roles)?;
+    let user = api.auth().get_user(context.username(), false).await?;
+    let (_, traits) = roles_and_traits(user);
+    Ok(Subject {
+        roles: message.role_requests.clone(),
+        traits,
+        impersonator: context.username().to_owned(),
+        by_role_request: true,
+        ..Default::default()
+    })
+}
+
+/// Somebody else: for the administrator of this machine, and by the impersonation rules of roles.
+async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -> Result<Subject> {
+    let name = &message.username;
+    if context.is_service() && !context.is_admin() {
+        return Err(Error::access_denied("access denied: services have no certificates of users"));
+    }
+    let denied = || {
+        Error::access_denied(format!("access denied: {:?} is not allowed to impersonate {name:?}", context.username()))
+    };
+    let user = match api.auth().get_user(name, false).await {
+        Ok(user) => user,
+        // Who may not impersonate does not learn who exists.
+        Err(error) if error.kind == ErrorKind::NotFound && !context.is_admin() => return Err(denied()),
+        Err(error) => return Err(error),
+    };
+    if !context.is_admin() {
+        if context.identity().is_none_or(|identity| !identity.impersonator.is_empty()) {
+            return Err(denied());
+        }
+        let single_sign_on =
+            user.spec.as_ref().and_then(|spec| spec.created_by.as_ref()).is_some_and(|by| by.connector.is_some());
+        if single_sign_on {
+            return Err(Error::access_denied(format!("access denied: {name:?} logs in by single sign-on and cannot be impersonated")));
+        }
+        let names = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
+        let roles = api.auth().roles(&names)?;
+        context.require_impersonation(&user, &roles)?;
+    }
+    let (roles, traits) = roles_and_traits(user);
+    let impersonator = if context.is_admin() { String::new() } else { context.username().to_owned() };
+    Ok(Subject { roles, traits, impersonator, ..Default::default() })
+}
+
+async fn add_request(api: &Api, subject: &mut Subject, user: &str, id: &str) -> Result<()> {
+    let request = api.auth().store().get::<kind::AccessRequest>(id).await?;
+    let spec = request.spec.clone().unwrap_or_default();
+    if spec.user != user {
+        return Err(Error::not_found(format!("access_request {id:?} not found")));
+    }
+    if spec.state != RequestState::Approved as i32 {
+        return Err(Error::access_denied(format!("access denied: access request {id:?} is not approved")));
+    }
+    if let Some(ends) = wire::time::moment(spec.expires.as_ref()) {
+        subject.expires = Some(subject.expires.map_or(ends, |first| first.min(ends)));
+    }
+    for role in spec.roles {
+        if !subject.roles.contains(&role) {
+            subject.roles.push(role);
+        }
+    }
+    subject.active_requests.push(id.to_owned());
+    Ok(())
+}
+
+fn roles_and_traits(user: UserV2) -> (Vec<String>, Traits) {
+    let spec = user.spec.unwrap_or_default();
+    let traits = spec.traits.unwrap_or_default();
+    (spec.roles, traits.values.into_iter().map(|(name, list)| (name, list.values)).collect())
+}

@@ -1,0 +1,8 @@
+//! The services over real TLS and HTTP/2 in memory.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod agent;
+mod clients;
+mod strangers;
+mod table;

@@ -1,0 +1,119 @@
+//! Every call of the table, made as everybody.
+
+use http::uri::PathAndQuery;
+use resources::SystemRole;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
+
+use crate::authz::permissions::{PERMISSIONS, Rule};
+use crate::server::testing::Cluster;
+
+/// Calls that stream; an empty stream is sent to those that take one.
+const STREAMING: [&str; 7] = [
+    "InventoryControlStream",
+    "GetInstances",
+    "GetActiveSessionTrackers",
+    "WatchEvents",
+    "GetCurrentUserRoles",
+    "CreateAuditStream",
+    "StreamSessionEvents",
+];
+
+fn streams(path: &str) -> bool {
+    STREAMING.iter().any(|name| path.ends_with(&format!("/{name}"))) || path.contains("StreamUnstructured")
+}
+
+/// Calls an RPC with an empty message: every message is one.
+async fn call(channel: &Channel, path: &'static str) -> Result<(), Status> {
+    let mut client = Grpc::new(channel.clone());
+    client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<(), ()>::default();
+    client.unary(Request::new(()), PathAndQuery::from_static(path), codec).await.map(drop)
+}
+
+/// What no message of anybody may lead to.
+fn assert_sound(who: &str, path: &str, result: &Result<(), Status>) {
+    if let Err(status) = result {
+        assert!(
+            !matches!(status.code(), Code::Unknown | Code::Internal | Code::Unavailable | Code::DataLoss),
+            "{who} {path}: {status:?}"
+        );
+        assert!(!status.message().is_empty(), "{who} {path}: {status:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_message_of_anybody_is_answered_and_the_table_is_obeyed() {
+    let cluster = Cluster::start().await;
+    let node = cluster.service(SystemRole::Node, "6d1f5a3e-0000-4000-8000-000000000001").await;
+    let proxy = cluster.service(SystemRole::Proxy, "6d1f5a3e-0000-4000-8000-000000000002").await;
+    let alice = cluster.user("alice", &["access"], &["root"]).await;
+    let editor = cluster.user("eve", &["editor", "auditor"], &[]).await;
+    let people = [
+        ("nobody", None),
+        ("node", Some(node)),
+        ("proxy", Some(proxy)),
+        ("alice", Some(alice)),
+        ("editor", Some(editor)),
+        ("admin", Some(cluster.admin().await)),
+    ];
+    for (who, holder) in &people {
+        let channel = cluster.channel(holder.as_ref()).await;
+        for (path, rule) in PERMISSIONS.iter().filter(|(path, _)| !streams(path)) {
+            // An empty message means everything for these.
+            let sweeping = ["/DeleteAll", "/Reset"].iter().any(|verb| path.contains(verb));
+            if sweeping && *who == "admin" {
+                continue;
+            }
+            let result = call(&channel, path).await;
+            assert_sound(who, path, &result);
+            let code = result.as_ref().err().map(Status::code);
+            if holder.is_none() {
+                let refused = code == Some(Code::PermissionDenied);
+                assert!(refused || *rule == Rule::Anyone, "{path} is open to strangers: {result:?}");
+            }
+            if let Rule::Builtin(roles) = rule
+                && *who == "alice"
+            {
+                assert_eq!(code, Some(Code::PermissionDenied), "{path} {roles:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_without_a_row_is_unknown_to_everybody() {
+    let cluster = Cluster::start().await;
+    let channel = cluster.channel(Some(&cluster.admin().await)).await;
+    for path in ["/proto.AuthService/DropEverything", "/no.such.Service/Call"] {
+        assert_eq!(call(&channel, path).await.unwrap_err().code(), Code::Unimplemented, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn agents_and_people_write_nothing_that_gives_access() {
+    let cluster = Cluster::start().await;
+    let node = cluster.service(SystemRole::Node, "6d1f5a3e-0000-4000-8000-000000000001").await;
+    let alice = cluster.user("alice", &["access"], &["root"]).await;
+    let writes = [
+        "/proto.AuthService/UpsertRoleV2",
+        "/proto.AuthService/CreateTokenV2",
+        "/proto.AuthService/UpsertLock",
+        "/proto.AuthService/DeleteAllWebSessions",
+        "/proto.AuthService/DeleteAllNodes",
+        "/proto.AuthService/CreateResetPasswordToken",
+        "/teleport.users.v1.UsersService/CreateUser",
+        "/teleport.users.v1.UsersService/DeleteUser",
+        "/teleport.trust.v1.TrustService/UpsertCertAuthority",
+        "/teleport.trust.v1.TrustService/RotateCertAuthority",
+        "/teleport.clusterconfig.v1.ClusterConfigService/ResetAuthPreference",
+    ];
+    for holder in [node, alice] {
+        let channel = cluster.channel(Some(&holder)).await;
+        for path in writes {
+            assert_eq!(call(&channel, path).await.unwrap_err().code(), Code::PermissionDenied, "{path}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `teleport.trust.v1.TrustService`: certificate authorities.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tonic::Request;
+use wire::error::{Error, Result};
+use wire::proto::{CertAuthorityRequest, Crl};
+use wire::trust::trust_service_server::TrustService;
+use wire::trust::{
+    DeleteCertAuthorityRequest, GenerateHostCertRequest, GenerateHostCertResponse, GetCertAuthoritiesRequest,
+    GetCertAuthoritiesResponse, GetCertAuthorityRequest, RotateCertAuthorityRequest, RotateCertAuthorityResponse,
+    RotateExternalCertAuthorityRequest, RotateExternalCertAuthorityResponse, UpsertCertAuthorityRequest,
+};
+use wire::types::CertAuthorityV2;
+
+use super::{Answer, Api, answer, named, open, required};
+use crate::authz::AuthContext;
+
+/// The revocation list of an authority, which is always empty: certificates are short-lived instead.
+pub async fn generate_cert_authority_crl(api: &Api, _: &AuthContext, message: CertAuthorityRequest) -> Result<Crl> {
+    Ok(Crl { crl: api.auth().generate_crl(named(&message.r#type, "Type")?).await? })
+}
+
+#[tonic::async_trait]
+impl TrustService for Api {
+    async fn get_cert_authority(&self, request: Request<GetCertAuthorityRequest>) -> Answer<CertAuthorityV2> {
+        let (context, message) = open(request)?;
+        answer(get(self, &context, &message).await)
+    }
+
+    async fn get_cert_authorities(
+        &self,
+        request: Request<GetCertAuthoritiesRequest>,
+    ) -> Answer<GetCertAuthoritiesResponse> {
+        let (context, message) = open(request)?;
+        answer(list(self, &context, &message).await)
+    }
+
+    async fn delete_cert_authority(&self, request: Request<DeleteCertAuthorityRequest>) -> Answer<()> {
+        let (_, message) = open(request)?;
+        answer(delete(self, &message).await)
+    }
+
+    async fn upsert_cert_authority(&self, request: Request<UpsertCertAuthorityRequest>) -> Answer<CertAuthorityV2> {
+        let (_, message) = open(request)?;
+        answer(upsert(self, message).await)
+    }
+
+    async fn rotate_cert_authority(
+        &self,
+        request: Request<RotateCertAuthorityRequest>,
+    ) -> Answer<RotateCertAuthorityResponse> {
+        let (_, message) = open(request)?;
+        let text = format!("certificate authority {:?} cannot be rotated yet by this Auth Service", message.r#type);
+        answer(Err(Error::not_implemented(text)))
+    }
+
+    async fn rotate_external_cert_authority(
+        &self,
+        request: Request<RotateExternalCertAuthorityRequest>,
+    ) -> Answer<RotateExternalCertAuthorityResponse> {
+        open(request)?;
+        answer(Err(Error::not_implemented("authorities of other clusters are not taken: this Auth Service does not connect clusters")))
+    }
+
+    async fn generate_host_cert(&self, request: Request<GenerateHostCertRequest>) -> Answer<GenerateHostCertResponse> {
+        let (context, message) = open(request)?;
+        answer(generate_host_cert(self, &context, &message).await)
+    }
+}
+
+async fn get(api: &Api, context: &AuthContext, message: &GetCertAuthorityRequest) -> Result<CertAuthorityV2> {
+    let authority = named(&message.r#type, "type")?;
+    let cluster = named(&message.domain, "domain")?;
+    refuse_keys(context, message.include_key)?;
+    api.auth().get_cert_authority(authority, cluster, message.include_key).await
+}
+
+async fn list(api: &Api, context: &AuthContext, message: &GetCertAuthoritiesRequest) -> Result<GetCertAuthoritiesResponse> {
+    let authority = named(&message.r#type, "type")?;
+    refuse_keys(context, message.include_key)?;
+    let cert_authorities_v2 = api.auth().get_cert_authorities(authority, message.include_key).await?;
+    Ok(GetCertAuthoritiesResponse { cert_authorities_v2 })
+}
+
+/// Private keys go to the administrator on this machine and to nobody else.
+fn refuse_keys(context: &AuthContext, include_key: bool) -> Result<()> {
+    if !include_key {
+        return Ok(());
+    }
+    context.require("cert_authority", &["read"])?;
+    if context.is_admin() {
+        Ok(())
+    } else {
+        Err(Error::access_denied("access denied: private keys of authorities are read on the Auth Service's machine only"))
+    }
+}
+
+async fn delete(api: &Api, message: &DeleteCertAuthorityRequest) -> Result<()> {
+    let authority = named(&message.r#type, "type")?;
+    let cluster = named(&message.domain, "domain")?;
+    if cluster == api.auth().cluster_name() {
+        return Err(Error::bad_parameter("the authorities of the own cluster cannot be removed"));
+    }
+    api.auth().delete_cert_authority(authority, cluster).await
+}
+
+async fn upsert(api: &Api, message: UpsertCertAuthorityRequest) -> Result<CertAuthorityV2> {
+    let authority = required(message.cert_authority, "cert_authority")?;
+    let spec = authority.spec.as_ref().ok_or_else(|| Error::bad_parameter("missing parameter spec"))?;
+    named(&spec.r#type, "spec.type")?;
+    named(&spec.cluster_name, "spec.cluster_name")?;
+    api.auth().upsert_cert_authority(authority).await
+}
+
+/// Signs an SSH host key, for example of an OpenSSH server that runs no agent.
+async fn generate_host_cert(
+    api: &Api,
+    context: &AuthContext,
+    message: &GenerateHostCertRequest,
+) -> Result<GenerateHostCertResponse> {
+    let ttl = message.ttl.map(duration).transpose()?.filter(|ttl| !ttl.is_zero());
+    let subject = json!({
+        "host_id": message.host_id, "node_name": message.node_name, "principals": message.principals,
+        "cluster_name": message.cluster_name, "role": message.role, "ttl": ttl.map_or(0, |ttl| ttl.as_nanos() as u64),
+    });
+    context.require_on("host_cert", &["create"], ("host_cert", &subject))?;
+    if message.cluster_name != api.auth().cluster_name() && !message.cluster_name.is_empty() {
+        return Err(Error::bad_parameter(format!("cluster {:?} is not this one", message.cluster_name)));
+    }
+    let key = std::str::from_utf8(&message.key)
+        .ok()
+        .filter(|key| !key.trim().is_empty())
+        .ok_or_else(|| Error::bad_parameter("key: expected an SSH public key line"))?;
+    if message.host_id.is_empty() && message.principals.is_empty() {
+        return Err(Error::bad_parameter("a host certificate needs a host_id or principals"));
+    }
+    let role = named(&message.role, "role")?;
+    let certificate = api
+        .auth()
+        .sign_host_ssh_certificate(key, &message.host_id, &message.node_name, &message.principals, role, ttl)
+        .await?;
+    Ok(GenerateHostCertResponse { ssh_certificate: certificate.into_bytes() })
+}
+
+fn duration(ttl: prost_types::Duration) -> Result<Duration> {
+    let refused = || Error::bad_parameter("ttl is negative");
+    Ok(Duration::new(u64::try_from(ttl.seconds).map_err(|_| refused())?, u32::try_from(ttl.nanos).map_err(|_| refused())?))
+}

@@ -1,0 +1,248 @@
+//! What a cluster needs to exist: made at the first start, looked at on later ones.
+
+use std::{
+    fs,
+    io::{ErrorKind as IoErrorKind, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+};
+
+use audit::{Fanout, FileLog, FileLogConfig, Log, Sink};
+use backend::Condition;
+use pki::{authority::CaType, suite::SignatureSuite};
+use resources::{Origin, Resource, cluster as defaults, presets};
+use wire::{
+    error::{Error, ErrorKind, Result},
+    types::{
+        AuthPreferenceV2, ClusterAuditConfigV2, ClusterNameV2, ClusterNetworkingConfigV2, SessionRecordingConfigV2,
+        StaticTokensSpecV2, StaticTokensV2,
+    },
+};
+
+use crate::{
+    Auth, AuthConfig, authority,
+    store::{self, Store, kind, kind::Kind},
+};
+
+/// The file with the UUID of the host.
+const HOST_UUID: &str = "host_uuid";
+
+/// Makes the data directory, readable by its owner only.
+pub(crate) fn prepare_folder(folder: &Path) -> Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|e| Error::other(format!("data directory {}: {e}", folder.display())))
+}
+
+/// The UUID of the host: given, or from its file, or new.
+pub(crate) fn host_uuid(config: &AuthConfig) -> Result<String> {
+    if let Some(uuid) = &config.host_uuid {
+        return Ok(uuid.clone());
+    }
+    let path = config.data_dir.join(HOST_UUID);
+    let failed = |e: std::io::Error| Error::other(format!("{}: {e}", path.display()));
+    loop {
+        match fs::read_to_string(&path) {
+            Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+            Ok(_) => return Err(Error::other(format!("{} is empty", path.display()))),
+            Err(e) if e.kind() == IoErrorKind::NotFound => {}
+            Err(e) => return Err(failed(e)),
+        }
+        // A link from a complete file, so that nobody reads half of it.
+        let uuid = uuid::Uuid::new_v4().to_string();
+        let draft = config.data_dir.join(format!(".{HOST_UUID}.{uuid}"));
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&draft).map_err(failed)?;
+        file.write_all(uuid.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        let linked = fs::hard_link(&draft, &path);
+        fs::remove_file(&draft).map_err(failed)?;
+        match linked {
+            Err(e) if e.kind() != IoErrorKind::AlreadyExists => return Err(failed(e)),
+            _ => {}
+        }
+    }
+}
+
+/// The audit log: daily files, and wherever else events are to go.
+pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> Result<Log> {
+    let of_day = config.clock.clone();
+    let clock = audit::Clock::from_fn(move || of_day.now());
+    let files = FileLog::open(FileLogConfig::in_data_dir(&config.data_dir, host_uuid), clock.clone())
+        .map_err(|e| Error::other(format!("audit log: {e}")))?;
+    let mut sinks: Vec<Arc<dyn Sink>> = vec![Arc::new(files)];
+    sinks.extend(config.audit_sinks.iter().cloned());
+    let sink: Arc<dyn Sink> = match sinks.as_slice() {
+        [only] => only.clone(),
+        _ => Arc::new(Fanout::new(sinks)),
+    };
+    Ok(Log::new(sink, cluster, clock))
+}
+
+/// The cluster in the storage, after making it or taking over the settings of the file.
+pub(crate) async fn cluster(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNameV2>> {
+    match store.cached::<kind::ClusterName>("") {
+        Ok(name) => {
+            let stored = name.spec.as_ref().map_or("", |spec| &spec.cluster_name);
+            if !config.cluster_name.is_empty() && config.cluster_name != stored {
+                let wanted = &config.cluster_name;
+                tracing::warn!(stored, wanted, "the name of a cluster cannot change: the stored name is kept");
+            }
+            take_over_settings(store, config).await?;
+            Ok(name)
+        }
+        Err(e) if e.kind == ErrorKind::NotFound => first_start(store, config).await,
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes a cluster in one write: either all of it exists afterwards or nothing.
+async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNameV2>> {
+    let cluster_name = match config.cluster_name.as_str() {
+        "" => config.node_name.clone(),
+        name => name.to_owned(),
+    };
+    if cluster_name.is_empty() {
+        return Err(Error::bad_parameter("a new cluster needs a name: set auth_service.cluster_name"));
+    }
+    let mut preference = setting(config.auth_preference.as_ref())?;
+    let spec = preference.spec.get_or_insert_default();
+    if spec.signature_algorithm_suite == 0 {
+        spec.signature_algorithm_suite = config.default_suite.to_number();
+    }
+    let suite = SignatureSuite::from_number(spec.signature_algorithm_suite).map_err(authority::crypto)?;
+    let name = defaults::name(&cluster_name, &uuid::Uuid::new_v4().to_string());
+    let mut writes = vec![
+        store::put::<kind::ClusterName>(&name, Condition::NotExists)?,
+        store::put::<kind::Namespace>(&defaults::namespace(), Condition::Whatever)?,
+        store::put::<kind::AuthPreference>(&preference, Condition::Whatever)?,
+        store::put::<kind::NetworkingConfig>(&networking(config)?, Condition::Whatever)?,
+        store::put::<kind::RecordingConfig>(&recording(config)?, Condition::Whatever)?,
+        store::put::<kind::AuditConfig>(&audit_settings(config)?, Condition::Whatever)?,
+        store::put::<kind::StaticTokens>(&static_tokens(config)?, Condition::Whatever)?,
+    ];
+    for role in presets::roles() {
+        writes.push(store::put::<kind::Role>(&role, Condition::Whatever)?);
+    }
+    let now = store.now();
+    for ca_type in CaType::ALL {
+        // Clients cannot do anything without these two, whatever their keys cost.
+        let needed = matches!(ca_type, CaType::Host | CaType::User);
+        if needed || authority::is_quick(ca_type, suite) {
+            let ca = authority::generate(ca_type, &cluster_name, suite, now)?;
+            writes.push(store::put::<kind::CertAuthority>(&ca, Condition::Whatever)?);
+        }
+    }
+    store.atomic(writes).await?;
+    tracing::info!(cluster = %cluster_name, "a new cluster was made");
+    store.cached::<kind::ClusterName>("")
+}
+
+/// Settings of the file replace what is stored; what a file no longer says keeps its value but may be edited again.
+async fn take_over_settings(store: &Store, config: &AuthConfig) -> Result<()> {
+    let mut preference = config.auth_preference.clone();
+    if let (Some(wanted), Ok(stored)) = (&mut preference, store.cached::<kind::AuthPreference>("")) {
+        keep_suite(wanted, &stored);
+    }
+    take_over::<kind::AuthPreference>(store, preference.as_ref()).await?;
+    take_over::<kind::NetworkingConfig>(store, config.networking.as_ref()).await?;
+    take_over::<kind::RecordingConfig>(store, config.recording.as_ref()).await?;
+    take_over::<kind::AuditConfig>(store, config.audit.as_ref()).await?;
+    let tokens = static_tokens(config)?;
+    if store.cached::<kind::StaticTokens>("").map_or(true, |stored| stored.spec != tokens.spec) {
+        store.upsert::<kind::StaticTokens>(tokens).await?;
+    }
+    Ok(())
+}
+
+/// A file that does not choose the algorithms leaves them as they are.
+fn keep_suite(wanted: &mut AuthPreferenceV2, stored: &AuthPreferenceV2) {
+    let spec = wanted.spec.get_or_insert_default();
+    if spec.signature_algorithm_suite == 0 {
+        spec.signature_algorithm_suite = stored.spec.as_ref().map_or(0, |spec| spec.signature_algorithm_suite);
+    }
+}
+
+async fn take_over<K: Kind>(store: &Store, from_file: Option<&K::Value>) -> Result<()>
+where
+    K::Value: PartialEq,
+{
+    let stored = store.cached::<K>("").ok();
+    let wanted = match (from_file, &stored) {
+        (Some(_), _) => setting(from_file)?,
+        (None, None) => defaults::default_setting(),
+        (None, Some(stored)) if stored.origin() == Some(Origin::ConfigFile) => {
+            let mut editable = (**stored).clone();
+            editable.set_origin(Origin::Dynamic);
+            editable
+        }
+        (None, Some(_)) => return Ok(()),
+    };
+    let same = stored.is_some_and(|stored| {
+        let mut stored = (*stored).clone();
+        stored.set_revision(String::new());
+        stored == wanted
+    });
+    if !same {
+        store.upsert::<K>(wanted).await?;
+    }
+    Ok(())
+}
+
+/// Settings of the file, or the defaults.
+fn setting<T: Resource>(from_file: Option<&T>) -> Result<T> {
+    let Some(from_file) = from_file else { return Ok(defaults::default_setting()) };
+    let mut setting = from_file.clone();
+    setting.set_origin(Origin::ConfigFile);
+    setting.check_and_set_defaults().map_err(Error::from)?;
+    Ok(setting)
+}
+
+fn networking(config: &AuthConfig) -> Result<ClusterNetworkingConfigV2> {
+    setting(config.networking.as_ref())
+}
+
+fn recording(config: &AuthConfig) -> Result<SessionRecordingConfigV2> {
+    setting(config.recording.as_ref())
+}
+
+fn audit_settings(config: &AuthConfig) -> Result<ClusterAuditConfigV2> {
+    setting(config.audit.as_ref())
+}
+
+fn static_tokens(config: &AuthConfig) -> Result<StaticTokensV2> {
+    let spec = StaticTokensSpecV2 { static_tokens: config.static_tokens.clone() };
+    let mut tokens = StaticTokensV2 { spec: Some(spec), ..StaticTokensV2::default() };
+    tokens.check_and_set_defaults().map_err(Error::from)?;
+    Ok(tokens)
+}
+
+/// What can wait until the service answers: authorities with slow keys, and preset roles of newer versions.
+pub(crate) async fn complete(auth: &Auth) {
+    for ca_type in CaType::ALL {
+        if let Err(error) = auth.ensure_authority(ca_type).await {
+            tracing::warn!(%ca_type, %error, "a certificate authority could not be made, it is tried again when needed");
+        }
+    }
+    for role in presets::roles() {
+        if let Err(error) = complete_preset(auth.store(), role).await {
+            tracing::warn!(%error, "a preset role could not be brought up to date");
+        }
+    }
+}
+
+async fn complete_preset(store: &Store, preset: wire::types::RoleV6) -> Result<()> {
+    match store.cached::<kind::Role>(preset.name()) {
+        Err(e) if e.kind == ErrorKind::NotFound => store.create::<kind::Role>(preset).await.map(drop),
+        Err(e) => Err(e),
+        Ok(stored) if !presets::add_missing_rules(&mut (*stored).clone()) => Ok(()),
+        Ok(stored) => {
+            let change = |role: &mut wire::types::RoleV6| {
+                presets::add_missing_rules(role);
+                Ok(())
+            };
+            store.change::<kind::Role>(stored.name(), change).await.map(drop)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Whether a user's connection may begin, and when it must end: locks and expiry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::Cache;
+use chrono::{DateTime, Utc};
+use pki::identity::Identity;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::sleep;
+use tonic::Status;
+use wire::types::LockV2;
+
+use crate::transport::TransportPeer;
+
+/// The rules for connections through this proxy.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    cache: Cache,
+}
+
+/// Watches one connection.
+pub(crate) struct Watch {
+    cache: Cache,
+    identity: Arc<Identity>,
+    ends: Option<DateTime<Utc>>,
+}
+
+impl Gate {
+    pub(crate) fn new(cache: Cache) -> Self {
+        Self { cache }
+    }
+
+    /// Lets a peer in, or says why not.
+    pub(crate) fn admit(&self, peer: &TransportPeer) -> Result<Watch, Status> {
+        let identity = peer.identity.clone();
+        if identity.is_expired(Utc::now()) {
+            return Err(Status::permission_denied("access denied: client credentials have expired, please relogin."));
+        }
+        if !identity.usage.is_empty() {
+            return Err(Status::permission_denied("access denied: invalid client certificate"));
+        }
+        if let Some(lock) = lock_in_force(&self.cache, &identity) {
+            return Err(Status::permission_denied(lock));
+        }
+        let preference = self.cache.auth_preference();
+        let disconnect = preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
+        let ends = if disconnect { identity.previous_identity_expires.or(identity.expires) } else { None };
+        Ok(Watch { cache: self.cache.clone(), identity, ends })
+    }
+}
+
+impl Watch {
+    /// Returns when the connection must end, with the reason.
+    pub(crate) async fn ended(&self) -> Status {
+        let mut changes = self.cache.subscribe();
+        loop {
+            let rest = self.ends.map(|end| (end - Utc::now()).to_std().unwrap_or(Duration::ZERO));
+            tokio::select! {
+                change = changes.recv() => {
+                    let relevant = matches!(
+                        change,
+                        Ok(cache::Change::Lock(_) | cache::Change::Everything) | Err(RecvError::Lagged(_))
+                    );
+                    if relevant && let Some(lock) = lock_in_force(&self.cache, &self.identity) {
+                        return Status::permission_denied(lock);
+                    }
+                    if matches!(change, Err(RecvError::Closed)) {
+                        return std::future::pending().await;
+                    }
+                }
+                () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
+                    return Status::permission_denied("client certificate expired");
+                }
+            }
+        }
+    }
+}
+
+/// The text of a lock that stops this user, if there is one.
+fn lock_in_force(cache: &Cache, identity: &Identity) -> Option<String> {
+    let now = Utc::now();
+    let locks = cache.locks();
+    let lock = locks.iter().find(|l| cache::in_force(l, now) && targets(l, identity))?;
+    let message = lock.spec.as_ref().map(|s| s.message.as_str()).unwrap_or_default();
+    let name = identity.username.as_str();
+    Some(if message.is_empty() {
+        format!("lock targeting User:{name:?} is in force")
+    } else {
+        format!("lock targeting User:{name:?} is in force: {message}")
+    })
+}
+
+/// Whether a lock is about this user, one of their roles, their device or their request.
+fn targets(lock: &LockV2, identity: &Identity) -> bool {
+    let Some(target) = lock.spec.as_ref().and_then(|s| s.target.as_ref()) else { return false };
+    let is = |wanted: &str, actual: &str| !wanted.is_empty() && wanted == actual;
+    is(&target.user, &identity.username)
+        || identity.groups.iter().any(|role| is(&target.role, role))
+        || is(&target.mfa_device, &identity.mfa_verified)
+        || is(&target.device, &identity.device.device_id)
+        || identity.active_requests.iter().any(|request| is(&target.access_request, request))
+}

@@ -1,0 +1,277 @@
+//! The gRPC service through which clients reach nodes and the Auth Service.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::Stream;
+use pki::identity::Identity;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info};
+use tunnel::BoxedStream;
+use wire::transport::transport_service_server::TransportService;
+use wire::transport::{
+    ClusterDetails, Frame, GetClusterDetailsRequest, GetClusterDetailsResponse, ProxyClusterRequest, ProxyClusterResponse,
+    ProxySshRequest, ProxySshResponse, proxy_ssh_request, proxy_ssh_response,
+};
+
+use crate::dial::NodeDialer;
+use crate::gate::Gate;
+
+/// What every SSH client sends first, and what nothing else may send to a node.
+const SSH_PREFIX: &[u8] = b"SSH-2.0";
+/// The largest frame sent to a client.
+const FRAME: usize = 64 * 1024;
+/// Frames that may wait for a client.
+const FRAME_QUEUE: usize = 8;
+/// How long a client may take to say where it wants to go.
+const FIRST_FRAME: Duration = Duration::from_secs(30);
+/// How long one write may wait for a peer that does not read.
+const STALLED: Duration = Duration::from_secs(300);
+
+/// Who is at the other end of a gRPC connection; set when the connection is accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct TransportPeer {
+    /// What its certificate says.
+    pub identity: Arc<Identity>,
+    /// Where it is.
+    pub client: SocketAddr,
+    /// Where it arrived.
+    pub server: SocketAddr,
+}
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Transport {
+    dialer: NodeDialer,
+    gate: Gate,
+    shutdown: CancellationToken,
+}
+
+impl Transport {
+    pub(crate) fn new(dialer: NodeDialer, gate: Gate, shutdown: CancellationToken) -> Self {
+        Self { dialer, gate, shutdown }
+    }
+}
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl TransportService for Transport {
+    async fn get_cluster_details(
+        &self,
+        _: Request<GetClusterDetailsRequest>,
+    ) -> Result<Response<GetClusterDetailsResponse>, Status> {
+        Ok(Response::new(GetClusterDetailsResponse { details: Some(ClusterDetails { fips_enabled: false }) }))
+    }
+
+    type ProxySSHStream = Replies<ProxySshResponse>;
+
+    async fn proxy_ssh(
+        &self,
+        request: Request<Streaming<ProxySshRequest>>,
+    ) -> Result<Response<Self::ProxySSHStream>, Status> {
+        let peer = peer(&request)?;
+        let mut frames = request.into_inner();
+        let first = first_frame(&mut frames).await?;
+        let target = first
+            .dial_target
+            .ok_or_else(|| Status::invalid_argument("first frame must contain a dial target"))?;
+        let watch = self.gate.admit(&peer)?;
+        let (node, stream) = self.dialer.dial(&peer, &target.host_port, &target.cluster).await?;
+        debug!(user = %peer.identity.username, node, "client connected to node");
+        let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
+        let details = ProxySshResponse { details: Some(ClusterDetails { fips_enabled: false }), frame: None };
+        let _ = replies.try_send(Ok(details)); // the queue is empty
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = relay_ssh(frames, first.frame, stream, &replies) => {}
+                reason = watch.ended() => {
+                    info!(user = %peer.identity.username, reason = %reason, "connection ended");
+                    let _ = replies.send(Err(reason)).await; // the client may be gone
+                }
+                () = shutdown.cancelled() => {
+                    let _ = replies.send(Err(Status::unavailable("the proxy is shutting down"))).await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    type ProxyClusterStream = Replies<ProxyClusterResponse>;
+
+    async fn proxy_cluster(
+        &self,
+        request: Request<Streaming<ProxyClusterRequest>>,
+    ) -> Result<Response<Self::ProxyClusterStream>, Status> {
+        let peer = peer(&request)?;
+        let mut frames = request.into_inner();
+        let first = first_frame(&mut frames).await?;
+        let stream = self.dialer.dial_auth(&peer, &first.cluster).await?;
+        let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = relay_cluster(frames, first.frame, stream, &replies) => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+fn peer<T>(request: &Request<T>) -> Result<TransportPeer, Status> {
+    let peer = request.extensions().get::<TransportPeer>();
+    peer.cloned().ok_or_else(|| Status::permission_denied("a client certificate is required"))
+}
+
+async fn first_frame<T>(frames: &mut Streaming<T>) -> Result<T, Status> {
+    match timeout(FIRST_FRAME, frames.message()).await {
+        Ok(Ok(Some(frame))) => Ok(frame),
+        Ok(Ok(None)) => Err(Status::invalid_argument("the stream ended before it said where to go")),
+        Ok(Err(status)) => Err(status),
+        Err(_) => Err(Status::deadline_exceeded("waited 30 s for the dial target")),
+    }
+}
+
+/// Copies SSH frames both ways until one side ends.
+async fn relay_ssh(
+    mut frames: Streaming<ProxySshRequest>,
+    first: Option<proxy_ssh_request::Frame>,
+    stream: BoxedStream,
+    replies: &mpsc::Sender<Result<ProxySshResponse, Status>>,
+) {
+    let (mut from_node, mut to_node) = tokio::io::split(stream);
+    let upward = async {
+        let mut prefix = PrefixCheck::default();
+        let mut next = first;
+        loop {
+            if let Some(proxy_ssh_request::Frame::Ssh(frame)) = next {
+                if !prefix.accepts(&frame.payload) {
+                    let text = "required prefix \"SSH-2.0\" was not found";
+                    let _ = replies.send(Err(Status::permission_denied(text))).await;
+                    return;
+                }
+                if !write(&mut to_node, &frame.payload).await {
+                    return;
+                }
+            }
+            next = match frames.message().await {
+                Ok(Some(message)) => message.frame,
+                Ok(None) => {
+                    let _ = to_node.shutdown().await; // the node may be gone
+                    std::future::pending().await // what the node still says is delivered
+                }
+                Err(_) => return,
+            };
+        }
+    };
+    let downward = pump(&mut from_node, |payload| {
+        let frame = proxy_ssh_response::Frame::Ssh(Frame { payload });
+        replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
+    });
+    tokio::select! {
+        () = upward => {}
+        () = downward => {}
+    }
+}
+
+/// Copies frames between a client and the Auth Service.
+async fn relay_cluster(
+    mut frames: Streaming<ProxyClusterRequest>,
+    first: Option<Frame>,
+    stream: BoxedStream,
+    replies: &mpsc::Sender<Result<ProxyClusterResponse, Status>>,
+) {
+    let (mut from_auth, mut to_auth) = tokio::io::split(stream);
+    let upward = async {
+        if let Some(frame) = first
+            && !write(&mut to_auth, &frame.payload).await
+        {
+            return;
+        }
+        while let Ok(Some(message)) = frames.message().await {
+            let Some(frame) = message.frame else {
+                let _ = replies.send(Err(Status::invalid_argument("received invalid frame"))).await;
+                return;
+            };
+            if !write(&mut to_auth, &frame.payload).await {
+                return;
+            }
+        }
+    };
+    let downward = pump(&mut from_auth, |payload| {
+        replies.send(Ok(ProxyClusterResponse { frame: Some(Frame { payload }) }))
+    });
+    tokio::select! {
+        () = upward => {}
+        () = downward => {}
+    }
+}
+
+/// Sends what a stream yields, frame by frame, until it ends or nobody listens.
+async fn pump<F, S, E>(stream: &mut (impl AsyncReadExt + Unpin), send: F)
+where
+    F: Fn(Bytes) -> S,
+    S: Future<Output = Result<(), E>>,
+{
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(FRAME);
+        match stream.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if !matches!(timeout(STALLED, send(buffer.split().freeze())).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn write(stream: &mut (impl AsyncWriteExt + Unpin), data: &[u8]) -> bool {
+    let written = async {
+        stream.write_all(data).await?;
+        stream.flush().await
+    };
+    matches!(timeout(STALLED, written).await, Ok(Ok(())))
+}
+
+/// Compares the first bytes of a stream with [`SSH_PREFIX`], however they are cut into frames.
+#[derive(Debug, Default)]
+struct PrefixCheck {
+    seen: usize,
+}
+
+impl PrefixCheck {
+    fn accepts(&mut self, data: &[u8]) -> bool {
+        let missing = SSH_PREFIX.get(self.seen..).unwrap_or_default();
+        let compared = missing.len().min(data.len());
+        self.seen += compared;
+        missing.iter().zip(data).all(|(a, b)| a == b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ssh_passes_however_it_is_cut() {
+        let check = |parts: &[&[u8]]| {
+            let mut check = PrefixCheck::default();
+            parts.iter().all(|part| check.accepts(part))
+        };
+        assert!(check(&[b"SSH-2.0-x\r\n", b"anything"]));
+        assert!(check(&[b"SSH-", b"2.0", b"-x"]));
+        assert!(!check(&[b"GET / HTTP/1.1"]));
+        assert!(!check(&[b"SSH-", b"1.5"]));
+    }
+}

@@ -1,0 +1,223 @@
+//! The node's way to the audit log.
+//!
+//! Events go to the Auth Service in the order in which they happened. While it is away they wait in a file, so that
+//! an outage or a restart loses none.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit::{EventExt, Spool, codes, event};
+use chrono::Utc;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+use tonic::{Code, Request, Status};
+use tracing::{debug, error, info};
+use wire::client::ApiChannel;
+use wire::events::{
+    AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, ServerMetadata, SessionMetadata, Status as Outcome,
+    UserMetadata,
+};
+use wire::proto::auth_service_client::AuthServiceClient;
+
+use crate::connection::Connection;
+
+/// Events that may wait in memory; when they do not move, they go to the file.
+const QUEUE: usize = 1024;
+/// How large the file may become.
+const SPOOL_LIMIT: u64 = 256 << 20;
+/// Events read from the file at once.
+const BATCH: usize = 64;
+/// How long one delivery may take.
+const DELIVERY: Duration = Duration::from_secs(10);
+/// Waits between attempts while the Auth Service is away.
+const MIN_RETRY: Duration = Duration::from_millis(200);
+const MAX_RETRY: Duration = Duration::from_secs(10);
+
+/// Hands events over. Clones share the queue.
+#[derive(Clone)]
+pub(crate) struct NodeAudit {
+    queue: mpsc::Sender<OneOf>,
+    facts: Arc<Facts>,
+}
+
+/// What every event of a node says about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// UUID of the host.
+    pub host_uuid: String,
+    /// Its name.
+    pub hostname: String,
+}
+
+impl NodeAudit {
+    /// Starts delivering; the returned task ends when all clones are gone and the queue is empty.
+    pub fn start(channel: ApiChannel, spool: &Path, facts: Facts) -> Result<(Self, impl Future<Output = ()> + Send), audit::Error> {
+        let spool = Spool::open(spool, SPOOL_LIMIT)?;
+        let (queue, events) = mpsc::channel(QUEUE);
+        let delivery = Delivery { client: AuthServiceClient::new(channel), spool, events };
+        Ok((Self { queue, facts: Arc::new(facts) }, delivery.run()))
+    }
+
+    /// Emits an event: fills in what is common to all, and queues it.
+    pub async fn emit(&self, mut event: OneOf) {
+        if let Err(error) = event::prepare(&mut event, &self.facts.cluster, Utc::now()) {
+            error!(%error, event = event.name(), "event dropped: it cannot be completed");
+            return;
+        }
+        if self.queue.send(event).await.is_err() {
+            error!("event dropped: the service is shutting down");
+        }
+    }
+
+    /// The part of an event that says where it happened.
+    pub fn server(&self, address: SocketAddr) -> ServerMetadata {
+        ServerMetadata {
+            server_namespace: "default".into(),
+            server_id: self.facts.host_uuid.clone(),
+            server_hostname: self.facts.hostname.clone(),
+            server_addr: address.to_string(),
+            server_version: wire::VERSION.into(),
+            ..Default::default()
+        }
+    }
+
+    /// A login was refused.
+    pub async fn auth_failed(&self, client: SocketAddr, server: SocketAddr, login: &str, reason: &crate::access::Denial) {
+        let status = Outcome { success: false, error: reason.to_string(), user_message: String::new() };
+        let body = AuthAttempt {
+            user: Some(UserMetadata { user: reason.user.clone(), login: login.to_owned(), ..Default::default() }),
+            connection: Some(connection_metadata(client, server)),
+            status: Some(status),
+            ..Default::default()
+        };
+        self.emit(codes::AUTH_ATTEMPT_FAILURE.event(body)).await;
+    }
+
+    /// A command ran, or did not start.
+    pub async fn exec(&self, connection: &Connection, session: Option<&str>, command: &str, result: Result<u32, String>) {
+        let (kind, exit_code, error) = match result {
+            Ok(0) => (codes::EXEC, "0".to_owned(), String::new()),
+            Ok(code) => (codes::EXEC_FAILURE, code.to_string(), format!("exit status {code}")),
+            Err(error) => (codes::EXEC_FAILURE, "255".to_owned(), error),
+        };
+        let body = Exec {
+            user: Some(connection.access.user_metadata()),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            session: session.map(|id| connection.access.session_metadata(id)),
+            server: Some(self.server(connection.server)),
+            command: Some(CommandMetadata { command: command.to_owned(), exit_code, error }),
+            ..Default::default()
+        };
+        self.emit(kind.event(body)).await;
+    }
+}
+
+/// The part of an event that says who was connected to what.
+pub(crate) fn connection_metadata(client: SocketAddr, server: SocketAddr) -> ConnectionMetadata {
+    ConnectionMetadata { local_addr: server.to_string(), remote_addr: client.to_string(), protocol: "ssh".into() }
+}
+
+/// The part of an event that names a session.
+pub(crate) fn session_metadata(id: &str, mfa_device: &str, key_policy: &str) -> SessionMetadata {
+    SessionMetadata {
+        session_id: id.to_owned(),
+        with_mfa: mfa_device.to_owned(),
+        private_key_policy: key_policy.to_owned(),
+    }
+}
+
+struct Delivery {
+    client: AuthServiceClient<ApiChannel>,
+    spool: Spool,
+    events: mpsc::Receiver<OneOf>,
+}
+
+impl Delivery {
+    async fn run(mut self) {
+        let mut retry = MIN_RETRY;
+        loop {
+            if !self.spool.is_empty() && !self.deliver_spooled().await {
+                if !self.keep_for(retry).await {
+                    return;
+                }
+                retry = (retry * 2).min(MAX_RETRY);
+                continue;
+            }
+            retry = MIN_RETRY;
+            let Some(event) = self.events.recv().await else { return };
+            if let Err(status) = self.deliver(&event).await {
+                if is_final(&status) {
+                    error!(event = event.name(), reason = status.message(), "event refused by the auth service");
+                } else {
+                    info!(reason = status.message(), "auth service out of reach: events are kept on disk");
+                    self.keep(event).await;
+                }
+            }
+        }
+    }
+
+    async fn deliver(&mut self, event: &OneOf) -> Result<(), Status> {
+        let call = self.client.emit_audit_event(Request::new(event.clone()));
+        match timeout(DELIVERY, call).await {
+            Ok(result) => result.map(drop),
+            Err(_) => Err(Status::deadline_exceeded("waited 10 s for the audit log")),
+        }
+    }
+
+    /// Delivers what waits in the file; false when the Auth Service is still away.
+    async fn deliver_spooled(&mut self) -> bool {
+        let pending = match self.spool.pending(BATCH).await {
+            Ok(pending) => pending,
+            Err(error) => {
+                error!(%error, "reading kept events");
+                return false;
+            }
+        };
+        for event in &pending.events {
+            match self.deliver(event).await {
+                Err(status) if !is_final(&status) => {
+                    debug!(reason = status.message(), "auth service still out of reach");
+                    return false;
+                }
+                Err(status) => error!(event = event.name(), reason = status.message(), "event refused by the auth service"),
+                Ok(()) => {}
+            }
+        }
+        if let Err(error) = self.spool.delivered(&pending).await {
+            error!(%error, "marking kept events as delivered");
+            return false;
+        }
+        true
+    }
+
+    /// Moves new events to the file for a while; false when there will be none any more.
+    async fn keep_for(&mut self, wait: Duration) -> bool {
+        let pause = sleep(wait);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return true,
+                event = self.events.recv() => match event {
+                    Some(event) => self.keep(event).await,
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    async fn keep(&self, event: OneOf) {
+        let name = event.name().to_owned();
+        if let Err(error) = self.spool.push(event).await {
+            error!(%error, event = name, "event lost: it could not be kept on disk");
+        }
+    }
+}
+
+/// Whether trying again is pointless: the server understood the event and refused it.
+fn is_final(status: &Status) -> bool {
+    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented)
+}

@@ -1,0 +1,210 @@
+//! Puts lines on disk: one thread, one flush for all lines that wait.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use chrono::NaiveDate;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use super::{FileLogConfig, file_name};
+use crate::{Clock, Error, Result};
+
+/// A line to be stored, and who waits for that.
+pub(super) struct Line {
+    /// Whose day's file it belongs to.
+    pub day: NaiveDate,
+    /// The JSON text with its line feed.
+    pub text: String,
+    /// Told when the line is on disk, or why it is not.
+    pub done: oneshot::Sender<Result<()>>,
+}
+
+/// The writing side of the log.
+pub(super) struct Writer {
+    folder: PathBuf,
+    link: PathBuf,
+    clock: Clock,
+    current: Option<DayFile>,
+}
+
+/// The most bytes that share one flush.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+impl Writer {
+    /// Makes the folders and opens today's file.
+    pub fn open(config: &FileLogConfig, clock: Clock) -> Result<Self> {
+        for folder in [config.link.parent(), Some(&config.folder)].into_iter().flatten() {
+            make_folder(folder).map_err(|e| Error::storage("make folder", folder, e))?;
+        }
+        let (folder, link) = (config.folder.clone(), config.link.clone());
+        let mut writer = Self { folder, link, clock, current: None };
+        writer.today()?;
+        Ok(writer)
+    }
+
+    /// Writes what comes through `queue` until its senders are gone.
+    pub fn start(mut self, mut queue: mpsc::Receiver<Line>) -> Result<()> {
+        let folder = self.folder.clone();
+        let run = move || {
+            while let Some(first) = queue.blocking_recv() {
+                let mut bytes = first.text.len();
+                let mut batch = vec![first];
+                while bytes < BATCH_BYTES
+                    && let Ok(line) = queue.try_recv()
+                {
+                    bytes += line.text.len();
+                    batch.push(line);
+                }
+                self.store(batch);
+            }
+        };
+        let thread = thread::Builder::new().name("audit-log".into()).spawn(run);
+        thread.map(drop).map_err(|e| Error::storage("start the writer of", &folder, e))
+    }
+
+    /// Stores lines day by day and tells every emitter how it went.
+    fn store(&mut self, mut batch: Vec<Line>) {
+        while let Some(day) = batch.first().map(|l| l.day) {
+            let (lines, rest): (Vec<_>, Vec<_>) = batch.into_iter().partition(|l| l.day == day);
+            batch = rest;
+            let mut bytes = String::with_capacity(lines.iter().map(|l| l.text.len()).sum());
+            lines.iter().for_each(|l| bytes.push_str(&l.text));
+            let outcome = self.append(day, bytes.as_bytes());
+            if let Err(error) = &outcome {
+                warn!(%error, events = lines.len(), "audit events not stored");
+            }
+            for line in lines {
+                line.done.send(outcome.clone()).ok();
+            }
+        }
+    }
+
+    /// Appends to the file of `day` and flushes it.
+    fn append(&mut self, day: NaiveDate, bytes: &[u8]) -> Result<()> {
+        if self.today()?.day == day
+            && let Some(mut file) = self.current.take()
+        {
+            file.append(bytes)?;
+            // Kept only after success: after a failure the file is opened and repaired anew.
+            self.current = Some(file);
+            return Ok(());
+        }
+        DayFile::open(&self.folder, day)?.append(bytes)
+    }
+
+    /// Today's file; on a new day, the link follows.
+    fn today(&mut self) -> Result<&DayFile> {
+        let day = self.clock.now().date_naive();
+        let file = match self.current.take() {
+            Some(file) if file.day == day => file,
+            _ => {
+                let file = DayFile::open(&self.folder, day)?;
+                replace_link(&self.link, &file.path).map_err(|e| Error::storage("make link", &self.link, e))?;
+                info!(path = %file.path.display(), "audit log file opened");
+                file
+            }
+        };
+        Ok(self.current.insert(file))
+    }
+}
+
+/// The open file of one day.
+struct DayFile {
+    day: NaiveDate,
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl DayFile {
+    fn open(folder: &Path, day: NaiveDate) -> Result<Self> {
+        let path = folder.join(file_name(day));
+        let open = || {
+            let made = !path.exists();
+            let mut options = OpenOptions::new();
+            let mut file = options.read(true).append(true).create(true).mode(0o640).open(&path)?;
+            if made {
+                file.set_permissions(Permissions::from_mode(0o640))?;
+                File::open(folder)?.sync_all()?;
+            }
+            let length = repair(&mut file)?;
+            Ok(Self { day, path: path.clone(), file, length })
+        };
+        open().map_err(|e| Error::storage("open", &path, e))
+    }
+
+    /// Appends whole lines durably; on failure the file is put back to what it was.
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_data());
+        match written {
+            Ok(()) => {
+                self.length += bytes.len() as u64;
+                Ok(())
+            }
+            Err(e) => {
+                self.file.set_len(self.length).ok();
+                Err(Error::storage("write to", &self.path, e))
+            }
+        }
+    }
+}
+
+/// Completes or removes a last line without its line feed: what a crash in the middle of a write leaves. Nobody was
+/// told that such a line is stored. Returns the length of the file.
+fn repair(file: &mut File) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    let mut tail = Vec::new();
+    let mut start = size;
+    while start > 0 {
+        let step = start.min(64 * 1024);
+        start -= step;
+        let mut block = vec![0; usize::try_from(step).unwrap_or(0)];
+        file.read_exact_at(&mut block, start)?;
+        let found = block.iter().rposition(|b| *b == b'\n');
+        let from = found.map_or(0, |at| at + 1);
+        start += from as u64;
+        block.drain(..from);
+        block.append(&mut tail);
+        tail = block;
+        if found.is_some() {
+            break;
+        }
+    }
+    if tail.is_empty() {
+        return Ok(size);
+    }
+    if serde_json::from_slice::<Value>(&tail).is_ok_and(|v| v.is_object()) {
+        file.write_all(b"\n")?;
+        return Ok(size + 1);
+    }
+    file.set_len(start)?;
+    Ok(start)
+}
+
+/// Makes a folder that the group may use, and its parents.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o770).create(folder)?;
+    fs::set_permissions(folder, Permissions::from_mode(0o770))
+}
+
+/// Points `link` at `target` in one step, so that nobody ever finds it missing.
+fn replace_link(link: &Path, target: &Path) -> io::Result<()> {
+    let target = fs::canonicalize(target)?;
+    if fs::read_link(link).is_ok_and(|now| now == target) {
+        return Ok(());
+    }
+    let fresh = link.with_extension("log.new");
+    fs::remove_file(&fresh).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+    symlink(&target, &fresh)?;
+    fs::rename(&fresh, link)
+}

@@ -1,0 +1,255 @@
+//! The one thread that writes.
+//!
+//! Writes that arrive while the disk is busy with the last transaction are committed together by the next
+//! one, so that many writers share the price of making their writes durable. Each is acknowledged after
+//! that commit, and after its events are in the queues of the watchers.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{
+    BackendError, Clock, ErrorKind, Event, Result,
+    store::{Outcome, Store, Transaction, Write},
+    watch::Fanout,
+};
+
+/// How many writes may wait; further writers wait for a place.
+const QUEUE: usize = 4096;
+
+/// How many writes one transaction takes at most, and how many bytes of values.
+const MAX_BATCH: usize = 1024;
+const MAX_BATCH_BYTES: usize = 8 << 20;
+
+/// How often expired items are looked for, and how many are removed in one transaction.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+const EXPIRY_BATCH: usize = 1024;
+
+/// The way to the writing thread.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    jobs: Sender<Job>,
+    places: Arc<Semaphore>,
+}
+
+enum Job {
+    Write { write: Write, reply: oneshot::Sender<Result<Outcome>>, _place: OwnedSemaphorePermit },
+    Close { done: oneshot::Sender<()> },
+}
+
+impl Writer {
+    /// Starts the thread that owns `store`. It ends when the writer is closed or dropped.
+    ///
+    /// When the machine cannot start another thread, every write fails with `Closed`.
+    pub(crate) fn start<S: Store>(store: S, fanout: Arc<Fanout>, clock: Arc<dyn Clock>) -> Self {
+        let (jobs, queue) = channel();
+        let thread = WriterThread { store, fanout, clock, next_expiry: None, last_expiry: None };
+        let started = std::thread::Builder::new()
+            .name("backend-writer".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || thread.run(&queue));
+        if let Err(error) = started {
+            tracing::error!(%error, "starting the storage thread failed");
+        }
+        Self { jobs, places: Arc::new(Semaphore::new(QUEUE)) }
+    }
+
+    /// Queues a write and waits until it is durable.
+    pub(crate) async fn write(&self, write: Write) -> Result<Outcome> {
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| BackendError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Write { write, reply, _place: place }).map_err(|_| BackendError::Closed)?;
+        answer.await.map_err(|_| BackendError::Closed)?
+    }
+
+    /// Waits until everything queued is done and the thread has let go of the store.
+    pub(crate) async fn close(&self) {
+        self.places.close();
+        let (done, finished) = oneshot::channel();
+        if self.jobs.send(Job::Close { done }).is_ok() {
+            // An error means that the thread is gone, which is what was asked for.
+            let _ = finished.await;
+        }
+    }
+}
+
+struct WriterThread<S> {
+    store: S,
+    fanout: Arc<Fanout>,
+    clock: Arc<dyn Clock>,
+    /// No item expires before this time.
+    next_expiry: Option<DateTime<Utc>>,
+    last_expiry: Option<Instant>,
+}
+
+type Batch = Vec<(Write, oneshot::Sender<Result<Outcome>>)>;
+
+impl<S: Store> WriterThread<S> {
+    fn run(mut self, queue: &Receiver<Job>) {
+        self.next_expiry = self.store.next_expiry().unwrap_or_else(|error| {
+            tracing::warn!(%error, "looking for expired items failed");
+            Some(self.clock.now())
+        });
+        let closing = loop {
+            let first = match self.pause() {
+                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => queue.recv_timeout(pause),
+            };
+            match first {
+                Ok(Job::Write { write, reply, .. }) => {
+                    let (batch, end) = gather(write, reply, queue);
+                    self.commit(batch);
+                    match end {
+                        End::Waiting => {}
+                        End::Closing(done) => break Some(done),
+                        End::Abandoned => break None,
+                    }
+                }
+                Ok(Job::Close { done }) => break Some(done),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break None,
+            }
+            self.expire_if_due();
+        };
+        self.fanout.close();
+        drop(self);
+        if let Some(done) = closing {
+            // Nobody waiting any more is fine.
+            let _ = done.send(());
+        }
+    }
+
+    /// How long to wait for a write before looking at the clock; `None` while nothing expires.
+    ///
+    /// The clock may be set or be a test's, so it is looked at every second and not trusted further.
+    fn pause(&self) -> Option<Duration> {
+        let next = self.next_expiry?;
+        let left = (next - self.clock.now()).to_std().unwrap_or(Duration::ZERO);
+        let rest = self.last_expiry.map_or(Duration::ZERO, |last| EXPIRY_INTERVAL.saturating_sub(last.elapsed()));
+        Some(left.max(rest).min(EXPIRY_INTERVAL))
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        let now = self.clock.now();
+        let (writes, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let answers = match self.transaction(now, writes) {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::error!(%error, writes = replies.len(), "writing to storage failed");
+                replies.iter().map(|_| Err(error.clone())).collect()
+            }
+        };
+        for (reply, answer) in replies.into_iter().zip(answers) {
+            // A caller that went away does not need the answer.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Does all writes in one transaction. An error means that none of them happened.
+    fn transaction(&mut self, now: DateTime<Utc>, writes: Vec<Write>) -> Result<Vec<Result<Outcome>>> {
+        self.in_transaction(now, |transaction| {
+            let mut answers = Vec::with_capacity(writes.len());
+            for write in writes {
+                let answer = transaction.apply(write);
+                if let Err(error) = &answer
+                    && matches!(error.kind(), ErrorKind::Other | ErrorKind::ConnectionProblem)
+                {
+                    return Err(error.clone());
+                }
+                answers.push(answer);
+            }
+            Ok(answers)
+        })
+    }
+
+    fn in_transaction<T>(
+        &mut self,
+        now: DateTime<Utc>,
+        work: impl FnOnce(&mut Transaction<'_, S>) -> Result<T>,
+    ) -> Result<T> {
+        self.store.begin()?;
+        let mut transaction = Transaction { store: &mut self.store, now, events: Vec::new() };
+        let done = work(&mut transaction);
+        let events = transaction.events;
+        let result = match done {
+            Ok(result) if events.is_empty() => {
+                self.store.rollback();
+                return Ok(result);
+            }
+            Ok(result) => self.store.commit().map(|()| result),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(result) => {
+                self.note_expiries(&events);
+                self.fanout.publish(&events, now);
+                Ok(result)
+            }
+            Err(error) => {
+                self.store.rollback();
+                Err(error)
+            }
+        }
+    }
+
+    fn note_expiries(&mut self, events: &[Event]) {
+        let first = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Put(item) => item.expires,
+                _ => None,
+            })
+            .min();
+        if let Some(first) = first {
+            self.next_expiry = Some(self.next_expiry.map_or(first, |known| known.min(first)));
+        }
+    }
+
+    fn expire_if_due(&mut self) {
+        let now = self.clock.now();
+        let due = self.next_expiry.is_some_and(|next| next <= now)
+            && self.last_expiry.is_none_or(|last| last.elapsed() >= EXPIRY_INTERVAL);
+        if !due {
+            return;
+        }
+        let removed = self.in_transaction(now, |transaction| transaction.expire(EXPIRY_BATCH));
+        // After a full batch the next one follows at once, between the writes that wait.
+        let more = matches!(removed, Ok(EXPIRY_BATCH));
+        self.last_expiry = if more { None } else { Some(Instant::now()) };
+        match removed.and_then(|_| self.store.next_expiry()) {
+            Ok(next) => self.next_expiry = next,
+            Err(error) => tracing::warn!(%error, "removing expired items failed"),
+        }
+    }
+}
+
+enum End {
+    Waiting,
+    Closing(oneshot::Sender<()>),
+    Abandoned,
+}
+
+/// Takes everything that waits, up to the size of a batch.
+fn gather(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue: &Receiver<Job>) -> (Batch, End) {
+    let mut bytes = write.weight();
+    let mut batch = vec![(write, reply)];
+    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+        match queue.try_recv() {
+            Ok(Job::Write { write, reply, .. }) => {
+                bytes += write.weight();
+                batch.push((write, reply));
+            }
+            Ok(Job::Close { done }) => return (batch, End::Closing(done)),
+            Err(TryRecvError::Empty) => return (batch, End::Waiting),
+            Err(TryRecvError::Disconnected) => return (batch, End::Abandoned),
+        }
+    }
+    (batch, End::Waiting)
+}

@@ -1,0 +1,175 @@
+//! Reads recordings from strangers.
+
+use std::io::{self, BufRead, ErrorKind, Read, Take};
+
+use audit::EventExt;
+use flate2::bufread::GzDecoder;
+use wire::events::OneOf;
+
+use crate::{
+    FormatError,
+    format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader, decode_event},
+};
+
+/// Reads the events of a recording, in order and each once: after a resumed upload some are there twice.
+///
+/// Memory is bounded by one message, whatever the bytes say. After an error the reader yields nothing more. At a clean
+/// end it yields `None`, and goes on should the source have grown by then.
+pub struct StreamReader<R: BufRead> {
+    state: State<R>,
+    /// Number of the part being read, or of the last one read.
+    part: u64,
+    last_index: i64,
+    /// Bytes of whole parts read.
+    whole: u64,
+    message: Vec<u8>,
+}
+
+enum State<R: BufRead> {
+    /// Between two parts.
+    Between(R),
+    /// Inside a body.
+    Body { body: GzDecoder<Take<R>>, header: PartHeader },
+    /// After an error.
+    Failed,
+}
+
+impl<R: BufRead> StreamReader<R> {
+    /// Reads from `source`.
+    pub fn new(source: R) -> Self {
+        Self { state: State::Between(source), part: 0, last_index: -1, whole: 0, message: Vec::new() }
+    }
+
+    /// The next event; `None` at the end of the recording.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError`]; all events before it have been returned.
+    pub fn next_event(&mut self) -> Result<Option<OneOf>, FormatError> {
+        loop {
+            let event = match &mut self.state {
+                State::Failed => return Ok(None),
+                State::Between(_) => match self.open_part() {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(None),
+                    Err(e) => return self.fail(e),
+                },
+                State::Body { body, .. } => match read_record(body, &mut self.message, self.part) {
+                    Ok(Some(event)) => event,
+                    Ok(None) => match self.close_part() {
+                        Ok(()) => continue,
+                        Err(e) => return self.fail(e),
+                    },
+                    Err(e) => return self.fail(e),
+                },
+            };
+            if event.index() > self.last_index {
+                self.last_index = event.index();
+                return Ok(Some(event));
+            }
+        }
+    }
+
+    /// How many bytes of the source belong to parts that have been read to their end.
+    pub fn whole(&self) -> u64 {
+        self.whole
+    }
+
+    fn fail<T>(&mut self, error: FormatError) -> Result<T, FormatError> {
+        self.state = State::Failed;
+        Err(error)
+    }
+
+    /// Reads a header; false at the end of the source.
+    fn open_part(&mut self) -> Result<bool, FormatError> {
+        let State::Between(source) = &mut self.state else { return Ok(false) };
+        let mut header = [0; HEADER_BYTES];
+        match read_full(source, &mut header).map_err(FormatError::Read)? {
+            0 => return Ok(false),
+            HEADER_BYTES => {}
+            _ => return Err(FormatError::Truncated { part: self.part + 1 }),
+        }
+        self.part += 1;
+        let header = PartHeader::from_bytes(&header)?;
+        if let State::Between(source) = std::mem::replace(&mut self.state, State::Failed) {
+            self.state = State::Body { body: GzDecoder::new(source.take(header.body)), header };
+        }
+        Ok(true)
+    }
+
+    /// Passes over what follows the compressed records.
+    fn close_part(&mut self) -> Result<(), FormatError> {
+        if let State::Body { body, header } = std::mem::replace(&mut self.state, State::Failed) {
+            let mut rest = body.into_inner();
+            let left = rest.limit();
+            let mut source = match skip(&mut rest, left) {
+                Ok(true) => rest.into_inner(),
+                Ok(false) => return Err(FormatError::Truncated { part: self.part }),
+                Err(e) => return Err(FormatError::Read(e)),
+            };
+            if !skip(&mut source, header.padding).map_err(FormatError::Read)? {
+                return Err(FormatError::Truncated { part: self.part });
+            }
+            let part = (HEADER_BYTES as u64).saturating_add(header.body).saturating_add(header.padding);
+            self.whole = self.whole.saturating_add(part);
+            self.state = State::Between(source);
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Iterator for StreamReader<R> {
+    type Item = Result<OneOf, FormatError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_event().transpose()
+    }
+}
+
+/// One record of a body; `None` at its end.
+fn read_record<R: Read>(body: &mut R, message: &mut Vec<u8>, part: u64) -> Result<Option<OneOf>, FormatError> {
+    let broken = |e: io::Error| match e.kind() {
+        ErrorKind::UnexpectedEof => FormatError::Truncated { part },
+        ErrorKind::InvalidData | ErrorKind::InvalidInput => FormatError::Corrupt { part, what: e.to_string() },
+        _ => FormatError::Read(e),
+    };
+    let mut length = [0; 4];
+    match read_full(body, &mut length).map_err(broken)? {
+        0 => return Ok(None),
+        4 => {}
+        _ => return Err(FormatError::Truncated { part }),
+    }
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length == 0 || length > MAX_MESSAGE_BYTES {
+        let what = format!("a message of {length} bytes: expected 1 to {MAX_MESSAGE_BYTES}");
+        return Err(FormatError::Corrupt { part, what });
+    }
+    message.resize(length, 0);
+    if read_full(body, message).map_err(broken)? < length {
+        return Err(FormatError::Truncated { part });
+    }
+    decode_event(message).map(Some).map_err(|what| FormatError::Corrupt { part, what })
+}
+
+/// Fills the buffer as far as the source reaches; returns how far.
+fn read_full<R: Read>(source: &mut R, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Passes over `count` bytes; false when the source ends before.
+fn skip<R: BufRead>(source: &mut R, count: u64) -> io::Result<bool> {
+    let skipped = io::copy(&mut source.by_ref().take(count), &mut io::sink())?;
+    Ok(skipped == count)
+}
+
+#[cfg(test)]
+mod tests;

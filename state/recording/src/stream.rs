@@ -1,0 +1,113 @@
+//! Recordings for async callers.
+
+use std::{collections::VecDeque, fs::File, io::BufRead};
+
+use audit::EventExt;
+use futures::Stream;
+use prost::Message;
+use wire::events::OneOf;
+
+use crate::{FormatError, Result, StreamReader, part_file::from_start};
+
+/// The events of a recording, read from the disk in small batches as they are asked for: a slow taker holds neither
+/// memory nor a thread.
+pub struct EventStream {
+    reader: Option<StreamReader<Box<dyn BufRead + Send>>>,
+    ready: VecDeque<OneOf>,
+    first_index: i64,
+    failure: Option<FormatError>,
+}
+
+/// How many bytes of events are read ahead.
+const BATCH_BYTES: usize = 128 * 1024;
+/// How many events are read ahead.
+const BATCH_EVENTS: usize = 256;
+
+impl EventStream {
+    /// Reads a recording from `source`.
+    pub fn new(source: impl BufRead + Send + 'static) -> Self {
+        let reader = StreamReader::new(Box::new(source) as Box<dyn BufRead + Send>);
+        Self { reader: Some(reader), ready: VecDeque::new(), first_index: i64::MIN, failure: None }
+    }
+
+    /// Reads a recording from a file, such as one a user has downloaded.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Read`].
+    pub fn from_file(file: File) -> Result<Self> {
+        Ok(Self::new(from_start(file).map_err(FormatError::Read)?))
+    }
+
+    /// Leaves out events before this index.
+    #[must_use]
+    pub fn starting_at(mut self, index: i64) -> Self {
+        self.first_index = index;
+        self
+    }
+
+    /// The next event; `None` at the end. A call after the end looks whether the source has grown.
+    ///
+    /// # Errors
+    ///
+    /// [`crate::Error::Format`], once all events before the fault have been returned.
+    pub async fn next(&mut self) -> Result<Option<OneOf>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                if event.index() >= self.first_index {
+                    return Ok(Some(event));
+                }
+                continue;
+            }
+            if let Some(failure) = self.failure.take() {
+                return Err(failure.into());
+            }
+            let Some(reader) = self.reader.take() else { return Ok(None) };
+            // Should the task be cancelled here the stream is at its end; it is dropped with the task.
+            let Ok(batch) = tokio::task::spawn_blocking(move || read_batch(reader)).await else { return Ok(None) };
+            self.reader = batch.failure.is_none().then_some(batch.reader);
+            self.failure = batch.failure;
+            self.ready = batch.events;
+            if self.ready.is_empty() && self.failure.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The events as a [`Stream`] that ends after the first error.
+    pub fn into_stream(self) -> impl Stream<Item = Result<OneOf>> + Send {
+        futures::stream::unfold(Some(self), async |stream| {
+            let mut stream = stream?;
+            match stream.next().await {
+                Ok(Some(event)) => Some((Ok(event), Some(stream))),
+                Ok(None) => None,
+                Err(e) => Some((Err(e), None)),
+            }
+        })
+    }
+}
+
+struct Batch {
+    reader: StreamReader<Box<dyn BufRead + Send>>,
+    events: VecDeque<OneOf>,
+    failure: Option<FormatError>,
+}
+
+fn read_batch(reader: StreamReader<Box<dyn BufRead + Send>>) -> Batch {
+    let mut batch = Batch { reader, events: VecDeque::new(), failure: None };
+    let mut bytes = 0;
+    while bytes < BATCH_BYTES && batch.events.len() < BATCH_EVENTS {
+        match batch.reader.next_event() {
+            Ok(Some(event)) => {
+                bytes += event.encoded_len();
+                batch.events.push_back(event);
+            }
+            Ok(None) => break,
+            Err(e) => {
+                batch.failure = Some(e);
+                break;
+            }
+        }
+    }
+    batch
+}

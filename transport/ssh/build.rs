@@ -1,0 +1,135 @@
+//! Takes the source of russh that cargo downloaded for this build, applies our patches to a copy of it in
+//! `OUT_DIR`, and stops the build with the file and the reason if anything does not fit.
+
+use std::env;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const UPSTREAM: &str = "russh";
+const VERSION: &str = "0.65.1";
+/// In the order in which they are applied.
+const PATCHES: [&str; 2] = ["patches/1-extensions.patch", "patches/2-flow-control.patch"];
+
+type Result<T> = std::result::Result<T, String>;
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    for patch in PATCHES {
+        println!("cargo::rerun-if-changed={patch}");
+    }
+    if let Err(error) = prepare() {
+        println!("cargo::error={error}");
+        std::process::exit(1);
+    }
+}
+
+fn prepare() -> Result<()> {
+    let source = upstream_source()?;
+    let target = PathBuf::from(variable("OUT_DIR")?).join(UPSTREAM);
+    if target.exists() {
+        fs::remove_dir_all(&target).map_err(|e| format!("cannot clear {}: {e}", target.display()))?;
+    }
+    copy_folder(&source.join("src"), &target)?;
+    for patch in PATCHES {
+        let text = fs::read_to_string(patch).map_err(|e| format!("cannot read {patch}: {e}"))?;
+        for file_patch in split_by_file(&text) {
+            apply(file_patch, &target).map_err(|e| format!("{patch}: {e}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder of the upstream crate: where cargo says it is, else where cargo keeps what it downloads. (Cargo cannot
+/// say as long as some crate of the workspace has not been downloaded yet.)
+fn upstream_source() -> Result<PathBuf> {
+    let asked = source_from_metadata();
+    match asked {
+        Ok(folder) => Ok(folder),
+        Err(reason) => source_from_registry()
+            .ok_or_else(|| format!("the source of {UPSTREAM} {VERSION} is not in cargo's registry ({reason})")),
+    }
+}
+
+fn source_from_metadata() -> Result<PathBuf> {
+    let output = Command::new(variable("CARGO")?)
+        .args(["metadata", "--format-version=1", "--offline", "--locked"])
+        .args(["--filter-platform", &variable("TARGET")?])
+        .output()
+        .map_err(|e| format!("cannot run cargo metadata: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr).trim()));
+    }
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).map_err(|e| format!("cargo metadata: {e}"))?;
+    metadata["packages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|package| package["name"] == UPSTREAM && package["version"] == VERSION)
+        .and_then(|package| package["manifest_path"].as_str())
+        .and_then(|manifest| Path::new(manifest).parent())
+        .map(Path::to_path_buf)
+        .ok_or_else(|| format!("cargo metadata does not list {UPSTREAM} {VERSION}"))
+}
+
+fn source_from_registry() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(env::home_dir()?.join(".cargo")))?;
+    fs::read_dir(home.join("registry/src"))
+        .ok()?
+        .flatten()
+        .map(|registry| registry.path().join(format!("{UPSTREAM}-{VERSION}")))
+        .find(|folder| folder.join("src").is_dir())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| format!("cannot copy {} to {}: {e}", from.display(), to.display());
+    fs::create_dir_all(to).map_err(failed)?;
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().map_err(failed)?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            // Read and write instead of fs::copy: vendored sources can be read-only.
+            let content = fs::read(entry.path()).map_err(failed)?;
+            fs::write(&target, content).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Cuts a patch in git's form into the patches of its files.
+fn split_by_file(patch: &str) -> Vec<&str> {
+    let mut starts: Vec<usize> = patch.match_indices("\n--- a/").map(|(at, _)| at + 1).collect();
+    if patch.starts_with("--- a/") {
+        starts.insert(0, 0);
+    }
+    let ends = starts.iter().skip(1).copied().chain([patch.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| &patch[start..end]).collect()
+}
+
+fn apply(file_patch: &str, folder: &Path) -> Result<()> {
+    let name = file_patch
+        .lines()
+        .next()
+        .and_then(|line| line.strip_prefix("--- a/"))
+        .ok_or("a part has no `--- a/` line")?;
+    let file = folder.join(name);
+    let hunks = diffy::Patch::from_str(file_patch).map_err(|e| format!("the part for {name} is no patch: {e}"))?;
+    let original = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound && file_patch.contains("\n@@ -0,0 ") => String::new(),
+        Err(e) => return Err(format!("cannot read {name} of {UPSTREAM}: {e}")),
+    };
+    let patched = diffy::apply(&original, &hunks)
+        .map_err(|e| format!("does not fit {name} of {UPSTREAM} {VERSION}: {e}"))?;
+    fs::write(&file, patched).map_err(|e| format!("cannot write {}: {e}", file.display()))
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name).map_err(|e| format!("{name}: {e}"))
+}

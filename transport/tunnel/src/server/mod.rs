@@ -1,0 +1,181 @@
+//! The proxy's end: lets agents in, knows which tunnels there are, and dials through them.
+
+mod connection;
+mod gate;
+mod registry;
+mod sweep;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use russh::keys::PublicKey;
+use russh::server;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+pub use self::registry::{DialError, Registry, TunnelEvent, TunnelInfo};
+use crate::certificate::{CertificateError, HostIdentity};
+use crate::discovery::{self, DiscoveredProxy};
+use crate::ssh::{self, HANDSHAKE_TIMEOUT};
+use crate::stream::{BoxedStream, Stream};
+
+/// The keys that sign host certificates, by cluster.
+#[async_trait]
+pub trait HostAuthorities: Send + Sync + 'static {
+    /// The public keys of a cluster's host authority; none if the cluster is not known.
+    async fn host_authority(&self, cluster: &str) -> Vec<PublicKey>;
+}
+
+/// Connects agents to the Auth Service.
+#[async_trait]
+pub trait AuthDialer: Send + Sync + 'static {
+    /// A connection to an Auth Service on behalf of the agent at `agent`.
+    async fn dial_auth(&self, agent: SocketAddr) -> io::Result<BoxedStream>;
+}
+
+/// How a tunnel server behaves.
+#[derive(Clone)]
+pub struct TunnelServerConfig {
+    /// The proxy's own cluster.
+    pub cluster: String,
+    /// The proxy's key and host certificate (role Proxy).
+    pub identity: HostIdentity,
+    /// Who signs the certificates of agents.
+    pub authorities: Arc<dyn HostAuthorities>,
+    /// Where agents reach the Auth Service.
+    pub auth: Arc<dyn AuthDialer>,
+    /// How often agents send heartbeats.
+    pub keep_alive_interval: Duration,
+    /// After how many missing heartbeats a tunnel is taken for offline.
+    pub keep_alive_count: u32,
+}
+
+impl TunnelServerConfig {
+    /// How long a tunnel may be silent before others are preferred.
+    fn offline_threshold(&self) -> Duration {
+        self.keep_alive_interval.saturating_mul(self.keep_alive_count.max(1))
+    }
+}
+
+impl fmt::Debug for TunnelServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelServerConfig").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// Why a connection of an agent ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// It did not log in in time.
+    #[error("no login within {} seconds", HANDSHAKE_TIMEOUT.as_secs())]
+    Timeout,
+    /// Its certificate is not good enough.
+    #[error("the agent's certificate: {0}")]
+    Certificate(#[from] CertificateError),
+    /// Something went wrong in SSH.
+    #[error("ssh: {0}")]
+    Ssh(#[from] russh::Error),
+}
+
+/// Serves agents. Cheap to clone; all clones are the same server.
+#[derive(Clone)]
+pub struct TunnelServer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: TunnelServerConfig,
+    ssh: RwLock<Arc<server::Config>>,
+    registry: Registry,
+    proxies: watch::Sender<Bytes>,
+    draining: CancellationToken,
+}
+
+impl TunnelServer {
+    /// A server without tunnels. Needs a Tokio runtime: a task looks after the tunnels until the last clone is gone.
+    pub fn new(config: TunnelServerConfig) -> Self {
+        let shared = Arc::new(Shared {
+            ssh: RwLock::new(Arc::new(ssh_config(&config.identity))),
+            registry: Registry::new(config.offline_threshold()),
+            proxies: watch::Sender::new(Bytes::from(discovery::to_payload(&[]))),
+            draining: CancellationToken::new(),
+            config,
+        });
+        tokio::spawn(sweep::run(Arc::downgrade(&shared), shared.proxies.subscribe()));
+        Self { shared }
+    }
+
+    /// The tunnels of this proxy, and the way through them.
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Presents another key and certificate from the next connection on.
+    pub fn set_identity(&self, identity: &HostIdentity) {
+        *self.shared.ssh.write() = Arc::new(ssh_config(identity));
+    }
+
+    /// Tells all agents which proxies there are. Repeated every two minutes.
+    pub fn set_proxies(&self, proxies: &[DiscoveredProxy]) {
+        let payload = Bytes::from(discovery::to_payload(proxies));
+        self.shared.proxies.send_if_modified(|current| {
+            let changed = *current != payload;
+            if changed {
+                *current = payload;
+            }
+            changed
+        });
+    }
+
+    /// Serves one connection until it ends.
+    pub async fn serve(&self, stream: impl Stream, peer: SocketAddr) -> Result<(), TunnelError> {
+        let config = self.shared.ssh.read().clone();
+        let gate = gate::Gate::new(self.shared.clone(), peer);
+        let login = gate.login();
+        let starting = tokio::time::timeout(HANDSHAKE_TIMEOUT, server::run_stream(config, stream, gate));
+        let session = starting.await.map_err(|_| TunnelError::Timeout)??;
+        let mut session = std::pin::pin!(session);
+        tokio::select! {
+            ended = &mut session => return ended,
+            logged_in = tokio::time::timeout(HANDSHAKE_TIMEOUT, login.cancelled()) => if logged_in.is_err() {
+                debug!(%peer, "an agent did not log in in time");
+                session.abort();
+                return Err(TunnelError::Timeout);
+            },
+        }
+        session.await
+    }
+
+    /// Tells all agents to connect elsewhere and takes no new ones. Streams that are open go on; agents leave when
+    /// theirs are done.
+    pub async fn drain(&self) {
+        self.shared.draining.cancel();
+        let connections = self.shared.registry.connections();
+        info!(tunnels = connections.len(), "asking agents to connect elsewhere");
+        sweep::for_each(connections, |connection| async move { connection.ask_to_reconnect().await }).await;
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        self.shared.draining.cancel();
+        let connections = self.shared.registry.connections();
+        sweep::for_each(connections, |connection| async move { connection.disconnect("proxy shuts down").await }).await;
+    }
+}
+
+impl fmt::Debug for TunnelServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelServer").field("config", &self.shared.config).finish_non_exhaustive()
+    }
+}
+
+fn ssh_config(identity: &HostIdentity) -> server::Config {
+    ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
+}

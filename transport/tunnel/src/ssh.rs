@@ -1,0 +1,105 @@
+//! How every SSH client and server of this product is set up: algorithms, windows, identification lines, timeouts.
+//!
+//! Services start from [`server_config`] or [`client_config`] and change what is particular to them.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey};
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, server};
+
+/// The identification line of servers. Clients take a server for one of ours if its line starts with this.
+pub const SERVER_VERSION: &str = "SSH-2.0-Teleport";
+
+/// The identification line of clients.
+pub const CLIENT_VERSION: &str = "SSH-2.0-Teleport";
+
+/// How many bytes a peer may send on one channel before we take any of them. Nothing is allocated ahead of use.
+pub const CHANNEL_WINDOW: u32 = 8 << 20;
+
+/// The most data in one packet of a channel.
+pub const CHANNEL_PACKET: u32 = 64 << 10;
+
+/// The longest a handshake, a login or a first request may take.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection on which nothing at all arrives for so long is given up.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// How often a server asks a silent client whether it is still there.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The extension of SSH certificates that names the cluster that issued them.
+pub const AUTHORITY_EXTENSION: &str = "x-teleport-authority";
+
+/// The extension of SSH host certificates that names the role of the holder.
+pub const ROLE_EXTENSION: &str = "x-teleport-role";
+
+const CIPHERS: &[cipher::Name] = &[
+    cipher::AES_256_GCM,
+    cipher::AES_128_GCM,
+    cipher::CHACHA20_POLY1305,
+    cipher::AES_256_CTR,
+    cipher::AES_192_CTR,
+    cipher::AES_128_CTR,
+];
+
+/// Key algorithms without SHA-1, fast ones first.
+const KEYS: &[Algorithm] = &[
+    Algorithm::Ed25519,
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+];
+
+const COMPRESSION: &[compression::Name] = &[compression::NONE];
+
+/// The algorithms to offer. AES-GCM first: it is done in hardware nearly everywhere and is more than twice as fast as
+/// ChaCha20-Poly1305. No compression: what is worth compressing over a slow line rarely passes here, and it costs
+/// memory per connection.
+pub fn preferences() -> Preferred {
+    Preferred {
+        key: Cow::Borrowed(KEYS),
+        cipher: Cow::Borrowed(CIPHERS),
+        compression: Cow::Borrowed(COMPRESSION),
+        ..Preferred::DEFAULT
+    }
+}
+
+/// A server that presents `certificates` over `keys` and takes nothing but public keys and certificates.
+pub fn server_config(keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> server::Config {
+    server::Config {
+        server_id: SshId::Standard(Cow::Borrowed(SERVER_VERSION)),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        // Certificates are public; how long it takes to refuse one tells nothing.
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: None,
+        keys,
+        certificates,
+        window_size: CHANNEL_WINDOW,
+        maximum_packet_size: CHANNEL_PACKET,
+        preferred: preferences(),
+        max_auth_attempts: 6,
+        inactivity_timeout: Some(IDLE_TIMEOUT),
+        keepalive_interval: Some(KEEP_ALIVE_INTERVAL),
+        keepalive_max: 3,
+        nodelay: true,
+        ..server::Config::default()
+    }
+}
+
+/// A client that asks servers for host certificates first. Whether a plain host key will do as well is for the
+/// handler's check of the server's key to say.
+pub fn client_config() -> client::Config {
+    client::Config {
+        client_id: SshId::Standard(Cow::Borrowed(CLIENT_VERSION)),
+        window_size: CHANNEL_WINDOW,
+        maximum_packet_size: CHANNEL_PACKET,
+        preferred: Preferred { host_key_certificates: Cow::Borrowed(KEYS), ..preferences() },
+        inactivity_timeout: None,
+        nodelay: true,
+        ..client::Config::default()
+    }
+}

@@ -1,0 +1,17 @@
+//! X.509 certificates: distinguished names, reading, and issuing with the profiles of this system.
+//!
+//! Encoding and decoding are done by the `der` and `x509-cert` crates; signatures by aws-lc.
+
+mod asn1;
+mod ca;
+mod certificate;
+mod leaf;
+mod name;
+
+pub use ca::{CA_LIFETIME, CaCertificate, Issuer};
+pub use certificate::{Certificate, to_pem};
+pub use leaf::{AlternativeNames, ExtendedUsage, ExtraExtension, KeyUsages, LeafTemplate, self_signed_web};
+pub use name::{DistinguishedName, oid};
+
+#[cfg(test)]
+mod tests;
