@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = compiler.descriptor_pool();
 
     let mut config = tonic_prost_build::Config::new();
-    config.bytes(["teleport.transport.v1.Frame"]);
+    config.bytes([".teleport.transport.v1.Frame"]);
     config.btree_map(["."]);
     for message in pool.all_messages() {
         if JSON_PACKAGES.contains(&message.package_name()) && !HAND_WRITTEN.contains(&message.full_name()) {

@@ -1,12 +1,14 @@
 //! Access to resources by labels and by what is asked for on them.
 
-use wire::types::{AuthPreferenceV2, RoleOptions, ServerV2};
+use std::collections::BTreeMap;
+
+use wire::types::{AuthPreferenceV2, RemoteClusterV3, RoleOptions, ServerV2};
 
 use crate::{
     decision::{Cause, Decision, Denial},
     fields::{LabelField, ListField},
     labels::Labels,
-    options::MfaRequired,
+    options::{MfaRequired, Options, RolesOnMfa},
     role::Role,
     role_set::RoleSet,
 };
@@ -125,16 +127,16 @@ impl Ask<'_> {
     }
 }
 
-/// What was proved besides the identity.
+/// What was proved besides the identity. By default nothing, and whatever a role asks for is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessState {
     /// Whether a second factor is needed for each session: [`RoleSet::mfa_required`].
     pub mfa_required: MfaRequired,
     /// A second factor was used for this session, or the key is one.
     pub mfa_verified: bool,
-    /// Roles that want a trusted device are obeyed. False in clusters whose mode is `off`, and for services of the
+    /// Roles that want a trusted device are not obeyed: in clusters whose mode is `off`, and for services of the
     /// cluster itself.
-    pub device_checked: bool,
+    pub device_exempt: bool,
     /// The certificate names a trusted device.
     pub device_verified: bool,
 }
@@ -142,30 +144,31 @@ pub struct AccessState {
 impl AccessState {
     /// For lists: whether a resource can be reached at all, now or after the second factor.
     pub const VISIBLE: Self =
-        Self { mfa_required: MfaRequired::Never, mfa_verified: true, device_checked: false, device_verified: false };
+        Self { mfa_required: MfaRequired::Never, mfa_verified: true, device_exempt: true, device_verified: false };
 
     /// The state of a session: what the cluster and the roles want, and what the certificate says.
     pub fn of(roles: &RoleSet, cluster: &AuthPreferenceV2, mfa_verified: bool, device_verified: bool) -> Self {
         let spec = cluster.spec.clone().unwrap_or_default();
-        let device_checked = spec.device_trust.is_none_or(|d| d.mode != "off");
+        let device_exempt = spec.device_trust.is_some_and(|d| d.mode == "off");
         let mfa_required = roles.mfa_required(spec.require_mfa_type);
-        Self { mfa_required, mfa_verified, device_checked, device_verified }
+        Self { mfa_required, mfa_verified, device_exempt, device_verified }
     }
 
     /// Why a role that grants access does not suffice yet.
     fn objection(self, options: &RoleOptions) -> Option<(Cause, &'static str, &'static str)> {
-        if !self.mfa_verified && self.mfa_required != MfaRequired::Never && options.require_mfa_type != 0 {
+        if !self.mfa_verified && options.require_mfa_type != 0 {
             return Some((Cause::MfaRequired, MFA, "options.require_session_mfa"));
         }
-        if self.device_checked && !self.device_verified && options.device_trust_mode == "required" {
+        if !self.device_exempt && !self.device_verified && options.device_trust_mode == "required" {
             return Some((Cause::TrustedDeviceRequired, DEVICE, "options.device_trust_mode"));
         }
         None
     }
 
     /// Whether no role can object.
-    fn is_settled(self) -> bool {
-        (self.mfa_verified || self.mfa_required == MfaRequired::Never) && (self.device_verified || !self.device_checked)
+    fn is_settled(self, options: &Options) -> bool {
+        let mfa = self.mfa_verified || options.session_mfa == RolesOnMfa::Never;
+        mfa && (self.device_verified || self.device_exempt || !options.device_trust)
     }
 }
 
@@ -193,6 +196,25 @@ impl RoleSet {
                 Decision::Allow(ResourcePermit { granted_by, roles: self.clone() })
             }
             Err(no) => Decision::Deny(self.refuse(no, target, asks)),
+        }
+    }
+
+    /// Whether another cluster may be entered. Clusters without labels are open to users whose roles say nothing
+    /// about clusters.
+    pub fn check_remote_cluster(&self, cluster: &RemoteClusterV3) -> Decision<ResourcePermit> {
+        static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
+        let metadata = cluster.metadata.as_ref();
+        let labels = metadata.map_or(&NO_LABELS, |m| &m.labels);
+        let name = metadata.map_or("", |m| m.name.as_str());
+        let target = Target { kind: resources::kind::REMOTE_CLUSTER, name, labels: Labels::fixed(labels) };
+        let field = LabelField::Cluster;
+        let silent = self.allowing(field).next().is_none() && self.denying(field).next().is_none();
+        if silent && labels.is_empty() {
+            return Decision::Allow(ResourcePermit { granted_by: Vec::new(), roles: self.clone() });
+        }
+        match self.check_access(&target, &[], &AccessState::VISIBLE) {
+            Decision::Deny(denial) => Decision::Deny(Denial { message: "access to cluster denied".into(), ..denial }),
+            allowed => allowed,
         }
     }
 
@@ -228,7 +250,7 @@ impl RoleSet {
                 continue;
             }
             granting.push(role);
-            if state.is_settled() {
+            if state.is_settled(self.options()) {
                 return Ok(granting);
             }
             if let Some((cause, message, field)) = state.objection(role.options()) {
@@ -266,9 +288,7 @@ impl RoleSet {
                 };
                 Denial::new(Cause::Denied, message()).by(role.name(), field, detail)
             }
-            No::NotGranted => {
-                Denial::new(Cause::NotGranted, message()).because(self.why_not(target, asks).join("; "))
-            }
+            No::NotGranted => Denial::new(Cause::NotGranted, message()).because(self.why_not(target, asks).join("; ")),
         }
     }
 
@@ -355,7 +375,13 @@ pub struct FieldCheck {
     pub detail: String,
 }
 
-fn allow_checks(role: &Role, field: LabelField, target: &Target<'_>, asks: &[Ask<'_>], set: &RoleSet) -> Vec<FieldCheck> {
+fn allow_checks(
+    role: &Role,
+    field: LabelField,
+    target: &Target<'_>,
+    asks: &[Ask<'_>],
+    set: &RoleSet,
+) -> Vec<FieldCheck> {
     let mut checks = Vec::new();
     let selection = role.allow.selection(field);
     checks.push(match selection.mismatch(target.labels, set.traits()) {
@@ -373,7 +399,13 @@ fn allow_checks(role: &Role, field: LabelField, target: &Target<'_>, asks: &[Ask
     checks
 }
 
-fn deny_checks(role: &Role, field: LabelField, target: &Target<'_>, asks: &[Ask<'_>], set: &RoleSet) -> Vec<FieldCheck> {
+fn deny_checks(
+    role: &Role,
+    field: LabelField,
+    target: &Target<'_>,
+    asks: &[Ask<'_>],
+    set: &RoleSet,
+) -> Vec<FieldCheck> {
     let mut checks = Vec::new();
     let selection = role.deny.selection(field);
     if !selection.is_empty() {

@@ -166,7 +166,9 @@ impl ListField {
     pub(crate) fn accepts(self, name: &str) -> bool {
         match self {
             Self::Logins => is_unix_login(name),
-            Self::WindowsLogins => !name.contains(['"', '/', '\\', '[', ']', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>']),
+            Self::WindowsLogins => {
+                !name.contains(['"', '/', '\\', '[', ']', ':', ';', '|', '=', ',', '+', '*', '?', '<', '>'])
+            }
             _ => true,
         }
     }

@@ -34,8 +34,8 @@ pub use eval::{EvalError, Scope};
 pub use value::Value;
 
 pub(crate) use dialect::Function;
-pub(crate) use eval::{email_local, value};
-pub(crate) use parser::{Expr, Segment, parse};
+pub(crate) use eval::value;
+pub(crate) use parser::Expr;
 
 /// A text that is no expression of its dialect.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ pub struct ExpressionError {
 
 impl ExpressionError {
     /// An error at a byte offset of `text`.
-    fn new(message: impl Into<String>, text: &str, offset: usize) -> Self {
+    pub(crate) fn new(message: impl Into<String>, text: &str, offset: usize) -> Self {
         let position = text.char_indices().take_while(|(at, _)| *at < offset).count() + 1;
         let mut shown: String = text.chars().take(120).collect();
         if shown.len() < text.len() {

@@ -228,9 +228,8 @@ impl Options {
             desktop_clipboard: options().all(|o| unless_false(o.desktop_clipboard)),
             desktop_directory_sharing: options().all(|o| unless_false(o.desktop_directory_sharing)),
             pin_source_ip: options().any(|o| o.pin_source_ip),
-            saml_idp: options().all(|o| {
-                unless_false(o.idp.as_ref().and_then(|i| i.saml.as_ref()).and_then(|s| s.enabled))
-            }),
+            saml_idp: options()
+                .all(|o| unless_false(o.idp.as_ref().and_then(|i| i.saml.as_ref()).and_then(|s| s.enabled))),
             certificate_extensions: certificate_extensions(roles, traits),
             session_mfa: match (wants_mfa, own().count()) {
                 (0, _) => RolesOnMfa::Never,
@@ -292,7 +291,8 @@ fn certificate_extensions(roles: &[Arc<Role>], traits: &Traits) -> BTreeMap<Stri
     let mut extensions = BTreeMap::new();
     for extension in roles.iter().flat_map(|r| &r.options().cert_extensions) {
         let Ok(template) = Template::parse(&extension.value) else { continue };
-        let value = if extension.value.is_empty() { Some(String::new()) } else { template.expand(traits).into_iter().next() };
+        let value =
+            if extension.value.is_empty() { Some(String::new()) } else { template.expand(traits).into_iter().next() };
         if let Some(value) = value {
             extensions.entry(extension.name.clone()).or_insert(value);
         }

@@ -153,13 +153,16 @@ impl RoleSet {
     /// Whether some role lists a login, and none denies it: says nothing about any server.
     pub fn can_login(&self, login: &str) -> bool {
         let has = |list: &[String]| list.iter().any(|l| l == login);
-        let denied = self.roles().iter().any(|r| has(r.denied(ListField::Logins)) || r.deny.list_is_broken(ListField::Logins));
+        let denied =
+            self.roles().iter().any(|r| has(r.denied(ListField::Logins)) || r.deny.list_is_broken(ListField::Logins));
         !denied && self.roles().iter().any(|r| has(r.allowed(ListField::Logins)))
     }
 
     /// Whether a role that allows agent forwarding lists the login.
     pub fn can_forward_agent(&self, login: &str) -> bool {
-        self.roles().iter().any(|r| r.options().forward_agent && r.allowed(ListField::Logins).iter().any(|l| l == login))
+        self.roles()
+            .iter()
+            .any(|r| r.options().forward_agent && r.allowed(ListField::Logins).iter().any(|l| l == login))
     }
 
     /// A certificate's life, cut to what all roles allow.
@@ -169,7 +172,8 @@ impl RoleSet {
 
     /// The union over all roles of a list in `allow`, without what any role denies by the same text.
     pub fn collect(&self, field: ListField) -> Vec<String> {
-        let mut names: BTreeSet<&str> = self.roles().iter().flat_map(|r| r.allowed(field)).map(String::as_str).collect();
+        let mut names: BTreeSet<&str> =
+            self.roles().iter().flat_map(|r| r.allowed(field)).map(String::as_str).collect();
         for role in self.roles() {
             for denied in role.denied(field) {
                 if denied == "*" {

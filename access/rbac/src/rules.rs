@@ -81,9 +81,9 @@ impl Scope for RuleContext {
         if !ROOTS.contains(root) {
             return Err(undefined());
         }
-        let mut value = self.roots.get(root);
+        let mut value = self.roots.get(*root);
         for word in rest {
-            value = value.and_then(|v| v.get(word));
+            value = value.and_then(|v| v.get(*word));
         }
         Ok(value.map_or(Value::Absent, Value::json))
     }
@@ -119,9 +119,10 @@ impl RuleTable {
     }
 
     /// The rules about a kind: first those that name it, then those for all kinds.
-    fn about(&self, kind: &str) -> impl Iterator<Item = &ParsedRule> {
-        let naming = |name: &str| self.rules.iter().filter(move |rule| rule.source.resources.iter().any(|r| r == name));
-        naming(kind).chain(naming("*"))
+    fn about<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a ParsedRule> {
+        [kind, "*"]
+            .into_iter()
+            .flat_map(|name| self.rules.iter().filter(move |rule| rule.source.resources.iter().any(|r| r == name)))
     }
 }
 

@@ -32,7 +32,6 @@ enum Form {
     Traits { prefix: String, suffix: String, expression: Expression },
 }
 
-
 impl Template {
     /// Parses a value.
     ///
@@ -230,7 +229,11 @@ mod tests {
             ("{{ external.unix }}", &[("unix", &["bob"][..])], &["bob"]),
             (r#"{{external["unix-name"]}}"#, &[("unix-name", &["bob"][..])], &["bob"]),
             (" tp{{external.short}}-x ", &[("short", &["bob", "alice"][..])], &["tpbob-x", "tpalice-x"]),
-            ("{{email.local(external.email)}}", &[("email", &["bob@example.com", "nobody", "A <al@x.y>"][..])], &["bob", "al"]),
+            (
+                "{{email.local(external.email)}}",
+                &[("email", &["bob@example.com", "nobody", "A <al@x.y>"][..])],
+                &["bob", "al"],
+            ),
             (
                 r#"{{regexp.replace(external.groups, "^unix-(.*)$", "$1")}}"#,
                 &[("groups", &["unix-bob", "sales"][..])],

@@ -146,8 +146,5 @@ pub(crate) fn unknown_kind(kind: &str) -> ResourceError {
         Some(near) => format!("; did you mean {near:?}?"),
         None => String::new(),
     };
-    ResourceError::UnknownKind {
-        kind: kind.to_owned(),
-        hint,
-    }
+    ResourceError::UnknownKind { kind: kind.to_owned(), hint }
 }

@@ -1,8 +1,8 @@
 //! The settings of a new cluster.
 
 use wire::types::{
-    AuthPreferenceV2, ClusterAuditConfigV2, ClusterNameSpecV2, ClusterNameV2,
-    ClusterNetworkingConfigV2, Namespace, SessionRecordingConfigV2,
+    AuthPreferenceV2, ClusterAuditConfigV2, ClusterNameSpecV2, ClusterNameV2, ClusterNetworkingConfigV2, Namespace,
+    SessionRecordingConfigV2,
 };
 
 use crate::{NAMESPACE, Origin, Resource};
@@ -37,14 +37,8 @@ pub fn audit_config() -> ClusterAuditConfigV2 {
 
 /// The name of a cluster and its id, a random UUID made once.
 pub fn name(cluster_name: &str, cluster_id: &str) -> ClusterNameV2 {
-    let spec = ClusterNameSpecV2 {
-        cluster_name: cluster_name.into(),
-        cluster_id: cluster_id.into(),
-    };
-    let mut name = ClusterNameV2 {
-        spec: Some(spec),
-        ..Default::default()
-    };
+    let spec = ClusterNameSpecV2 { cluster_name: cluster_name.into(), cluster_id: cluster_id.into() };
+    let mut name = ClusterNameV2 { spec: Some(spec), ..Default::default() };
     name.set_defaults();
     name
 }

@@ -41,30 +41,17 @@ pub fn parse_documents(text: &str, fields: Fields) -> Result<Vec<AnyResource>> {
 /// See [`ResourceError`].
 pub fn parse_value(value: Value, fields: Fields) -> Result<AnyResource> {
     let Value::Object(object) = &value else {
-        return Err(ResourceError::invalid(format!(
-            "expected a resource, found {}",
-            read::describe(&value)
-        )));
+        return Err(ResourceError::invalid(format!("expected a resource, found {}", read::describe(&value))));
     };
     let kind = match object.get("kind") {
         Some(Value::String(kind)) if !kind.is_empty() => kind.clone(),
         None | Some(Value::Null | Value::String(_)) => return Err(ResourceError::NoKind),
         Some(other) => {
-            return Err(ResourceError::field(
-                "kind",
-                format!("expected text, found {}", read::describe(other)),
-            ));
+            return Err(ResourceError::field("kind", format!("expected text, found {}", read::describe(other))));
         }
     };
-    let name = value
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let title = if name.is_empty() {
-        kind.clone()
-    } else {
-        format!("{kind} {name:?}")
-    };
+    let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let title = if name.is_empty() { kind.clone() } else { format!("{kind} {name:?}") };
     let mut value = value;
     drop_old_fields(&mut value);
     let mut resource = AnyResource::read(&kind, value, fields).map_err(|e| match e {
@@ -132,8 +119,7 @@ pub fn to_yaml(resources: &[AnyResource]) -> Result<String> {
 /// Does not happen for resources of this crate; reported rather than hidden.
 pub fn to_json(resources: &[AnyResource]) -> Result<String> {
     let mut text = Vec::new();
-    let mut writer =
-        serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
+    let mut writer = serde_json::Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    "));
     serde::Serialize::serialize(resources, &mut writer)
         .map_err(|e| ResourceError::invalid(format!("cannot write JSON: {e}")))?;
     String::from_utf8(text).map_err(|e| ResourceError::invalid(format!("cannot write JSON: {e}")))
@@ -149,8 +135,7 @@ fn value(resource: &AnyResource) -> Result<Value> {
 /// # Errors
 /// Does not happen for resources of this crate; reported rather than hidden.
 pub fn encode<T: Resource>(resource: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(resource)
-        .map_err(|e| ResourceError::invalid(format!("cannot write {}: {e}", resource.title())))
+    serde_json::to_vec(resource).map_err(|e| ResourceError::invalid(format!("cannot write {}: {e}", resource.title())))
 }
 
 /// Reads the stored form of a resource and fills its blanks. Nothing is checked: what was accepted once stays

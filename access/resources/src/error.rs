@@ -54,26 +54,16 @@ impl ResourceError {
     }
 
     pub(crate) fn field(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Field {
-            path: path.into(),
-            problem: problem.into(),
-        }
+        Self::Field { path: path.into(), problem: problem.into() }
     }
 
     pub(crate) fn within(self, document: impl Into<String>) -> Self {
-        Self::In {
-            document: document.into(),
-            error: Box::new(self),
-        }
+        Self::In { document: document.into(), error: Box::new(self) }
     }
 }
 
 fn join(errors: &[ResourceError]) -> String {
-    errors
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 impl Kinded for ResourceError {

@@ -318,15 +318,5 @@ pub const ALL: [&str; 104] = [
 ];
 
 /// The actions that the rules of a role can name, besides `*`.
-pub const VERBS: [&str; 10] = [
-    "list",
-    "create",
-    "read",
-    "readnosecrets",
-    "update",
-    "delete",
-    "rotate",
-    "create_enroll_token",
-    "enroll",
-    "use",
-];
+pub const VERBS: [&str; 10] =
+    ["list", "create", "read", "readnosecrets", "update", "delete", "rotate", "create_enroll_token", "enroll", "use"];

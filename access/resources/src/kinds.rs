@@ -12,8 +12,8 @@ mod user;
 #[cfg(test)]
 pub(crate) use role::label_fields;
 pub use role::{
-    CLUSTER_WIDE_KUBERNETES_KINDS, KUBERNETES_KINDS, KUBERNETES_VERBS, MAX_ACCESS_DURATION,
-    MAX_SESSION_TTL, ROLE_VERSIONS,
+    CLUSTER_WIDE_KUBERNETES_KINDS, KUBERNETES_KINDS, KUBERNETES_VERBS, MAX_ACCESS_DURATION, MAX_SESSION_TTL,
+    ROLE_VERSIONS,
 };
 pub use settings::{DEFAULT_SESSION_TTL, check_second_factor_allowed};
 pub use token::JOIN_METHODS;
@@ -46,15 +46,8 @@ fn one_of(path: &str, word: &str, allowed: &[&str]) -> Result<()> {
     if word.is_empty() || allowed.contains(&word) {
         return Ok(());
     }
-    let list = allowed
-        .iter()
-        .map(|w| format!("{w:?}"))
-        .collect::<Vec<_>>()
-        .join(", ");
-    Err(ResourceError::field(
-        path,
-        format!("unknown value {word:?}: expected one of {list}"),
-    ))
+    let list = allowed.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(", ");
+    Err(ResourceError::field(path, format!("unknown value {word:?}: expected one of {list}")))
 }
 
 /// Refuses numbers and durations below zero.

@@ -13,17 +13,12 @@ pub struct Place {
 impl Place {
     /// A place from its prefix and the parts below.
     pub fn new<const N: usize>(prefix: &'static str, parts: [&str; N]) -> Self {
-        Self {
-            prefix,
-            parts: parts.iter().map(|p| (*p).to_owned()).collect(),
-        }
+        Self { prefix, parts: parts.iter().map(|p| (*p).to_owned()).collect() }
     }
 
     /// The whole key as text: `/roles/dev/params`. The parts are not checked.
     pub fn path(&self) -> String {
-        self.parts
-            .iter()
-            .fold(self.prefix.to_owned(), |path, part| path + "/" + part)
+        self.parts.iter().fold(self.prefix.to_owned(), |path, part| path + "/" + part)
     }
 }
 

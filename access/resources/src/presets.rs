@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use wire::{
     types::{
-        AccessRequestConditions, AccessReviewConditions, BoolValue, RecordSession, RoleConditions,
-        RoleOptions, RoleSpecV6, RoleV6, Rule,
+        AccessRequestConditions, AccessReviewConditions, BoolValue, RecordSession, RoleConditions, RoleOptions,
+        RoleSpecV6, RoleV6, Rule,
     },
     wrappers::{LabelValues, StringValues},
 };
@@ -55,10 +55,7 @@ pub fn roles() -> Vec<RoleV6> {
 
 /// Whether a role is a preset that nobody replaced by a role of their own.
 pub fn is_preset(role: &RoleV6) -> bool {
-    role.metadata()
-        .labels
-        .get(RESOURCE_TYPE_LABEL)
-        .is_some_and(|v| v == PRESET || v == SYSTEM)
+    role.metadata().labels.get(RESOURCE_TYPE_LABEL).is_some_and(|v| v == PRESET || v == SYSTEM)
 }
 
 /// Gives a stored preset role the rules that its present form has for kinds that the stored one does not mention.
@@ -71,20 +68,12 @@ pub fn add_missing_rules(stored: &mut RoleV6) -> bool {
         return false;
     }
     let spec = stored.spec.get_or_insert_default();
-    let rules =
-        |c: &Option<RoleConditions>| c.as_ref().map(|c| c.rules.clone()).unwrap_or_default();
-    let named: Vec<String> = rules(&spec.allow)
-        .into_iter()
-        .chain(rules(&spec.deny))
-        .flat_map(|rule| rule.resources)
-        .collect();
+    let rules = |c: &Option<RoleConditions>| c.as_ref().map(|c| c.rules.clone()).unwrap_or_default();
+    let named: Vec<String> =
+        rules(&spec.allow).into_iter().chain(rules(&spec.deny)).flat_map(|rule| rule.resources).collect();
     let missing = rules(&preset.spec.unwrap_or_default().allow)
         .into_iter()
-        .filter(|rule| {
-            rule.resources
-                .iter()
-                .all(|resource| !named.contains(resource))
-        })
+        .filter(|rule| rule.resources.iter().all(|resource| !named.contains(resource)))
         .collect::<Vec<_>>();
     let added = !missing.is_empty();
     spec.allow.get_or_insert_default().rules.extend(missing);
@@ -120,10 +109,7 @@ pub fn implicit_role() -> RoleV6 {
     let options = RoleOptions {
         max_session_ttl: i64::MAX,
         port_forwarding: boolean(false),
-        record_session: Some(RecordSession {
-            desktop: boolean(false),
-            ..Default::default()
-        }),
+        record_session: Some(RecordSession { desktop: boolean(false), ..Default::default() }),
         ..Default::default()
     };
     // Version v3 opens applications and more to roles that name no labels; this one opens nothing.
@@ -160,19 +146,13 @@ fn access() -> RoleV6 {
         gcp_service_accounts: internal("gcp_service_accounts"),
         rules: vec![
             rule(EVENT, RO),
-            Rule {
-                r#where: "contains(session.participants, user.metadata.name)".into(),
-                ..rule(SESSION, RO)
-            },
+            Rule { r#where: "contains(session.participants, user.metadata.name)".into(), ..rule(SESSION, RO) },
             rule(INSTANCE, RO),
             rule(CLUSTER_MAINTENANCE_CONFIG, RO),
         ],
         ..Default::default()
     };
-    described(
-        preset(ACCESS, "v7", options(true), allow),
-        "Access cluster resources",
-    )
+    described(preset(ACCESS, "v7", options(true), allow), "Access cluster resources")
 }
 
 fn editor() -> RoleV6 {
@@ -228,47 +208,19 @@ fn editor() -> RoleV6 {
     );
     rules.push(device_rule());
     for kind in [INTEGRATION, SECURITY_REPORT, AUDIT_QUERY] {
-        rules.push(rule(
-            kind,
-            &["list", "create", "read", "update", "delete", "use"],
-        ));
+        rules.push(rule(kind, &["list", "create", "read", "update", "delete", "use"]));
     }
     rules.extend([rule(DB_SERVICE, RO), rule(INSTANCE, RO)]);
-    let allow = RoleConditions {
-        rules,
-        ..Default::default()
-    };
-    described(
-        preset(EDITOR, "v7", options(false), allow),
-        "Edit cluster configuration",
-    )
+    let allow = RoleConditions { rules, ..Default::default() };
+    described(preset(EDITOR, "v7", options(false), allow), "Edit cluster configuration")
 }
 
 fn auditor() -> RoleV6 {
-    let mut rules = rules(
-        RO,
-        &[
-            SESSION,
-            EVENT,
-            SESSION_TRACKER,
-            CLUSTER_ALERT,
-            INSTANCE,
-            BOT_INSTANCE,
-        ],
-    );
+    let mut rules = rules(RO, &[SESSION, EVENT, SESSION_TRACKER, CLUSTER_ALERT, INSTANCE, BOT_INSTANCE]);
     rules.extend([SECURITY_REPORT, AUDIT_QUERY].map(|kind| rule(kind, &["list", "read", "use"])));
-    let options = RoleOptions {
-        record_session: desktop_recording(false),
-        ..Default::default()
-    };
-    let allow = RoleConditions {
-        rules,
-        ..Default::default()
-    };
-    described(
-        preset(AUDITOR, "v7", options, allow),
-        "Review cluster events and replay sessions",
-    )
+    let options = RoleOptions { record_session: desktop_recording(false), ..Default::default() };
+    let allow = RoleConditions { rules, ..Default::default() };
+    described(preset(AUDITOR, "v7", options, allow), "Review cluster events and replay sessions")
 }
 
 fn terraform_provider() -> RoleV6 {
@@ -301,10 +253,7 @@ fn terraform_provider() -> RoleV6 {
         ),
         ..Default::default()
     };
-    described(
-        preset("terraform-provider", "v7", RoleOptions::default(), allow),
-        "Manage the cluster by Terraform",
-    )
+    described(preset("terraform-provider", "v7", RoleOptions::default(), allow), "Manage the cluster by Terraform")
 }
 
 fn reviewer() -> RoleV6 {
@@ -313,110 +262,52 @@ fn reviewer() -> RoleV6 {
         preview_as_roles: names(&[ACCESS, "group-access"]),
         ..Default::default()
     };
-    let allow = RoleConditions {
-        review_requests: Some(conditions),
-        ..Default::default()
-    };
-    described(
-        preset("reviewer", "v6", RoleOptions::default(), allow),
-        "Review access requests",
-    )
+    let allow = RoleConditions { review_requests: Some(conditions), ..Default::default() };
+    described(preset("reviewer", "v6", RoleOptions::default(), allow), "Review access requests")
 }
 
 fn requester() -> RoleV6 {
-    let conditions = AccessRequestConditions {
-        search_as_roles: names(&[ACCESS, "group-access"]),
-        ..Default::default()
-    };
-    let allow = RoleConditions {
-        request: Some(conditions),
-        ..Default::default()
-    };
-    described(
-        preset("requester", "v6", RoleOptions::default(), allow),
-        "Request access to resources",
-    )
+    let conditions =
+        AccessRequestConditions { search_as_roles: names(&[ACCESS, "group-access"]), ..Default::default() };
+    let allow = RoleConditions { request: Some(conditions), ..Default::default() };
+    described(preset("requester", "v6", RoleOptions::default(), allow), "Request access to resources")
 }
 
 fn group_access() -> RoleV6 {
-    let allow = RoleConditions {
-        group_labels: any(),
-        rules: rules(RO, &[USER_GROUP]),
-        ..Default::default()
-    };
-    described(
-        preset("group-access", "v6", RoleOptions::default(), allow),
-        "Have access to all user groups",
-    )
+    let allow = RoleConditions { group_labels: any(), rules: rules(RO, &[USER_GROUP]), ..Default::default() };
+    described(preset("group-access", "v6", RoleOptions::default(), allow), "Have access to all user groups")
 }
 
 fn device_admin() -> RoleV6 {
-    let allow = RoleConditions {
-        rules: vec![device_rule()],
-        ..Default::default()
-    };
-    described(
-        preset("device-admin", "v6", RoleOptions::default(), allow),
-        "Administer trusted devices",
-    )
+    let allow = RoleConditions { rules: vec![device_rule()], ..Default::default() };
+    described(preset("device-admin", "v6", RoleOptions::default(), allow), "Administer trusted devices")
 }
 
 fn device_enroll() -> RoleV6 {
-    let allow = RoleConditions {
-        rules: vec![rule(DEVICE, &["enroll"])],
-        ..Default::default()
-    };
-    described(
-        preset("device-enroll", "v6", RoleOptions::default(), allow),
-        "Enroll trusted devices",
-    )
+    let allow = RoleConditions { rules: vec![rule(DEVICE, &["enroll"])], ..Default::default() };
+    described(preset("device-enroll", "v6", RoleOptions::default(), allow), "Enroll trusted devices")
 }
 
 fn require_trusted_device() -> RoleV6 {
-    let options = RoleOptions {
-        device_trust_mode: "required".into(),
-        ..Default::default()
-    };
+    let options = RoleOptions { device_trust_mode: "required".into(), ..Default::default() };
     let allow = RoleConditions {
         logins: names(&["{{internal.logins}}"]),
         node_labels: any(),
         kubernetes_labels: any(),
         database_labels: any(),
-        kube_groups: names(&[
-            "{{internal.kubernetes_groups}}",
-            "system:masters",
-            "developers",
-            "viewers",
-        ]),
+        kube_groups: names(&["{{internal.kubernetes_groups}}", "system:masters", "developers", "viewers"]),
         database_names: names(&["*"]),
         database_users: names(&["*"]),
         ..Default::default()
     };
-    described(
-        preset("require-trusted-device", "v6", options, allow),
-        "Require trusted devices for access",
-    )
+    described(preset("require-trusted-device", "v6", options, allow), "Require trusted devices for access")
 }
 
 fn access_approver() -> RoleV6 {
-    let conditions = AccessReviewConditions {
-        roles: names(&["*"]),
-        ..Default::default()
-    };
-    let allow = RoleConditions {
-        review_requests: Some(conditions),
-        ..Default::default()
-    };
-    let mut approver = preset(
-        "@teleport-access-approver",
-        "v7",
-        RoleOptions::default(),
-        allow,
-    );
-    approver
-        .metadata_mut()
-        .labels
-        .insert(RESOURCE_TYPE_LABEL.into(), SYSTEM.into());
+    let conditions = AccessReviewConditions { roles: names(&["*"]), ..Default::default() };
+    let allow = RoleConditions { review_requests: Some(conditions), ..Default::default() };
+    let mut approver = preset("@teleport-access-approver", "v7", RoleOptions::default(), allow);
+    approver.metadata_mut().labels.insert(RESOURCE_TYPE_LABEL.into(), SYSTEM.into());
     described(approver, "Approves access requests by rules")
 }
 
@@ -434,10 +325,7 @@ fn options(record_desktops: bool) -> RoleOptions {
 }
 
 fn desktop_recording(on: bool) -> Option<RecordSession> {
-    Some(RecordSession {
-        desktop: boolean(on),
-        ..Default::default()
-    })
+    Some(RecordSession { desktop: boolean(on), ..Default::default() })
 }
 
 fn boolean(value: bool) -> Option<BoolValue> {
@@ -445,14 +333,7 @@ fn boolean(value: bool) -> Option<BoolValue> {
 }
 
 fn any() -> Option<LabelValues> {
-    Some(LabelValues {
-        values: BTreeMap::from([(
-            "*".to_owned(),
-            StringValues {
-                values: names(&["*"]),
-            },
-        )]),
-    })
+    Some(LabelValues { values: BTreeMap::from([("*".to_owned(), StringValues { values: names(&["*"]) })]) })
 }
 
 fn names(list: &[&str]) -> Vec<String> {
@@ -460,11 +341,7 @@ fn names(list: &[&str]) -> Vec<String> {
 }
 
 fn rule(kind: &str, verbs: &[&str]) -> Rule {
-    Rule {
-        resources: names(&[kind]),
-        verbs: names(verbs),
-        ..Default::default()
-    }
+    Rule { resources: names(&[kind]), verbs: names(verbs), ..Default::default() }
 }
 
 fn rules(verbs: &[&str], kinds: &[&str]) -> Vec<Rule> {
@@ -472,26 +349,12 @@ fn rules(verbs: &[&str], kinds: &[&str]) -> Vec<Rule> {
 }
 
 fn device_rule() -> Rule {
-    rule(
-        kind::DEVICE,
-        &[
-            "list",
-            "create",
-            "read",
-            "update",
-            "delete",
-            "create_enroll_token",
-            "enroll",
-        ],
-    )
+    rule(kind::DEVICE, &["list", "create", "read", "update", "delete", "create_enroll_token", "enroll"])
 }
 
 fn preset(name: &str, version: &str, options: RoleOptions, allow: RoleConditions) -> RoleV6 {
     let mut preset = role(name, version, options, allow);
-    preset
-        .metadata_mut()
-        .labels
-        .insert(RESOURCE_TYPE_LABEL.into(), PRESET.into());
+    preset.metadata_mut().labels.insert(RESOURCE_TYPE_LABEL.into(), PRESET.into());
     preset
 }
 
@@ -501,16 +364,8 @@ fn described(mut role: RoleV6, description: &str) -> RoleV6 {
 }
 
 fn role(name: &str, version: &str, options: RoleOptions, allow: RoleConditions) -> RoleV6 {
-    let spec = RoleSpecV6 {
-        options: Some(options),
-        allow: Some(allow),
-        deny: None,
-    };
-    let mut role = RoleV6 {
-        version: version.into(),
-        spec: Some(spec),
-        ..Default::default()
-    };
+    let spec = RoleSpecV6 { options: Some(options), allow: Some(allow), deny: None };
+    let mut role = RoleV6 { version: version.into(), spec: Some(spec), ..Default::default() };
     role.metadata_mut().name = name.into();
     role.set_defaults();
     role
@@ -535,10 +390,7 @@ mod tests {
     fn the_implicit_role_opens_nothing() {
         let allow = implicit_role().spec.unwrap().allow.unwrap();
         for (field, labels) in crate::kinds::label_fields(&allow) {
-            assert!(
-                labels.as_ref().is_none_or(|l| l.values.is_empty()),
-                "{field}"
-            );
+            assert!(labels.as_ref().is_none_or(|l| l.values.is_empty()), "{field}");
         }
         assert!(allow.kubernetes_resources.is_empty());
         assert!(allow.logins.is_empty());
@@ -560,12 +412,7 @@ mod tests {
     fn a_rule_that_an_administrator_changed_is_kept() {
         let mut changed = auditor();
         let allow = changed.spec.as_mut().unwrap().allow.as_mut().unwrap();
-        allow
-            .rules
-            .iter_mut()
-            .find(|r| r.resources == ["event"])
-            .unwrap()
-            .verbs = names(&["list"]);
+        allow.rules.iter_mut().find(|r| r.resources == ["event"]).unwrap().verbs = names(&["list"]);
         assert!(!add_missing_rules(&mut changed));
     }
 }

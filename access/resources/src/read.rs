@@ -51,8 +51,7 @@ mod tests {
 
     #[test]
     fn misspelt_fields_are_refused_with_the_nearest_one() {
-        let value =
-            json!({"spec": {"allow": {"loginz": ["root"]}, "options": {"max_sesion_ttl": "1h"}}});
+        let value = json!({"spec": {"allow": {"loginz": ["root"]}, "options": {"max_sesion_ttl": "1h"}}});
         assert_eq!(
             problem::<RoleV6>(value.clone()),
             "spec.allow.loginz: unknown field; did you mean \"logins\"?; \
@@ -61,11 +60,9 @@ mod tests {
         assert!(read::<RoleV6>(value, Fields::Any).is_ok());
         let value = json!({"spec": {"second_faktor": "otp"}});
         assert!(problem::<AuthPreferenceV2>(value).contains("did you mean \"second_factor\"?"));
-        let value =
-            json!({"spec": {"allow": {"rules": [{"resources": ["user"]}, {"verb": ["list"]}]}}});
+        let value = json!({"spec": {"allow": {"rules": [{"resources": ["user"]}, {"verb": ["list"]}]}}});
         assert!(
-            problem::<RoleV6>(value)
-                .starts_with("spec.allow.rules[1].verb: unknown field; did you mean \"verbs\"?")
+            problem::<RoleV6>(value).starts_with("spec.allow.rules[1].verb: unknown field; did you mean \"verbs\"?")
         );
     }
 
@@ -73,22 +70,13 @@ mod tests {
     fn values_of_a_wrong_form_are_named_with_what_was_expected() {
         let allow = |v: Value| json!({"spec": {"allow": v}});
         let cases = [
-            (
-                allow(json!({"logins": {"a": "b"}})),
-                "spec.allow.logins: expected a list, found a map",
-            ),
-            (
-                allow(json!({"logins": "root"})),
-                "spec.allow.logins: expected a list, found \"root\"",
-            ),
+            (allow(json!({"logins": {"a": "b"}})), "spec.allow.logins: expected a list, found a map"),
+            (allow(json!({"logins": "root"})), "spec.allow.logins: expected a list, found \"root\""),
             (
                 allow(json!({"logins": [1]})),
                 "spec.allow.logins[0]: expected text, found the number 1: put it in quotes",
             ),
-            (
-                allow(json!({"node_labels": ["a"]})),
-                "spec.allow.node_labels: expected a map, found a list",
-            ),
+            (allow(json!({"node_labels": ["a"]})), "spec.allow.node_labels: expected a map, found a list"),
             (
                 allow(json!({"node_labels": {"a": {"b": "c"}}})),
                 "spec.allow.node_labels.a: expected text or a list of texts, found a map",
@@ -97,18 +85,12 @@ mod tests {
                 json!({"spec": {"options": {"max_session_ttl": "soon"}}}),
                 "spec.options.max_session_ttl: \"soon\" is not a duration: expected a text such as \"30m\", \"1h30m\" or \"10s\"",
             ),
-            (
-                json!({"metadata": {"expires": "soon"}}),
-                "metadata.expires: \"soon\" is not a time",
-            ),
+            (json!({"metadata": {"expires": "soon"}}), "metadata.expires: \"soon\" is not a time"),
             (
                 json!({"spec": {"options": {"forward_agent": "perhaps"}}}),
                 "spec.options.forward_agent: expected true or false",
             ),
-            (
-                json!({"spec": 5}),
-                "spec: expected a map, found the number 5",
-            ),
+            (json!({"spec": 5}), "spec: expected a map, found the number 5"),
         ];
         for (value, wanted) in cases {
             let found = problem::<RoleV6>(value);
@@ -122,27 +104,19 @@ mod tests {
 
     #[test]
     fn empty_fields_are_absent_fields() {
-        let server: ServerV2 = read(
-            json!({"kind": "node", "sub_kind": null, "spec": null, "metadata": {"labels": null}}),
-            Fields::Known,
-        )
-        .unwrap();
+        let server: ServerV2 =
+            read(json!({"kind": "node", "sub_kind": null, "spec": null, "metadata": {"labels": null}}), Fields::Known)
+                .unwrap();
         assert_eq!(server.spec, None);
-        let role: RoleV6 = read(
-            json!({"spec": {"allow": {"logins": null}, "deny": null}}),
-            Fields::Known,
-        )
-        .unwrap();
+        let role: RoleV6 = read(json!({"spec": {"allow": {"logins": null}, "deny": null}}), Fields::Known).unwrap();
         assert!(role.spec.unwrap().deny.is_none());
     }
 
     #[test]
     fn words_for_booleans_are_read() {
-        let role: RoleV6 = read(
-            json!({"spec": {"options": {"forward_agent": "yes", "port_forwarding": "off"}}}),
-            Fields::Known,
-        )
-        .unwrap();
+        let role: RoleV6 =
+            read(json!({"spec": {"options": {"forward_agent": "yes", "port_forwarding": "off"}}}), Fields::Known)
+                .unwrap();
         let options = role.spec.unwrap().options.unwrap();
         assert!(options.forward_agent);
         assert!(!options.port_forwarding.unwrap().value);

@@ -27,10 +27,7 @@ const ALIASES: [(&str, &str); 22] = [
     ("tc", kind::TRUSTED_CLUSTER),
     ("rc", kind::REMOTE_CLUSTER),
     ("cap", kind::CLUSTER_AUTH_PREFERENCE),
-    (
-        "cluster_authentication_preference",
-        kind::CLUSTER_AUTH_PREFERENCE,
-    ),
+    ("cluster_authentication_preference", kind::CLUSTER_AUTH_PREFERENCE),
     ("auth_preference", kind::CLUSTER_AUTH_PREFERENCE),
     ("networking_config", kind::CLUSTER_NETWORKING_CONFIG),
     ("networking", kind::CLUSTER_NETWORKING_CONFIG),
@@ -46,9 +43,7 @@ const ALIASES: [(&str, &str); 22] = [
 fn canonical(word: &str) -> Option<&'static str> {
     let known = |w: &str| kind::ALL.into_iter().find(|k| *k == w);
     let alias = |w: &str| ALIASES.into_iter().find(|(a, _)| *a == w).map(|(_, k)| k);
-    alias(word)
-        .or_else(|| known(word))
-        .or_else(|| singular(word).into_iter().find_map(|w| known(&w)))
+    alias(word).or_else(|| known(word)).or_else(|| singular(word).into_iter().find_map(|w| known(&w)))
 }
 
 /// What a word may be the plural of.
@@ -70,9 +65,7 @@ impl FromStr for Reference {
         let mut parts = text.trim().splitn(3, '/');
         let word = parts.next().unwrap_or_default().to_ascii_lowercase();
         if word.is_empty() {
-            return Err(ResourceError::invalid(
-                "missing resource kind: expected kind or kind/name",
-            ));
+            return Err(ResourceError::invalid("missing resource kind: expected kind or kind/name"));
         }
         let kind = canonical(&word).ok_or_else(|| crate::any::unknown_kind(&word))?;
         let rest: Vec<String> = parts.map(str::to_owned).collect();
@@ -82,15 +75,9 @@ impl FromStr for Reference {
             [sub_kind, name, ..] => (Some(sub_kind.clone()), Some(name.clone())),
         };
         if name.as_deref() == Some("") {
-            return Err(ResourceError::invalid(format!(
-                "missing name after {kind:?}: expected {kind}/name"
-            )));
+            return Err(ResourceError::invalid(format!("missing name after {kind:?}: expected {kind}/name")));
         }
-        Ok(Self {
-            kind: kind.to_owned(),
-            sub_kind,
-            name,
-        })
+        Ok(Self { kind: kind.to_owned(), sub_kind, name })
     }
 }
 
@@ -126,10 +113,7 @@ mod tests {
             ("cert_authorities", "cert_authority"),
             ("cap", "cluster_auth_preference"),
             ("rc/leaf", "remote_cluster/leaf"),
-            (
-                "cert_authority/host/example.com",
-                "cert_authority/host/example.com",
-            ),
+            ("cert_authority/host/example.com", "cert_authority/host/example.com"),
         ] {
             assert_eq!(text.parse::<Reference>().unwrap().to_string(), written);
         }
@@ -140,9 +124,6 @@ mod tests {
         let error = "widget/x".parse::<Reference>().unwrap_err().to_string();
         assert_eq!(error, "resource kind \"widget\" is not supported");
         let error = "rol/x".parse::<Reference>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "resource kind \"rol\" is not supported; did you mean \"role\"?"
-        );
+        assert_eq!(error, "resource kind \"rol\" is not supported; did you mean \"role\"?");
     }
 }

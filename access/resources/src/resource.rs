@@ -78,17 +78,12 @@ pub trait Resource: Clone + Default + Serialize + DeserializeOwned + Send + Sync
 
     /// Where the value came from, when its labels say so.
     fn origin(&self) -> Option<Origin> {
-        self.metadata()
-            .labels
-            .get(ORIGIN_LABEL)
-            .and_then(|text| Origin::from_text(text))
+        self.metadata().labels.get(ORIGIN_LABEL).and_then(|text| Origin::from_text(text))
     }
 
     /// Says where the value came from.
     fn set_origin(&mut self, origin: Origin) {
-        self.metadata_mut()
-            .labels
-            .insert(ORIGIN_LABEL.into(), origin.text().into());
+        self.metadata_mut().labels.insert(ORIGIN_LABEL.into(), origin.text().into());
     }
 
     /// Fills all blanks; doing it again changes nothing.
@@ -169,18 +164,12 @@ impl Origin {
 
     /// The value of the label.
     pub fn text(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(origin, _)| *origin == self)
-            .map_or("", |(_, text)| text)
+        Self::ALL.iter().find(|(origin, _)| *origin == self).map_or("", |(_, text)| text)
     }
 
     /// The origin a label stands for.
     pub fn from_text(text: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, t)| *t == text)
-            .map(|(origin, _)| *origin)
+        Self::ALL.iter().find(|(_, t)| *t == text).map(|(origin, _)| *origin)
     }
 }
 
@@ -204,11 +193,7 @@ pub(crate) static NO_METADATA: Metadata = Metadata {
 macro_rules! plain_header {
     () => {
         fn kind(&self) -> &str {
-            if self.kind.is_empty() {
-                Self::KIND
-            } else {
-                &self.kind
-            }
+            if self.kind.is_empty() { Self::KIND } else { &self.kind }
         }
         fn sub_kind(&self) -> &str {
             &self.sub_kind
@@ -225,9 +210,7 @@ macro_rules! plain_header {
             }
         }
         fn metadata(&self) -> &wire::types::Metadata {
-            self.metadata
-                .as_ref()
-                .unwrap_or(&$crate::resource::NO_METADATA)
+            self.metadata.as_ref().unwrap_or(&$crate::resource::NO_METADATA)
         }
         fn metadata_mut(&mut self) -> &mut wire::types::Metadata {
             self.metadata.get_or_insert_default()
@@ -240,11 +223,7 @@ pub(crate) use plain_header;
 macro_rules! embedded_header {
     () => {
         fn kind(&self) -> &str {
-            self.header
-                .as_ref()
-                .map(|h| h.kind.as_str())
-                .filter(|k| !k.is_empty())
-                .unwrap_or(Self::KIND)
+            self.header.as_ref().map(|h| h.kind.as_str()).filter(|k| !k.is_empty()).unwrap_or(Self::KIND)
         }
         fn sub_kind(&self) -> &str {
             self.header.as_ref().map_or("", |h| &h.sub_kind)
@@ -262,16 +241,10 @@ macro_rules! embedded_header {
             }
         }
         fn metadata(&self) -> &wire::types::Metadata {
-            self.header
-                .as_ref()
-                .and_then(|h| h.metadata.as_ref())
-                .unwrap_or(&$crate::resource::NO_METADATA)
+            self.header.as_ref().and_then(|h| h.metadata.as_ref()).unwrap_or(&$crate::resource::NO_METADATA)
         }
         fn metadata_mut(&mut self) -> &mut wire::types::Metadata {
-            self.header
-                .get_or_insert_default()
-                .metadata
-                .get_or_insert_default()
+            self.header.get_or_insert_default().metadata.get_or_insert_default()
         }
     };
 }
@@ -293,10 +266,7 @@ pub(crate) fn check_version<T: Resource>(value: &T) -> Result<()> {
 fn check_metadata(metadata: &Metadata) -> Result<()> {
     check_name(&metadata.name)?;
     if metadata.namespace != NAMESPACE {
-        return Err(ResourceError::invalid(format!(
-            "namespace {:?} is not supported",
-            metadata.namespace
-        )));
+        return Err(ResourceError::invalid(format!("namespace {:?} is not supported", metadata.namespace)));
     }
     for key in metadata.labels.keys() {
         if !is_label_key(key) {
@@ -305,14 +275,10 @@ fn check_metadata(metadata: &Metadata) -> Result<()> {
             )));
         }
     }
-    match metadata
-        .labels
-        .get(ORIGIN_LABEL)
-        .map(|text| (text, Origin::from_text(text)))
-    {
-        Some((text, None)) => Err(ResourceError::invalid(format!(
-            "invalid value of label {ORIGIN_LABEL}: {text:?} is no known origin"
-        ))),
+    match metadata.labels.get(ORIGIN_LABEL).map(|text| (text, Origin::from_text(text))) {
+        Some((text, None)) => {
+            Err(ResourceError::invalid(format!("invalid value of label {ORIGIN_LABEL}: {text:?} is no known origin")))
+        }
         _ => Ok(()),
     }
 }
@@ -321,24 +287,17 @@ fn check_metadata(metadata: &Metadata) -> Result<()> {
 fn check_name(name: &str) -> Result<()> {
     let reason = match name {
         "" => {
-            return Err(ResourceError::invalid(
-                "missing parameter Name: set metadata.name",
-            ));
+            return Err(ResourceError::invalid("missing parameter Name: set metadata.name"));
         }
         "." | ".." => "is a relative path",
         _ if name.contains('/') => "contains a slash",
         _ if name.chars().any(char::is_control) => "contains control characters",
         _ => return Ok(()),
     };
-    Err(ResourceError::invalid(format!(
-        "metadata.name {name:?} {reason}"
-    )))
+    Err(ResourceError::invalid(format!("metadata.name {name:?} {reason}")))
 }
 
 /// Whether a text can be the key of a label.
 pub(crate) fn is_label_key(key: &str) -> bool {
-    !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "/._:*-".contains(c))
+    !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "/._:*-".contains(c))
 }

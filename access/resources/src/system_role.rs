@@ -48,9 +48,7 @@ pub enum SystemRole {
 
 /// A text that names no system role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "role {0:?} is not registered: expected a system role such as \"Node\", \"Proxy\", \"App\" or \"Bot\""
-)]
+#[error("role {0:?} is not registered: expected a system role such as \"Node\", \"Proxy\", \"App\" or \"Bot\"")]
 pub struct UnknownSystemRole(pub String);
 
 impl SystemRole {
@@ -129,11 +127,7 @@ impl SystemRole {
     /// # Errors
     /// The first name that is no system role.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, UnknownSystemRole> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(str::parse)
-            .collect()
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect()
     }
 }
 
@@ -142,12 +136,7 @@ impl FromStr for SystemRole {
 
     /// Reads a name as administrators write it: in any case, with or without underscores.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let plain = |s: &str| {
-            s.chars()
-                .filter(|c| *c != '_')
-                .collect::<String>()
-                .to_ascii_lowercase()
-        };
+        let plain = |s: &str| s.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
         let wanted = plain(text.trim());
         Self::ALL
             .into_iter()
@@ -179,17 +168,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<SystemRole>().unwrap(), role);
         }
-        assert_eq!(
-            SystemRole::parse_list("node, app").unwrap(),
-            [SystemRole::Node, SystemRole::App]
-        );
-        assert!(
-            "bogus"
-                .parse::<SystemRole>()
-                .unwrap_err()
-                .to_string()
-                .contains("bogus")
-        );
+        assert_eq!(SystemRole::parse_list("node, app").unwrap(), [SystemRole::Node, SystemRole::App]);
+        assert!("bogus".parse::<SystemRole>().unwrap_err().to_string().contains("bogus"));
     }
 
     #[test]

@@ -49,7 +49,10 @@ fn bad_roles_are_refused_by_the_name_of_the_field() {
     }
     let deny = json!({"impersonate": {"users": ["a"], "roles": ["b"], "where": "true"}});
     refused(&role(none(), deny, none()), &["deny.impersonate", "where"]);
-    refused(&role(none(), json!({"request": {"roles": ["a"], "thresholds": [{"approve": 1}]}}), none()), &["thresholds"]);
+    refused(
+        &role(none(), json!({"request": {"roles": ["a"], "thresholds": [{"approve": 1}]}}), none()),
+        &["thresholds"],
+    );
     let options = [
         (json!({"max_session_ttl": "soon"}), ["spec.options.max_session_ttl", "\"soon\" is not a duration"]),
         (json!({"max_session_ttl": "-1h"}), ["spec.options.max_session_ttl", "negative"]),
@@ -67,7 +70,8 @@ fn bad_roles_are_refused_by_the_name_of_the_field() {
 
 #[test]
 fn names_and_versions_are_checked() {
-    let doc = |name: &str, version: &str| json!({"kind": "role", "version": version, "metadata": {"name": name}, "spec": {}});
+    let doc =
+        |name: &str, version: &str| json!({"kind": "role", "version": version, "metadata": {"name": name}, "spec": {}});
     refused(&doc("x", "v99"), &["role version \"v99\" is not supported"]);
     refused(&json!({"kind": "role", "metadata": {"name": "x"}, "spec": {}}), &["role version \"\" is not supported"]);
     refused(&doc("", "v7"), &["missing parameter Name"]);
@@ -91,7 +95,12 @@ fn other_kinds_are_refused_by_the_name_of_the_field() {
         ("token", "v2", json!({"roles": ["Node"], "join_method": "bogus"}), vec!["join_method", "bogus"]),
         ("token", "v2", json!({"roles": ["Bot"]}), vec!["bot_name"]),
         ("token", "v2", json!({"roles": ["Node"], "join_method": "github"}), vec!["spec.github"]),
-        ("token", "v2", json!({"roles": ["Node"], "join_method": "github", "github": {"allow": [{}]}}), vec!["repository"]),
+        (
+            "token",
+            "v2",
+            json!({"roles": ["Node"], "join_method": "github", "github": {"allow": [{}]}}),
+            vec!["repository"],
+        ),
         ("lock", "v2", json!({"message": "x"}), vec!["target"]),
         ("lock", "v2", json!({"target": {"user": "x"}, "expires": "soon"}), vec!["spec.expires", "soon"]),
         ("trusted_cluster", "v2", json!({"token": "x"}), vec!["missing 'role_map' parameter"]),
@@ -106,7 +115,12 @@ fn other_kinds_are_refused_by_the_name_of_the_field() {
         ("cluster_auth_preference", "v2", json!({"second_faktor": "otp"}), vec!["did you mean \"second_factor\"?"]),
         ("cluster_auth_preference", "v2", json!({"type": "bogus"}), vec!["type", "bogus"]),
         ("cluster_auth_preference", "v2", json!({"locking_mode": "bogus"}), vec!["locking_mode", "bogus"]),
-        ("cluster_networking_config", "v2", json!({"client_idle_timeout": "soon"}), vec!["client_idle_timeout", "soon"]),
+        (
+            "cluster_networking_config",
+            "v2",
+            json!({"client_idle_timeout": "soon"}),
+            vec!["client_idle_timeout", "soon"],
+        ),
         ("cluster_networking_config", "v2", json!({"routing_strategy": "bogus"}), vec!["routing_strategy"]),
         ("session_recording_config", "v2", json!({"mode": "bogus"}), vec!["mode", "bogus"]),
         ("network_restrictions", "v4", json!({"allow": [{"cidr": "10.0.0.0/99"}]}), vec!["spec.allow[0].cidr"]),
@@ -114,9 +128,7 @@ fn other_kinds_are_refused_by_the_name_of_the_field() {
     for (kind, version, spec, words) in bad {
         refused(&of_kind(kind, version, spec), &words);
     }
-    let server = |sub_kind: &str, spec: Value| {
-        json!({"kind": "node", "version": "v2", "sub_kind": sub_kind, "metadata": {"name": "6a4a0d71-2f0b-4b1b-8d3c-0123456789ab"}, "spec": spec})
-    };
+    let server = |sub_kind: &str, spec: Value| json!({"kind": "node", "version": "v2", "sub_kind": sub_kind, "metadata": {"name": "6a4a0d71-2f0b-4b1b-8d3c-0123456789ab"}, "spec": spec});
     refused(&server("openssh", json!({"hostname": "x"})), &["addr"]);
     refused(&server("openssh", json!({"addr": "10.0.0.1:22"})), &["hostname"]);
     refused(&server("bogus", json!({"addr": "10.0.0.1:22", "hostname": "x"})), &["bogus"]);
@@ -124,7 +136,12 @@ fn other_kinds_are_refused_by_the_name_of_the_field() {
 
 #[test]
 fn texts_that_hold_no_resource_are_refused() {
-    for (text, word) in [("kind: [role\n", "yaml"), ("", "no resources"), ("---\n---\n", "no resources"), ("hello", "expected a resource")] {
+    for (text, word) in [
+        ("kind: [role\n", "yaml"),
+        ("", "no resources"),
+        ("---\n---\n", "no resources"),
+        ("hello", "expected a resource"),
+    ] {
         let error = parse_documents(text, Fields::Known).unwrap_err().to_string();
         assert!(error.to_lowercase().contains(word), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
@@ -227,7 +244,10 @@ fn versions_of_roles_differ_in_what_they_open() {
     let kube = json!({"kubernetes_labels": {"*": "*"}});
     assert_eq!(allow("v4", kube.clone())["kubernetes_resources"][0]["kind"], "pod");
     assert_eq!(allow("v6", kube.clone()).get("kubernetes_resources"), None);
-    assert_eq!(allow("v7", kube)["kubernetes_resources"][0], json!({"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]}));
+    assert_eq!(
+        allow("v7", kube)["kubernetes_resources"][0],
+        json!({"kind": "*", "namespace": "*", "name": "*", "verbs": ["*"]})
+    );
 }
 
 #[test]

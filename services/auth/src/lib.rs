@@ -27,6 +27,10 @@ mod random;
 mod roles;
 mod sessions;
 mod settings;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod users;
 

@@ -43,17 +43,6 @@ pub(crate) enum Service {
     Auth,
 }
 
-/// The TLS configurations of the public port.
-#[derive(Clone)]
-pub(crate) struct TlsConfigs {
-    /// The public certificate.
-    pub web: Arc<dyn ConfigSource>,
-    /// The proxy's host certificate; clients must present theirs.
-    pub internal: Arc<dyn ConfigSource>,
-    /// The proxy's host certificate on the web's protocols, for connections inside an upgrade.
-    pub upgraded: Arc<dyn ConfigSource>,
-}
-
 /// The one table that says where a TLS connection goes.
 pub(crate) fn routes(web: Arc<dyn ConfigSource>, internal: Arc<dyn ConfigSource>) -> Router<Service> {
     Router::new()
@@ -71,6 +60,8 @@ pub(crate) struct Door {
     pub minimal_http: HttpRouter,
     pub grpc: HttpRouter,
     pub tunnels: TunnelServer,
+    /// Name of the cluster.
+    pub cluster: String,
     pub routes: Arc<Router<Service>>,
     pub upgraded_routes: Arc<Router<Service>>,
     pub tasks: TaskTracker,
@@ -166,8 +157,7 @@ impl Door {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let asked = hello.alpn.first().and_then(|name| alpn::auth_cluster(name));
-        let own = &self.settings_cluster();
-        if asked.as_ref() != Some(own) {
+        if asked.as_ref() != Some(&self.cluster) {
             debug!(%client, cluster = ?asked, "connection closed: unknown cluster");
             return;
         }
@@ -181,10 +171,6 @@ impl Door {
             }
             Err(error) => debug!(%client, %error, "no passage to auth"),
         }
-    }
-
-    fn settings_cluster(&self) -> String {
-        self.tunnels.cluster().to_owned()
     }
 
     async fn tunnel<S>(&self, stream: S, client: SocketAddr)

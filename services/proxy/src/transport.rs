@@ -72,12 +72,10 @@ impl TransportService for Transport {
         Ok(Response::new(GetClusterDetailsResponse { details: Some(ClusterDetails { fips_enabled: false }) }))
     }
 
-    type ProxySSHStream = Replies<ProxySshResponse>;
-
     async fn proxy_ssh(
         &self,
         request: Request<Streaming<ProxySshRequest>>,
-    ) -> Result<Response<Self::ProxySSHStream>, Status> {
+    ) -> Result<Response<Replies<ProxySshResponse>>, Status> {
         let peer = peer(&request)?;
         let mut frames = request.into_inner();
         let first = first_frame(&mut frames).await?;
@@ -106,12 +104,10 @@ impl TransportService for Transport {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    type ProxyClusterStream = Replies<ProxyClusterResponse>;
-
     async fn proxy_cluster(
         &self,
         request: Request<Streaming<ProxyClusterRequest>>,
-    ) -> Result<Response<Self::ProxyClusterStream>, Status> {
+    ) -> Result<Response<Replies<ProxyClusterResponse>>, Status> {
         let peer = peer(&request)?;
         let mut frames = request.into_inner();
         let first = first_frame(&mut frames).await?;

@@ -17,7 +17,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -159,7 +159,7 @@ async fn common_headers(request: Request, next: Next) -> Response {
 /// Reads a JSON body. The content type must say so, which a form on another site cannot.
 pub(crate) struct JsonBody<T>(pub T);
 
-impl<T: serde::de::DeserializeOwned, S: Sync> axum::extract::FromRequest<S> for JsonBody<T> {
+impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequest<S> for JsonBody<T> {
     type Rejection = WebError;
 
     async fn from_request(request: axum::http::Request<Body>, state: &S) -> Result<Self, WebError> {
@@ -203,9 +203,4 @@ pub(crate) fn check_csrf(headers: &HeaderMap) -> WebResult<()> {
 /// The address part of a client, for calls to auth.
 pub(crate) fn client_ip(client: ClientAddress) -> IpAddr {
     client.0.ip().to_canonical()
-}
-
-/// An empty success.
-pub(crate) fn empty() -> Response {
-    StatusCode::OK.into_response()
 }

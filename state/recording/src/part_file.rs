@@ -27,33 +27,47 @@ pub(crate) struct PartFile {
 const RESERVATION: u64 = 192 * 1024;
 
 impl PartFile {
-    /// Makes a new file and its folders, locked and with disk space reserved.
+    /// Makes a new file and its folders, locked and with disk space reserved. It gets its name last, so that whoever
+    /// finds the name finds the lock.
     pub fn create(path: PathBuf) -> Result<Self> {
         if let Some(folder) = path.parent() {
             make_folders(folder)?;
         }
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path);
-        let file = file.map_err(Error::storage("create", &path))?;
-        let mut part_file = Self { file, path, length: 0, reserved: 0 };
-        let lock = part_file.file.lock();
-        let made = lock.map_err(Error::storage("lock", &part_file.path)).and_then(|()| part_file.reserve(RESERVATION));
-        if made.is_err() {
-            fs::remove_file(&part_file.path).ok();
+        let fresh = path.with_extension("reservation");
+        let make = || {
+            let mut options = OpenOptions::new();
+            let file = options.read(true).write(true).create_new(true).mode(0o600).open(&fresh)?;
+            file.lock()?;
+            reserve_space(&file, 0, RESERVATION)?;
+            fs::rename(&fresh, &path)?;
+            Ok(file)
+        };
+        match make() {
+            Ok(file) => Ok(Self { file, path, length: 0, reserved: RESERVATION }),
+            Err(e) => {
+                fs::remove_file(&fresh).ok();
+                Err(Error::storage("create", &path)(e))
+            }
         }
-        made.map(|()| part_file)
     }
 
-    /// Takes over an abandoned file, cut after its last whole part; `None` when its writer lives.
-    pub fn take_over(path: PathBuf, whole: u64) -> Result<Option<Self>> {
+    /// Takes over an abandoned file; `None` when its writer lives.
+    pub fn take_over(path: PathBuf) -> Result<Option<Self>> {
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(Error::storage("open", &path))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(e)) => return Err(Error::storage("lock", &path)(e)),
         }
-        file.set_len(whole).map_err(Error::storage("truncate", &path))?;
-        Ok(Some(Self { file, path, length: whole, reserved: whole }))
+        let length = file.metadata().map_err(Error::storage("read", &path))?.len();
+        Ok(Some(Self { file, path, length, reserved: length }))
+    }
+
+    /// Cuts off what follows the first `whole` bytes.
+    pub fn truncate(&mut self, whole: u64) -> Result<()> {
+        self.file.set_len(whole).map_err(Error::storage("truncate", &self.path))?;
+        (self.length, self.reserved) = (whole, whole);
+        Ok(())
     }
 
     /// Appends bytes made of whole parts. On failure the file is as it was before.
@@ -106,9 +120,9 @@ impl PartFile {
         path.parent().map_or(Ok(()), sync_folder)
     }
 
-    /// Another handle on the file, for a reader.
-    pub fn reader(&self) -> Result<File> {
-        File::open(&self.path).map_err(Error::storage("open", &self.path))
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The folder the file is in.

@@ -51,6 +51,16 @@ impl Summary {
         }
     }
 
+    /// Takes a later piece of the same recording into account.
+    pub fn append(&mut self, later: Self) {
+        self.events += later.events;
+        self.last_index = self.last_index.max(later.last_index);
+        self.last_time = self.last_time.max(later.last_time);
+        self.start = self.start.take().or(later.start);
+        self.ended |= later.ended;
+        self.participants.extend(later.participants);
+    }
+
     /// The `session.end` that a session lacks whose server has crashed: it ends with the last event seen. The id of
     /// that event depends on the session alone, so that saying it twice can be noticed.
     pub fn missing_end(&self, session: SessionId) -> Option<OneOf> {

@@ -92,7 +92,8 @@ impl FromStr for PartialAddress {
         if host.is_empty() {
             return Err(wrong("the host is missing"));
         }
-        if host.chars().any(|c| c.is_whitespace() || c.is_control() || (c == ':' && host.parse::<Ipv6Addr>().is_err())) {
+        if host.chars().any(|c| c.is_whitespace() || c.is_control() || (c == ':' && host.parse::<Ipv6Addr>().is_err()))
+        {
             return Err(wrong("the host has characters that no host name has"));
         }
         let port = match port {
@@ -165,7 +166,20 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in ["", ":443", "host:", "host:0", "host:65536", "host:+5", "[::1", "[host]:1", "[::1]x", "a b:1", "a:1:2", "user@host:1"] {
+        for text in [
+            "",
+            ":443",
+            "host:",
+            "host:0",
+            "host:65536",
+            "host:+5",
+            "[::1",
+            "[host]:1",
+            "[::1]x",
+            "a b:1",
+            "a:1:2",
+            "user@host:1",
+        ] {
             assert!(text.parse::<PartialAddress>().is_err(), "{text}");
         }
         assert!("host".parse::<HostPort>().is_err());

@@ -19,10 +19,10 @@ impl Deadline {
     }
 
     /// Waits for one step.
-    pub(crate) async fn wait<T>(&self, step: impl Display, work: impl Future<Output = T>) -> Result<T, DialError> {
+    pub(crate) async fn wait<T>(&self, step: String, work: impl Future<Output = T>) -> Result<T, DialError> {
         timeout_at(self.end, work).await.map_err(|_| DialError::Timeout {
             target: self.target.clone(),
-            waited_for: step.to_string(),
+            waited_for: step,
             after: self.total,
         })
     }

@@ -146,10 +146,8 @@ impl ProxyEnvironment {
 impl ProxyServer {
     /// Reads the value of `variable`.
     pub fn parse(variable: &str, value: &str) -> Result<Self, EnvironmentError> {
-        let malformed = |problem: &str| EnvironmentError::Malformed {
-            variable: variable.to_owned(),
-            problem: problem.to_owned(),
-        };
+        let malformed =
+            |problem: &str| EnvironmentError::Malformed { variable: variable.to_owned(), problem: problem.to_owned() };
         let written = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
         let url = Url::parse(&written).map_err(|error| malformed(&error.to_string()))?;
         let (scheme, default_port) = match url.scheme() {
@@ -217,10 +215,20 @@ impl std::fmt::Debug for ProxyServer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Exception {
     Everything,
-    Network { address: IpAddr, prefix: u32 },
-    Address { address: IpAddr, port: Option<u16> },
+    Network {
+        address: IpAddr,
+        prefix: u32,
+    },
+    Address {
+        address: IpAddr,
+        port: Option<u16>,
+    },
     /// `name` in lower case; `itself` is false when only names below it are meant.
-    Domain { name: String, itself: bool, port: Option<u16> },
+    Domain {
+        name: String,
+        itself: bool,
+        port: Option<u16>,
+    },
 }
 
 impl Exception {

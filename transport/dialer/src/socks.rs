@@ -26,11 +26,16 @@ pub(crate) enum SocksError {
 }
 
 /// Asks for a connection to `target`; names are resolved by the proxy.
-pub(crate) async fn connect<S>(stream: &mut S, target: &HostPort, credentials: Option<&Credentials>) -> Result<(), SocksError>
+pub(crate) async fn connect<S>(
+    stream: &mut S,
+    target: &HostPort,
+    credentials: Option<&Credentials>,
+) -> Result<(), SocksError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let methods: &[u8] = if credentials.is_some() { &[NO_AUTHENTICATION, USER_AND_PASSWORD] } else { &[NO_AUTHENTICATION] };
+    let methods: &[u8] =
+        if credentials.is_some() { &[NO_AUTHENTICATION, USER_AND_PASSWORD] } else { &[NO_AUTHENTICATION] };
     stream.write_all(&[&[VERSION, methods.len() as u8], methods].concat()).await?;
     let mut choice = [0; 2];
     stream.read_exact(&mut choice).await?;
@@ -45,7 +50,10 @@ where
     read_reply(stream).await
 }
 
-async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, credentials: &Credentials) -> Result<(), SocksError> {
+async fn authenticate<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    credentials: &Credentials,
+) -> Result<(), SocksError> {
     let mut message = vec![1];
     for part in [credentials.user(), credentials.password()] {
         message.push(u8::try_from(part.len()).map_err(|_| SocksError::TooLong)?);

@@ -124,7 +124,7 @@ async fn http_connect(
         http_head::read(&mut stream).await
     };
     let failed = |problem: String| DialError::ProxyAnswer { target: target.clone(), proxy: proxy.to_string(), problem };
-    let step = format_args!("{proxy} to answer CONNECT {target}").to_string();
+    let step = format!("{proxy} to answer CONNECT {target}");
     let (head, rest) = deadline.wait(step, exchange).await?.map_err(|error| failed(error.to_string()))?;
     if head.status != 200 {
         let (target, proxy, status) = (target.clone(), proxy.to_string(), head.status_text());
@@ -158,7 +158,7 @@ async fn connect(deadline: &Deadline, address: &HostPort, name: &str) -> Result<
         None => resolve(deadline, address).await?,
     };
     let stream = deadline
-        .wait(format_args!("{name} to accept a TCP connection"), first_of(addresses))
+        .wait(format!("{name} to accept a TCP connection"), first_of(addresses))
         .await?
         .map_err(|source| DialError::Connect { target: name.to_owned(), source })?;
     if let Err(error) = mux::listener::tune(&stream) {
@@ -172,7 +172,7 @@ async fn resolve(deadline: &Deadline, address: &HostPort) -> Result<Vec<SocketAd
     let failed = |source| DialError::Resolve { host: host.clone(), source };
     let lookup = lookup_host((host.as_str(), address.port));
     let found: Vec<_> =
-        deadline.wait(format_args!("the name service to resolve {host}"), lookup).await?.map_err(failed)?.collect();
+        deadline.wait(format!("the name service to resolve {host}"), lookup).await?.map_err(failed)?.collect();
     if found.is_empty() {
         return Err(failed(std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address")));
     }

@@ -4,7 +4,10 @@ use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
 use pki::keys::PrivateKey;
-use pki::tls::{ClusterServerVerifier, InsecureServerVerifier, TrustedAuthorities, client_config, crypto_provider, public_server_verifier};
+use pki::tls::{
+    ClusterServerVerifier, InsecureServerVerifier, TrustedAuthorities, client_config, crypto_provider,
+    public_server_verifier,
+};
 use pki::x509::Certificate;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -101,7 +104,7 @@ impl TlsSetup {
         stream: BoxStream,
     ) -> Result<TlsStream, DialError> {
         let handshake = TlsConnector::from(self.config.clone()).connect(self.server_name.clone(), stream);
-        let outcome = deadline.wait(format_args!("the TLS handshake with {target}"), handshake).await?;
+        let outcome = deadline.wait(format!("the TLS handshake with {target}"), handshake).await?;
         outcome.map_err(|source| DialError::Tls { target: target.to_string(), source })
     }
 }

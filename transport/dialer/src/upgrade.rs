@@ -67,25 +67,31 @@ pub fn override_for(lookup: EnvironmentLookup<'_>, address: &HostPort) -> Option
 
 /// Asks the proxy, with a TLS connection that offers a single name only a proxy knows, whether that name arrives.
 ///
-/// Nothing is sent inside, so the certificate does not matter here. When the test cannot tell, the answer is no.
-pub async fn is_needed(dialer: &Dialer, address: &HostPort) -> bool {
-    let test = async {
-        let setup = TlsSetup::new(&address.host, &[alpn::REVERSE_TUNNEL], &Verify::Insecure, None)?;
-        dialer.clone().with_timeout(TEST_TIMEOUT).tls(address, Traffic::Raw, &setup).await
-    };
-    let needed = match test.await {
+/// Nothing is sent inside, so the certificate does not matter here. An error says that the test could not be made; a
+/// failed handshake ([`DialError::Tls`]) usually means that no upgrade is needed.
+pub async fn is_needed(dialer: &Dialer, address: &HostPort) -> Result<bool, DialError> {
+    let setup = TlsSetup::new(&address.host, &[alpn::REVERSE_TUNNEL], &Verify::Insecure, None)?;
+    let test = dialer.clone().with_timeout(TEST_TIMEOUT);
+    let needed = match test.tls(address, Traffic::Raw, &setup).await {
         Ok(stream) => stream.get_ref().1.alpn_protocol().is_none(),
-        Err(error) => matches!(
-            error.tls_error(),
-            Some(
-                rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
-                    | rustls::Error::NoApplicationProtocol
-                    | rustls::Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol)
-            )
-        ),
+        Err(error) if protocol_was_stripped(&error) => true,
+        Err(error) => return Err(error),
     };
     tracing::debug!(%address, needed, "connection upgrade test");
-    needed
+    Ok(needed)
+}
+
+/// Whether a handshake failed because the other side does not know the name it was offered.
+fn protocol_was_stripped(error: &DialError) -> bool {
+    use rustls::Error::{AlertReceived, NoApplicationProtocol, PeerMisbehaved as Misbehaved};
+    matches!(
+        error.tls_error(),
+        Some(
+            AlertReceived(AlertDescription::NoApplicationProtocol)
+                | NoApplicationProtocol
+                | Misbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol)
+        )
+    )
 }
 
 /// Turns an HTTPS connection into one that carries bytes to the proxy's router.
@@ -204,7 +210,8 @@ mod tests {
         };
         let granted = |status, headers: &[(&str, &str)]| granted(&head(status, headers), Content::AlpnPing, "key");
         let accept = accept_key("key");
-        let websocket = [("Upgrade", "websocket"), ("Sec-WebSocket-Accept", &accept), ("Sec-WebSocket-Protocol", "alpn-ping")];
+        let websocket =
+            [("Upgrade", "websocket"), ("Sec-WebSocket-Accept", &accept), ("Sec-WebSocket-Protocol", "alpn-ping")];
         assert_eq!(granted(101, &websocket), Ok(Form::WebSocket(Content::AlpnPing)));
         assert!(granted(101, &websocket[..2]).is_err());
         assert!(granted(101, &[websocket[0], ("Sec-WebSocket-Accept", "x"), websocket[2]]).is_err());

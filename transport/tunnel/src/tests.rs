@@ -568,3 +568,91 @@ async fn logged_in(proxy: &TunnelServer, login: &HostIdentity) -> client::Handle
     assert!(client.authenticate_openssh_cert(user, key, login.certificate.clone()).await.unwrap().success());
     client
 }
+
+fn rss_kb() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4
+}
+
+#[derive(Clone)]
+struct Tcp(SocketAddr);
+#[async_trait]
+impl ProxyDialer for Tcp {
+    async fn dial(&self) -> io::Result<BoxedStream> {
+        Ok(Box::new(tokio::net::TcpStream::connect(self.0).await?))
+    }
+}
+
+// BENCH=server: prints address, serves. BENCH=<addr>: agents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn bench_memory() {
+    let n: usize = 200;
+    let authority = Authority::new(CLUSTER);
+    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = proxy.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, peer) = listener.accept().await.unwrap();
+            let proxy = serving.clone();
+            tokio::spawn(async move { let _ = proxy.serve(stream, peer).await; });
+        }
+    });
+    let login = identity(&authority, "Node", NODE);
+    println!("start rss {} KB", rss_kb());
+    let before = rss_kb();
+    let start = Instant::now();
+    for round in 0..5 {
+    let mut clients = Vec::new();
+    for _ in 0..n {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut client = client::connect_stream(Arc::new(crate::ssh::client_config()), stream, Bare).await.unwrap();
+        assert!(client.authenticate_openssh_cert(NODE, login.key.clone(), login.certificate.clone()).await.unwrap().success());
+        let hb = client.channel_open_extension("teleport-heartbeat", Vec::new()).await.unwrap();
+        clients.push((client, hb));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    println!("{round}: {} tunnels in {:?}; rss {} KB (+{})", proxy.registry().len(), start.elapsed(), rss_kb(), rss_kb() - before);
+    drop(clients);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    println!("after drop {} tunnels {} KB", proxy.registry().len(), rss_kb());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn bench_bulk() {
+    let authority = Authority::new(CLUSTER);
+    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = proxy.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, peer) = listener.accept().await.unwrap();
+            let proxy = serving.clone();
+            tokio::spawn(async move { let _ = proxy.serve(stream, peer).await; });
+        }
+    });
+    let credentials = Credentials { identity: Arc::new(identity(&authority, "Node", NODE)), authorities: vec![authority.public()] };
+    let sink = |transport: IncomingTransport| async move {
+        let mut stream = transport.accept().await.unwrap();
+        let mut buf = vec![0; 256 << 10];
+        let mut total = 0u64;
+        loop { let n = stream.read(&mut buf).await.unwrap(); if n == 0 { break } total += n as u64; }
+        stream.write_u64(total).await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let _agent = start(AgentConfig::new(Arc::new(credentials), Arc::new(Tcp(address)), Arc::new(sink)));
+    registered(&proxy, NODE, TunnelType::Node).await;
+    let mut stream = proxy.registry().dial(NODE, TunnelType::Node, &DialRequest::local_service(NODE, TunnelType::Node)).await.unwrap();
+    let data = vec![5; 256 << 10];
+    let start = Instant::now();
+    for _ in 0..4096 { stream.write_all(&data).await.unwrap(); }
+    stream.shutdown().await.unwrap();
+    let total = stream.read_u64().await.unwrap();
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{} MiB in {seconds:.2} s = {:.0} MB/s", total >> 20, total as f64 / 1e6 / seconds);
+}

@@ -101,7 +101,9 @@ pub(crate) fn value<'a>(expr: &'a Expr, scope: &'a dyn Scope) -> Result<Value<'a
         }
         Expr::Replace(source, regex, replacement) => {
             let kept = list(source, scope)?.into_iter().filter(|item| regex.is_match(item));
-            Value::List(kept.map(|item| Cow::Owned(regex.replace_all(&item, replacement.as_str()).into_owned())).collect())
+            Value::List(
+                kept.map(|item| Cow::Owned(regex.replace_all(&item, replacement.as_str()).into_owned())).collect(),
+            )
         }
         Expr::Not(_) | Expr::And(_) | Expr::Or(_) | Expr::Equal(..) | Expr::Unequal(..) => {
             Value::Bool(holds(expr, scope)?)

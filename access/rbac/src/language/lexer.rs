@@ -24,7 +24,9 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, ExpressionError>
         let Some(first) = rest.chars().next() else { return Ok(found) };
         let (token, length) = match first {
             'a'..='z' | 'A'..='Z' | '_' => word(rest),
-            '0'..='9' | '-' => number(rest).ok_or_else(|| ExpressionError::new("expected a number after '-'", text, at))?,
+            '0'..='9' | '-' => {
+                number(rest).ok_or_else(|| ExpressionError::new("expected a number after '-'", text, at))?
+            }
             '"' => quoted(rest).ok_or_else(|| ExpressionError::new("text without closing quote", text, at))?,
             '`' => raw(rest).ok_or_else(|| ExpressionError::new("text without closing backtick", text, at))?,
             _ => symbol(rest).ok_or_else(|| ExpressionError::new(format!("unexpected {first:?}"), text, at))?,

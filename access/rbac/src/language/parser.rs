@@ -212,8 +212,11 @@ impl Parser<'_> {
                 self.expect(",")?;
             }
         }
-        let words: Option<Vec<&str>> = path.iter().map(|s| if let Segment::Field(f) = s { Some(&**f) } else { None }).collect();
-        let name = words.map(|words| words.join(".")).ok_or_else(|| self.error_at("expected the name of a function", start))?;
+        let words: Option<Vec<&str>> =
+            path.iter().map(|s| if let Segment::Field(f) = s { Some(&**f) } else { None }).collect();
+        let name = words
+            .map(|words| words.join("."))
+            .ok_or_else(|| self.error_at("expected the name of a function", start))?;
         let function =
             self.dialect.function(&name, arguments.len()).map_err(|message| self.error_at(message, start))?;
         build_call(function, &name, arguments).map_err(|message| self.error_at(message, start))

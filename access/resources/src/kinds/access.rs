@@ -19,10 +19,7 @@ impl Resource for LockV2 {
     }
 
     fn set_spec_defaults(&mut self) {
-        self.spec
-            .get_or_insert_default()
-            .target
-            .get_or_insert_default();
+        self.spec.get_or_insert_default().target.get_or_insert_default();
     }
 
     fn check_spec(&self) -> Result<()> {
@@ -60,20 +57,13 @@ impl Resource for AccessRequestV3 {
         let spec = self.spec.clone().unwrap_or_default();
         required(&[("spec.user", &spec.user)])?;
         if spec.roles.is_empty() && spec.requested_resource_i_ds.is_empty() {
-            return Err(ResourceError::field(
-                "spec.roles",
-                "at least one role or resource must be requested",
-            ));
+            return Err(ResourceError::field("spec.roles", "at least one role or resource must be requested"));
         }
-        for (path, reason) in [
-            ("spec.request_reason", &spec.request_reason),
-            ("spec.resolve_reason", &spec.resolve_reason),
-        ] {
+        for (path, reason) in
+            [("spec.request_reason", &spec.request_reason), ("spec.resolve_reason", &spec.resolve_reason)]
+        {
             if reason.len() > MAX_REASON {
-                return Err(ResourceError::field(
-                    path,
-                    format!("is longer than {MAX_REASON} bytes"),
-                ));
+                return Err(ResourceError::field(path, format!("is longer than {MAX_REASON} bytes")));
             }
         }
         Ok(())
@@ -98,30 +88,19 @@ impl Resource for GithubConnectorV3 {
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
         let spec = self.spec.clone().unwrap_or_default();
-        required(&[
-            ("spec.client_id", &spec.client_id),
-            ("spec.redirect_url", &spec.redirect_url),
-        ])?;
+        required(&[("spec.client_id", &spec.client_id), ("spec.redirect_url", &spec.redirect_url)])?;
         for (path, url) in [
             ("spec.redirect_url", &spec.redirect_url),
             ("spec.endpoint_url", &spec.endpoint_url),
             ("spec.api_endpoint_url", &spec.api_endpoint_url),
         ] {
-            let host = url
-                .strip_prefix("https://")
-                .or_else(|| url.strip_prefix("http://"));
+            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if host.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
-                return Err(ResourceError::field(
-                    path,
-                    format!("{url:?} is not a URL: expected https://host/path"),
-                ));
+                return Err(ResourceError::field(path, format!("{url:?} is not a URL: expected https://host/path")));
             }
         }
         if spec.teams_to_logins.is_empty() && spec.teams_to_roles.is_empty() {
-            return Err(ResourceError::field(
-                "spec.teams_to_roles",
-                "missing mappings from teams to roles",
-            ));
+            return Err(ResourceError::field("spec.teams_to_roles", "missing mappings from teams to roles"));
         }
         Ok(())
     }
@@ -143,20 +122,9 @@ impl Resource for ClusterAlert {
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "./-".contains(c);
-        if let Some(key) = self
-            .metadata()
-            .labels
-            .keys()
-            .find(|k| k.is_empty() || !k.chars().all(allowed))
-        {
-            return Err(ResourceError::field(
-                "metadata.labels",
-                format!("invalid label key of an alert: {key:?}"),
-            ));
+        if let Some(key) = self.metadata().labels.keys().find(|k| k.is_empty() || !k.chars().all(allowed)) {
+            return Err(ResourceError::field("metadata.labels", format!("invalid label key of an alert: {key:?}")));
         }
-        required(&[(
-            "spec.message",
-            self.spec.as_ref().map_or("", |s| &s.message),
-        )])
+        required(&[("spec.message", self.spec.as_ref().map_or("", |s| &s.message))])
     }
 }

@@ -1,16 +1,13 @@
 use wire::{
     types::{
-        IdPsamlOptions, ImpersonateConditions, KubernetesResource, RoleConditions, RoleOptions,
-        RoleV6, SessionJoinPolicy, SessionRequirePolicy,
+        IdPsamlOptions, ImpersonateConditions, KubernetesResource, RoleConditions, RoleOptions, RoleV6,
+        SessionJoinPolicy, SessionRequirePolicy,
     },
     wrappers::{LabelValues, StringValues},
 };
 
 use super::{default_number, default_text, not_negative, one_of, truth};
-use crate::{
-    NAMESPACE, Place, Resource, ResourceError, Result, SystemRole, kind, places,
-    resource::plain_header,
-};
+use crate::{NAMESPACE, Place, Resource, ResourceError, Result, SystemRole, kind, places, resource::plain_header};
 
 /// The longest life of a user's certificate, and what a role without `max_session_ttl` allows, in nanoseconds.
 pub const MAX_SESSION_TTL: i64 = 30 * 3600 * 1_000_000_000;
@@ -47,28 +44,12 @@ pub const KUBERNETES_KINDS: [&str; 21] = [
 ];
 
 /// Those of [`KUBERNETES_KINDS`] that are in no namespace.
-pub const CLUSTER_WIDE_KUBERNETES_KINDS: [&str; 6] = [
-    "namespace",
-    "kube_node",
-    "persistentvolume",
-    "clusterrole",
-    "clusterrolebinding",
-    "certificatesigningrequest",
-];
+pub const CLUSTER_WIDE_KUBERNETES_KINDS: [&str; 6] =
+    ["namespace", "kube_node", "persistentvolume", "clusterrole", "clusterrolebinding", "certificatesigningrequest"];
 
 /// What can be done to objects in Kubernetes clusters, besides `*`.
-pub const KUBERNETES_VERBS: [&str; 10] = [
-    "get",
-    "create",
-    "update",
-    "patch",
-    "delete",
-    "list",
-    "watch",
-    "deletecollection",
-    "exec",
-    "portforward",
-];
+pub const KUBERNETES_VERBS: [&str; 10] =
+    ["get", "create", "update", "patch", "delete", "list", "watch", "deletecollection", "exec", "portforward"];
 
 impl Resource for RoleV6 {
     const KIND: &'static str = kind::ROLE;
@@ -94,11 +75,7 @@ impl Resource for RoleV6 {
                 conditions.namespaces.push(NAMESPACE.into());
             }
             if version != "v7" {
-                for resource in conditions
-                    .kubernetes_resources
-                    .iter_mut()
-                    .filter(|r| r.verbs.is_empty())
-                {
+                for resource in conditions.kubernetes_resources.iter_mut().filter(|r| r.verbs.is_empty()) {
                     resource.verbs.push("*".into());
                 }
             }
@@ -107,24 +84,15 @@ impl Resource for RoleV6 {
 
     fn check_spec(&self) -> Result<()> {
         if !ROLE_VERSIONS.contains(&self.version.as_str()) {
-            let problem = format!(
-                "role version {:?} is not supported: expected one of v3 to v7",
-                self.version
-            );
+            let problem = format!("role version {:?} is not supported: expected one of v3 to v7", self.version);
             return Err(ResourceError::invalid(problem));
         }
         if SystemRole::from_name(self.name()).is_some() {
-            return Err(ResourceError::invalid(format!(
-                "reserved role: {}",
-                self.name()
-            )));
+            return Err(ResourceError::invalid(format!("reserved role: {}", self.name())));
         }
         let spec = self.spec.clone().unwrap_or_default();
         check_options(&spec.options.unwrap_or_default())?;
-        let (allow, deny) = (
-            spec.allow.unwrap_or_default(),
-            spec.deny.unwrap_or_default(),
-        );
+        let (allow, deny) = (spec.allow.unwrap_or_default(), spec.deny.unwrap_or_default());
         check_conditions("spec.allow", &self.version, &allow)?;
         check_conditions("spec.deny", &self.version, &deny)?;
         check_allow(&allow)?;
@@ -146,61 +114,33 @@ fn set_option_defaults(options: &mut RoleOptions) {
     ] {
         *field = field.or(truth(true));
     }
-    for field in [
-        &mut options.create_desktop_user,
-        &mut options.create_database_user,
-    ] {
+    for field in [&mut options.create_desktop_user, &mut options.create_database_user] {
         *field = field.or(truth(false));
     }
     let recording = options.record_session.get_or_insert_default();
     default_text(&mut recording.default, "best_effort");
     recording.desktop = recording.desktop.or(truth(true));
-    options
-        .idp
-        .get_or_insert_default()
-        .saml
-        .get_or_insert_with(|| IdPsamlOptions {
-            enabled: truth(true),
-        });
+    options.idp.get_or_insert_default().saml.get_or_insert_with(|| IdPsamlOptions { enabled: truth(true) });
 }
 
 /// Roles of version v3 reach everything unless they say otherwise; without logins no server.
 fn set_v3_labels(allow: &mut RoleConditions) {
     if allow.node_labels.is_none() {
         let everything = !allow.logins.is_empty();
-        allow.node_labels = Some(if everything {
-            any_labels()
-        } else {
-            LabelValues::default()
-        });
+        allow.node_labels = Some(if everything { any_labels() } else { LabelValues::default() });
     }
-    for labels in [
-        &mut allow.app_labels,
-        &mut allow.kubernetes_labels,
-        &mut allow.database_labels,
-    ] {
+    for labels in [&mut allow.app_labels, &mut allow.kubernetes_labels, &mut allow.database_labels] {
         labels.get_or_insert_with(any_labels);
     }
 }
 
 /// `"*": "*"`.
 pub(crate) fn any_labels() -> LabelValues {
-    LabelValues {
-        values: [(
-            "*".to_owned(),
-            StringValues {
-                values: vec!["*".into()],
-            },
-        )]
-        .into(),
-    }
+    LabelValues { values: [("*".to_owned(), StringValues { values: vec!["*".into()] })].into() }
 }
 
 fn set_kubernetes_defaults(version: &str, allow: &mut RoleConditions) {
-    let labelled = allow
-        .kubernetes_labels
-        .as_ref()
-        .is_some_and(|l| !l.values.is_empty())
+    let labelled = allow.kubernetes_labels.as_ref().is_some_and(|l| !l.values.is_empty())
         || !allow.kubernetes_labels_expression.is_empty();
     if !labelled || !allow.kubernetes_resources.is_empty() {
         return;
@@ -211,76 +151,35 @@ fn set_kubernetes_defaults(version: &str, allow: &mut RoleConditions) {
         _ => return,
     };
     let star = || "*".to_owned();
-    allow.kubernetes_resources = vec![KubernetesResource {
-        kind: kind.into(),
-        namespace: star(),
-        name: star(),
-        verbs: vec![star()],
-    }];
+    allow.kubernetes_resources =
+        vec![KubernetesResource { kind: kind.into(), namespace: star(), name: star(), verbs: vec![star()] }];
 }
 
 fn check_options(options: &RoleOptions) -> Result<()> {
     not_negative(&[
         ("spec.options.max_session_ttl", options.max_session_ttl),
-        (
-            "spec.options.client_idle_timeout",
-            options.client_idle_timeout,
-        ),
+        ("spec.options.client_idle_timeout", options.client_idle_timeout),
         ("spec.options.max_connections", options.max_connections),
         ("spec.options.max_sessions", options.max_sessions),
-        (
-            "spec.options.max_kubernetes_connections",
-            options.max_kubernetes_connections,
-        ),
+        ("spec.options.max_kubernetes_connections", options.max_kubernetes_connections),
     ])?;
     for value in &options.bpf {
-        one_of(
-            "spec.options.enhanced_recording",
-            value,
-            &["command", "disk", "network"],
-        )?;
+        one_of("spec.options.enhanced_recording", value, &["command", "disk", "network"])?;
     }
     let strictness = ["best_effort", "strict"];
     let recording = options.record_session.clone().unwrap_or_default();
     for (path, word, allowed) in [
-        (
-            "spec.options.cert_format",
-            &options.certificate_format,
-            &["standard", "oldssh"][..],
-        ),
-        (
-            "spec.options.request_access",
-            &options.request_access,
-            &["optional", "reason", "always"][..],
-        ),
+        ("spec.options.cert_format", &options.certificate_format, &["standard", "oldssh"][..]),
+        ("spec.options.request_access", &options.request_access, &["optional", "reason", "always"][..]),
         ("spec.options.lock", &options.lock, &strictness[..]),
-        (
-            "spec.options.record_session.default",
-            &recording.default,
-            &strictness[..],
-        ),
-        (
-            "spec.options.record_session.ssh",
-            &recording.ssh,
-            &strictness[..],
-        ),
-        (
-            "spec.options.device_trust_mode",
-            &options.device_trust_mode,
-            &["off", "optional", "required"][..],
-        ),
+        ("spec.options.record_session.default", &recording.default, &strictness[..]),
+        ("spec.options.record_session.ssh", &recording.ssh, &strictness[..]),
+        ("spec.options.device_trust_mode", &options.device_trust_mode, &["off", "optional", "required"][..]),
     ] {
         one_of(path, word, allowed)?;
     }
-    match options
-        .cert_extensions
-        .iter()
-        .position(|e| e.name.is_empty())
-    {
-        Some(i) => Err(ResourceError::field(
-            format!("spec.options.cert_extensions[{i}].name"),
-            "missing value",
-        )),
+    match options.cert_extensions.iter().position(|e| e.name.is_empty()) {
+        Some(i) => Err(ResourceError::field(format!("spec.options.cert_extensions[{i}].name"), "missing value")),
         None => Ok(()),
     }
 }
@@ -309,15 +208,10 @@ fn check_conditions(path: &str, version: &str, conditions: &RoleConditions) -> R
         }
     }
     for (i, resource) in conditions.kubernetes_resources.iter().enumerate() {
-        check_kubernetes(version, resource).map_err(|problem| {
-            ResourceError::field(format!("{path}.kubernetes_resources[{i}]"), problem)
-        })?;
+        check_kubernetes(version, resource)
+            .map_err(|problem| ResourceError::field(format!("{path}.kubernetes_resources[{i}]"), problem))?;
     }
-    check_session_policies(
-        path,
-        &conditions.require_session_join,
-        &conditions.join_sessions,
-    )
+    check_session_policies(path, &conditions.require_session_join, &conditions.join_sessions)
 }
 
 /// The label selectors of conditions with their names.
@@ -335,17 +229,10 @@ pub(crate) fn label_fields(c: &RoleConditions) -> [(&'static str, &Option<LabelV
 }
 
 fn check_kubernetes(version: &str, resource: &KubernetesResource) -> Result<(), String> {
-    let KubernetesResource {
-        kind,
-        namespace,
-        name,
-        verbs,
-    } = resource;
+    let KubernetesResource { kind, namespace, name, verbs } = resource;
     let pods_only = version != "v7";
     if pods_only && kind != "pod" {
-        return Err(format!(
-            "kind {kind:?} is not supported by role version {version:?}: expected \"pod\""
-        ));
+        return Err(format!("kind {kind:?} is not supported by role version {version:?}: expected \"pod\""));
     }
     if kind != "*" && !KUBERNETES_KINDS.contains(&kind.as_str()) {
         return Err(format!("kind {kind:?} is invalid or unsupported"));
@@ -359,10 +246,7 @@ fn check_kubernetes(version: &str, resource: &KubernetesResource) -> Result<(), 
     if verbs.len() > 1 && verbs.iter().any(|v| v == "*") {
         return Err("verb \"*\" cannot be used with other verbs".into());
     }
-    if let Some(verb) = verbs
-        .iter()
-        .find(|v| *v != "*" && !KUBERNETES_VERBS.contains(&v.as_str()))
-    {
+    if let Some(verb) = verbs.iter().find(|v| *v != "*" && !KUBERNETES_VERBS.contains(&v.as_str())) {
         return Err(format!("verb {verb:?} is invalid or unsupported"));
     }
     if namespace.is_empty() && !CLUSTER_WIDE_KUBERNETES_KINDS.contains(&kind.as_str()) {
@@ -374,31 +258,17 @@ fn check_kubernetes(version: &str, resource: &KubernetesResource) -> Result<(), 
     Ok(())
 }
 
-fn check_session_policies(
-    path: &str,
-    require: &[SessionRequirePolicy],
-    join: &[SessionJoinPolicy],
-) -> Result<()> {
+fn check_session_policies(path: &str, require: &[SessionRequirePolicy], join: &[SessionJoinPolicy]) -> Result<()> {
     let modes = ["peer", "moderator", "observer"];
     for (i, policy) in require.iter().enumerate() {
         let path = format!("{path}.require_session_join[{i}]");
-        one_of(
-            &format!("{path}.on_leave"),
-            &policy.on_leave,
-            &["terminate", "pause"],
-        )?;
+        one_of(&format!("{path}.on_leave"), &policy.on_leave, &["terminate", "pause"])?;
         not_negative(&[(&format!("{path}.count"), i64::from(policy.count))])?;
-        policy
-            .modes
-            .iter()
-            .try_for_each(|mode| one_of(&format!("{path}.modes"), mode, &modes))?;
+        policy.modes.iter().try_for_each(|mode| one_of(&format!("{path}.modes"), mode, &modes))?;
     }
     for (i, policy) in join.iter().enumerate() {
         let path = format!("{path}.join_sessions[{i}].modes");
-        policy
-            .modes
-            .iter()
-            .try_for_each(|mode| one_of(&path, mode, &modes))?;
+        policy.modes.iter().try_for_each(|mode| one_of(&path, mode, &modes))?;
     }
     Ok(())
 }
@@ -412,9 +282,7 @@ fn check_allow(allow: &RoleConditions) -> Result<()> {
         ("database_roles", &allow.database_roles),
     ] {
         if list.iter().any(|value| value == "*") {
-            return Err(ResourceError::invalid(format!(
-                "wildcard is not allowed in allow.{field}"
-            )));
+            return Err(ResourceError::invalid(format!("wildcard is not allowed in allow.{field}")));
         }
     }
     for (i, permission) in allow.database_permissions.iter().enumerate() {
@@ -428,42 +296,25 @@ fn check_allow(allow: &RoleConditions) -> Result<()> {
         && !users.is_empty()
         && roles.is_empty()
     {
-        return Err(ResourceError::field(
-            "spec.allow.impersonate",
-            "cannot set users without roles",
-        ));
+        return Err(ResourceError::field("spec.allow.impersonate", "cannot set users without roles"));
     }
     let duration = allow.request.as_ref().map_or(0, |r| r.max_duration);
     not_negative(&[("spec.allow.request.max_duration", duration)])?;
     if duration > MAX_ACCESS_DURATION {
-        return Err(ResourceError::field(
-            "spec.allow.request.max_duration",
-            "is longer than 14 days",
-        ));
+        return Err(ResourceError::field("spec.allow.request.max_duration", "is longer than 14 days"));
     }
     Ok(())
 }
 
 fn check_deny(deny: &RoleConditions) -> Result<()> {
-    if deny
-        .impersonate
-        .as_ref()
-        .is_some_and(|i| !i.r#where.is_empty())
-    {
+    if deny.impersonate.as_ref().is_some_and(|i| !i.r#where.is_empty()) {
         return Err(ResourceError::field(
             "spec.deny.impersonate",
             "'where' is not supported in deny.impersonate conditions",
         ));
     }
-    if deny
-        .request
-        .as_ref()
-        .is_some_and(|r| !r.thresholds.is_empty())
-    {
-        return Err(ResourceError::field(
-            "spec.deny.request",
-            "access request thresholds are not supported in deny",
-        ));
+    if deny.request.as_ref().is_some_and(|r| !r.thresholds.is_empty()) {
+        return Err(ResourceError::field("spec.deny.request", "access request thresholds are not supported in deny"));
     }
     Ok(())
 }

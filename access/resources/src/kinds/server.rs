@@ -38,10 +38,7 @@ impl Resource for ServerV2 {
         check_version(self)?;
         let spec = self.spec.clone().unwrap_or_default();
         if let Some(key) = spec.cmd_labels.keys().find(|key| !is_label_key(key)) {
-            return Err(ResourceError::field(
-                "spec.cmd_labels",
-                format!("invalid label key: {key:?}"),
-            ));
+            return Err(ResourceError::field("spec.cmd_labels", format!("invalid label key: {key:?}")));
         }
         match self.sub_kind() {
             "" | TELEPORT => Ok(()),
@@ -51,9 +48,7 @@ impl Resource for ServerV2 {
             }
             other => Err(ResourceError::field(
                 "sub_kind",
-                format!(
-                    "invalid value {other:?}: expected \"teleport\", \"openssh\" or \"openssh-ec2-ice\""
-                ),
+                format!("invalid value {other:?}: expected \"teleport\", \"openssh\" or \"openssh-ec2-ice\""),
             )),
         }
     }
@@ -67,20 +62,12 @@ fn check_openssh(name: &str, addr: &str, public_addrs: &[String]) -> Result<()> 
         ));
     }
     if !public_addrs.is_empty() {
-        return Err(ResourceError::field(
-            "spec.public_addrs",
-            "must not be set for servers without an agent",
-        ));
+        return Err(ResourceError::field("spec.public_addrs", "must not be set for servers without an agent"));
     }
-    let port = addr
-        .rsplit_once(':')
-        .map(|(host, port)| (host.trim_matches(['[', ']']), port.parse::<u16>()));
+    let port = addr.rsplit_once(':').map(|(host, port)| (host.trim_matches(['[', ']']), port.parse::<u16>()));
     match port {
         Some((host, Ok(1..))) if !host.is_empty() => Ok(()),
-        _ => Err(ResourceError::field(
-            "spec.addr",
-            format!("{addr:?} is not an address: expected host:port"),
-        )),
+        _ => Err(ResourceError::field("spec.addr", format!("{addr:?} is not an address: expected host:port"))),
     }
 }
 

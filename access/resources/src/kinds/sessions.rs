@@ -26,10 +26,7 @@ impl Resource for SessionTrackerV1 {
 
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
-        required(&[(
-            "spec.session_id",
-            self.spec.as_ref().map_or("", |s| &s.session_id),
-        )])
+        required(&[("spec.session_id", self.spec.as_ref().map_or("", |s| &s.session_id))])
     }
 }
 

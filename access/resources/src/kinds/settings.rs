@@ -1,7 +1,7 @@
 use wire::types::{
-    AgentMeshTunnelStrategy, AuthPreferenceSpecV2, AuthPreferenceV2, ClusterAuditConfigV2,
-    ClusterNameV2, ClusterNetworkingConfigV2, IdPsamlOptions, NetworkRestrictionsV4,
-    SessionRecordingConfigV2, TunnelStrategyV1, tunnel_strategy_v1::Strategy,
+    AgentMeshTunnelStrategy, AuthPreferenceSpecV2, AuthPreferenceV2, ClusterAuditConfigV2, ClusterNameV2,
+    ClusterNetworkingConfigV2, IdPsamlOptions, NetworkRestrictionsV4, SessionRecordingConfigV2, TunnelStrategyV1,
+    tunnel_strategy_v1::Strategy,
 };
 
 use super::{default_number, default_text, not_negative, one_of, required, truth};
@@ -36,10 +36,7 @@ impl Resource for ClusterNameV2 {
         let name = self.spec.as_ref().map_or("", |s| &s.cluster_name);
         required(&[("spec.cluster_name", name)])?;
         if name.contains('/') || name.chars().any(|c| c.is_control() || c.is_whitespace()) {
-            return Err(ResourceError::field(
-                "spec.cluster_name",
-                format!("{name:?} is not a name of a cluster"),
-            ));
+            return Err(ResourceError::field("spec.cluster_name", format!("{name:?} is not a name of a cluster")));
         }
         Ok(())
     }
@@ -78,15 +75,11 @@ impl Resource for ClusterNetworkingConfigV2 {
         let spec = self.spec.get_or_insert_default();
         default_number(&mut spec.keep_alive_interval, 5 * MINUTE);
         default_number(&mut spec.keep_alive_count_max, 3);
-        let mesh = || TunnelStrategyV1 {
-            strategy: Some(Strategy::AgentMesh(AgentMeshTunnelStrategy {})),
-        };
+        let mesh = || TunnelStrategyV1 { strategy: Some(Strategy::AgentMesh(AgentMeshTunnelStrategy {})) };
         let strategy = spec.tunnel_strategy.get_or_insert_with(mesh);
         match &mut strategy.strategy {
             None => *strategy = mesh(),
-            Some(Strategy::ProxyPeering(peering)) => {
-                default_number(&mut peering.agent_connection_count, 1)
-            }
+            Some(Strategy::ProxyPeering(peering)) => default_number(&mut peering.agent_connection_count, 1),
             Some(Strategy::AgentMesh(_)) => {}
         }
     }
@@ -103,10 +96,9 @@ impl Resource for ClusterNetworkingConfigV2 {
             ("spec.proxy_ping_interval", spec.proxy_ping_interval),
         ])?;
         match spec.tunnel_strategy.and_then(|s| s.strategy) {
-            Some(Strategy::ProxyPeering(peering)) => not_negative(&[(
-                "spec.tunnel_strategy.agent_connection_count",
-                peering.agent_connection_count,
-            )]),
+            Some(Strategy::ProxyPeering(peering)) => {
+                not_negative(&[("spec.tunnel_strategy.agent_connection_count", peering.agent_connection_count)])
+            }
             _ => Ok(()),
         }
     }
@@ -131,11 +123,7 @@ impl Resource for SessionRecordingConfigV2 {
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
         let mode = self.spec.as_ref().map_or("", |s| &s.mode);
-        one_of(
-            "spec.mode",
-            mode,
-            &["node", "proxy", "node-sync", "proxy-sync", "off"],
-        )
+        one_of("spec.mode", mode, &["node", "proxy", "node-sync", "proxy-sync", "off"])
     }
 }
 
@@ -161,10 +149,7 @@ impl Resource for NetworkRestrictionsV4 {
                 if !is_network(&condition.cidr) {
                     return Err(ResourceError::field(
                         format!("{path}[{i}].cidr"),
-                        format!(
-                            "{:?} is not a network: expected an address such as 10.0.0.0/8",
-                            condition.cidr
-                        ),
+                        format!("{:?} is not a network: expected an address such as 10.0.0.0/8", condition.cidr),
                     ));
                 }
             }
@@ -174,9 +159,7 @@ impl Resource for NetworkRestrictionsV4 {
 }
 
 fn is_network(text: &str) -> bool {
-    let (address, bits) = text
-        .split_once('/')
-        .map_or((text, None), |(a, b)| (a, Some(b)));
+    let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
     let Ok(address) = address.parse::<std::net::IpAddr>() else {
         return false;
     };
@@ -206,51 +189,25 @@ impl Resource for AuthPreferenceV2 {
         spec.allow_local_auth = spec.allow_local_auth.or(truth(true));
         spec.disconnect_expired_cert = spec.disconnect_expired_cert.or(truth(false));
         let idp = spec.idp.get_or_insert_default();
-        idp.saml.get_or_insert_with(|| IdPsamlOptions {
-            enabled: truth(true),
-        });
+        idp.saml.get_or_insert_with(|| IdPsamlOptions { enabled: truth(true) });
         set_webauthn_defaults(spec);
     }
 
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
         let spec = self.spec.clone().unwrap_or_default();
-        one_of(
-            "spec.type",
-            &spec.r#type,
-            &["local", "oidc", "saml", "github"],
-        )?;
-        one_of(
-            "spec.second_factor",
-            &spec.second_factor,
-            &["off", "otp", "webauthn", "on", "optional"],
-        )?;
-        one_of(
-            "spec.locking_mode",
-            &spec.locking_mode,
-            &["best_effort", "strict"],
-        )?;
+        one_of("spec.type", &spec.r#type, &["local", "oidc", "saml", "github"])?;
+        one_of("spec.second_factor", &spec.second_factor, &["off", "otp", "webauthn", "on", "optional"])?;
+        one_of("spec.locking_mode", &spec.locking_mode, &["best_effort", "strict"])?;
         not_negative(&[("spec.default_session_ttl", spec.default_session_ttl)])?;
         if let Some(trust) = &spec.device_trust {
-            one_of(
-                "spec.device_trust.mode",
-                &trust.mode,
-                &["off", "optional", "required"],
-            )?;
+            one_of("spec.device_trust.mode", &trust.mode, &["off", "optional", "required"])?;
         }
         let slots = ["9a", "9c", "9d", "9e"];
         one_of("spec.piv_slot", &spec.piv_slot, &slots)?;
-        one_of(
-            "spec.hardware_key.piv_slot",
-            spec.hardware_key.as_ref().map_or("", |k| &k.piv_slot),
-            &slots,
-        )?;
+        one_of("spec.hardware_key.piv_slot", spec.hardware_key.as_ref().map_or("", |k| &k.piv_slot), &slots)?;
         if spec.r#type == "local" {
-            one_of(
-                "spec.connector_name",
-                &spec.connector_name,
-                &["local", "passwordless", "headless"],
-            )?;
+            one_of("spec.connector_name", &spec.connector_name, &["local", "passwordless", "headless"])?;
         }
         check_webauthn(&spec)
     }
@@ -269,13 +226,8 @@ fn has_webauthn(spec: &AuthPreferenceSpecV2) -> bool {
 fn set_webauthn_defaults(spec: &mut AuthPreferenceSpecV2) {
     if wants_webauthn(spec) {
         let app_id = spec.u2f.as_ref().map_or("", |u| &u.app_id);
-        let host = app_id
-            .strip_prefix("https://")
-            .unwrap_or(app_id)
-            .split(['/', ':'])
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let host =
+            app_id.strip_prefix("https://").unwrap_or(app_id).split(['/', ':']).next().unwrap_or_default().to_owned();
         if !host.is_empty() {
             default_text(&mut spec.webauthn.get_or_insert_default().rpid, &host);
         }
@@ -288,43 +240,21 @@ fn set_webauthn_defaults(spec: &mut AuthPreferenceSpecV2) {
 fn check_webauthn(spec: &AuthPreferenceSpecV2) -> Result<()> {
     let available = has_webauthn(spec);
     if spec.second_factor == "webauthn" && !available {
-        return Err(ResourceError::field(
-            "spec.webauthn",
-            "missing rp_id, which second_factor \"webauthn\" needs",
-        ));
+        return Err(ResourceError::field("spec.webauthn", "missing rp_id, which second_factor \"webauthn\" needs"));
     }
     if wants_webauthn(spec) && !available {
-        let problem = format!(
-            "missing webauthn.rp_id, which second_factor {:?} needs",
-            spec.second_factor
-        );
+        let problem = format!("missing webauthn.rp_id, which second_factor {:?} needs", spec.second_factor);
         return Err(ResourceError::field("spec.webauthn", problem));
     }
-    if let Some(party) = spec
-        .webauthn
-        .as_ref()
-        .filter(|w| w.rpid.contains([':', '/']))
-    {
-        return Err(ResourceError::field(
-            "spec.webauthn.rp_id",
-            format!("{:?} is not a domain name", party.rpid),
-        ));
+    if let Some(party) = spec.webauthn.as_ref().filter(|w| w.rpid.contains([':', '/'])) {
+        return Err(ResourceError::field("spec.webauthn.rp_id", format!("{:?} is not a domain name", party.rpid)));
     }
     for (path, allowed) in [
-        (
-            "spec.allow_passwordless",
-            spec.allow_passwordless.is_some_and(|b| b.value),
-        ),
-        (
-            "spec.allow_headless",
-            spec.allow_headless.is_some_and(|b| b.value),
-        ),
+        ("spec.allow_passwordless", spec.allow_passwordless.is_some_and(|b| b.value)),
+        ("spec.allow_headless", spec.allow_headless.is_some_and(|b| b.value)),
     ] {
         if allowed && !available {
-            return Err(ResourceError::field(
-                path,
-                "required WebAuthn configuration is missing",
-            ));
+            return Err(ResourceError::field(path, "required WebAuthn configuration is missing"));
         }
     }
     Ok(())
@@ -334,10 +264,7 @@ fn check_webauthn(spec: &AuthPreferenceSpecV2) -> Result<()> {
 ///
 /// # Errors
 /// `second_factor` is `off` or `optional` and `allow_no_second_factor` is false.
-pub fn check_second_factor_allowed(
-    preference: &AuthPreferenceV2,
-    allow_no_second_factor: bool,
-) -> Result<()> {
+pub fn check_second_factor_allowed(preference: &AuthPreferenceV2, allow_no_second_factor: bool) -> Result<()> {
     let factor = preference.spec.as_ref().map_or("", |s| &s.second_factor);
     if matches!(factor, "off" | "optional") && !allow_no_second_factor {
         return Err(ResourceError::field(

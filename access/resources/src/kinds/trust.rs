@@ -1,6 +1,5 @@
 use wire::types::{
-    CertAuthorityV2, RemoteClusterV3, ReverseTunnelV2, RoleMapping, TrustedClusterV2,
-    TunnelConnectionV2,
+    CertAuthorityV2, RemoteClusterV3, ReverseTunnelV2, RoleMapping, TrustedClusterV2, TunnelConnectionV2,
 };
 
 use super::{default_text, one_of, required};
@@ -10,17 +9,8 @@ use crate::{
 };
 
 /// The types of authorities.
-const AUTHORITY_TYPES: [&str; 9] = [
-    "host",
-    "user",
-    "db",
-    "db_client",
-    "openssh",
-    "jwt",
-    "saml_idp",
-    "oidc_idp",
-    "spiffe",
-];
+const AUTHORITY_TYPES: [&str; 9] =
+    ["host", "user", "db", "db_client", "openssh", "jwt", "saml_idp", "oidc_idp", "spiffe"];
 
 impl Resource for CertAuthorityV2 {
     const KIND: &'static str = kind::CERT_AUTHORITY;
@@ -46,16 +36,10 @@ impl Resource for CertAuthorityV2 {
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
         let spec = self.spec.clone().unwrap_or_default();
-        required(&[
-            ("spec.type", &spec.r#type),
-            ("spec.cluster_name", &spec.cluster_name),
-        ])?;
+        required(&[("spec.type", &spec.r#type), ("spec.cluster_name", &spec.cluster_name)])?;
         one_of("spec.type", &spec.r#type, &AUTHORITY_TYPES)?;
         if spec.cluster_name != self.name() {
-            return Err(ResourceError::field(
-                "metadata.name",
-                "must be the name of the cluster in spec.cluster_name",
-            ));
+            return Err(ResourceError::field("metadata.name", "must be the name of the cluster in spec.cluster_name"));
         }
         check_role_map(&spec.role_map)
     }
@@ -82,9 +66,7 @@ impl Resource for TrustedClusterV2 {
         match (spec.role_map.is_empty(), spec.roles.is_empty()) {
             (true, true) => return Err(ResourceError::invalid("missing 'role_map' parameter")),
             (false, false) => {
-                return Err(ResourceError::invalid(
-                    "should set either 'roles' or 'role_map', not both",
-                ));
+                return Err(ResourceError::invalid("should set either 'roles' or 'role_map', not both"));
             }
             _ => {}
         }
@@ -96,16 +78,10 @@ fn check_role_map(map: &[RoleMapping]) -> Result<()> {
     for (i, mapping) in map.iter().enumerate() {
         let path = format!("spec.role_map[{i}]");
         if mapping.remote.is_empty() {
-            return Err(ResourceError::field(
-                format!("{path}.remote"),
-                "missing the name of a remote role",
-            ));
+            return Err(ResourceError::field(format!("{path}.remote"), "missing the name of a remote role"));
         }
         if mapping.local.is_empty() || mapping.local.iter().any(String::is_empty) {
-            return Err(ResourceError::field(
-                format!("{path}.local"),
-                "missing the names of local roles",
-            ));
+            return Err(ResourceError::field(format!("{path}.local"), "missing the names of local roles"));
         }
     }
     Ok(())
@@ -121,10 +97,7 @@ impl Resource for RemoteClusterV3 {
     }
 
     fn set_spec_defaults(&mut self) {
-        default_text(
-            &mut self.status.get_or_insert_default().connection,
-            "offline",
-        );
+        default_text(&mut self.status.get_or_insert_default().connection, "offline");
     }
 
     fn check_spec(&self) -> Result<()> {
@@ -176,9 +149,6 @@ impl Resource for TunnelConnectionV2 {
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
         let spec = self.spec.clone().unwrap_or_default();
-        required(&[
-            ("spec.cluster_name", &spec.cluster_name),
-            ("spec.proxy_name", &spec.proxy_name),
-        ])
+        required(&[("spec.cluster_name", &spec.cluster_name), ("spec.proxy_name", &spec.proxy_name)])
     }
 }

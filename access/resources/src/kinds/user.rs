@@ -21,16 +21,9 @@ impl Resource for UserV2 {
 
     fn check_spec(&self) -> Result<()> {
         check_version(self)?;
-        let roles = self
-            .spec
-            .as_ref()
-            .map(|s| s.roles.as_slice())
-            .unwrap_or_default();
+        let roles = self.spec.as_ref().map(|s| s.roles.as_slice()).unwrap_or_default();
         if roles.iter().any(String::is_empty) {
-            return Err(ResourceError::field(
-                "spec.roles",
-                "the name of a role is empty",
-            ));
+            return Err(ResourceError::field("spec.roles", "the name of a role is empty"));
         }
         Ok(())
     }

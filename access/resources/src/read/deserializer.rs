@@ -2,10 +2,7 @@ use std::{cell::RefCell, fmt};
 
 use serde::{
     Deserializer,
-    de::{
-        self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-        Visitor,
-    },
+    de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -36,11 +33,7 @@ impl fmt::Display for Path<'_> {
 
 /// Names that would be mistaken for structure or move the cursor are quoted.
 fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
-    if name
-        .chars()
-        .all(|c| c.is_alphanumeric() || "_-*/:".contains(c))
-        && !name.is_empty()
-    {
+    if name.chars().all(|c| c.is_alphanumeric() || "_-*/:".contains(c)) && !name.is_empty() {
         f.write_str(name)
     } else {
         write!(f, "{name:?}")
@@ -56,10 +49,7 @@ pub(super) struct Problem {
 
 impl Problem {
     fn new(path: Path<'_>, message: impl Into<String>) -> Self {
-        Self {
-            path: Some(path.to_string()),
-            message: message.into(),
-        }
+        Self { path: Some(path.to_string()), message: message.into() }
     }
 
     /// Gives a problem that was found by somebody who knows no paths the path of the value they were given.
@@ -79,17 +69,11 @@ impl std::error::Error for Problem {}
 
 impl de::Error for Problem {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self {
-            path: None,
-            message: message.to_string(),
-        }
+        Self { path: None, message: message.to_string() }
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self {
-            path: None,
-            message: format!("expected {expected}, found {}", describe_unexpected(&found)),
-        }
+        Self { path: None, message: format!("expected {expected}, found {}", describe_unexpected(&found)) }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -140,16 +124,8 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(
-        value: Value,
-        path: Path<'a>,
-        unknown: &'a RefCell<Vec<ResourceError>>,
-    ) -> Self {
-        Self {
-            value,
-            path,
-            unknown,
-        }
+    pub(super) fn new(value: Value, path: Path<'a>, unknown: &'a RefCell<Vec<ResourceError>>) -> Self {
+        Self { value, path, unknown }
     }
 
     fn expected<T>(&self, what: &str) -> Result<T, Problem> {
@@ -157,10 +133,7 @@ impl<'a> Reader<'a> {
             (Value::Number(_) | Value::Bool(_), "text") => ": put it in quotes",
             _ => "",
         };
-        Err(Problem::new(
-            self.path,
-            format!("expected {what}, found {}{hint}", describe(&self.value)),
-        ))
+        Err(Problem::new(self.path, format!("expected {what}, found {}{hint}", describe(&self.value))))
     }
 
     fn number<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
@@ -177,9 +150,7 @@ impl<'a> Reader<'a> {
     fn text<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         let path = self.path;
         match self.value {
-            Value::Null => visitor
-                .visit_string(String::new())
-                .map_err(|e: Problem| e.at(path)),
+            Value::Null => visitor.visit_string(String::new()).map_err(|e: Problem| e.at(path)),
             Value::String(s) => visitor.visit_string(s).map_err(|e: Problem| e.at(path)),
             _ => self.expected("text"),
         }
@@ -240,12 +211,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 (_, _, n) => visitor.visit_f64(n.unwrap_or_default()),
             },
             Value::String(s) => visitor.visit_string(s),
-            Value::Array(items) => visitor.visit_seq(Items {
-                items: items.into_iter(),
-                index: 0,
-                path,
-                unknown,
-            }),
+            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter(), index: 0, path, unknown }),
             Value::Object(map) => visitor.visit_map(Fields::new(map, path, unknown)),
         }
         .map_err(|e: Problem| untagged(e, &found).at(path))
@@ -286,18 +252,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         let (path, unknown) = (self.path, self.unknown);
         match self.value {
-            Value::Null => visitor.visit_seq(Items {
-                items: Vec::new().into_iter(),
-                index: 0,
-                path,
-                unknown,
-            }),
-            Value::Array(items) => visitor.visit_seq(Items {
-                items: items.into_iter(),
-                index: 0,
-                path,
-                unknown,
-            }),
+            Value::Null => visitor.visit_seq(Items { items: Vec::new().into_iter(), index: 0, path, unknown }),
+            Value::Array(items) => visitor.visit_seq(Items { items: items.into_iter(), index: 0, path, unknown }),
             _ => return self.expected("a list"),
         }
         .map_err(|e: Problem| e.at(path))
@@ -316,11 +272,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.fields(visitor, Some(fields))
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Problem> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Problem> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -331,9 +283,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, Problem> {
         let path = self.path;
-        self.value
-            .deserialize_enum(name, variants, visitor)
-            .map_err(|e| Problem::new(path, e.to_string()))
+        self.value.deserialize_enum(name, variants, visitor).map_err(|e| Problem::new(path, e.to_string()))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Problem> {
@@ -349,11 +299,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         self.deserialize_seq(visitor)
     }
 
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Problem> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Problem> {
         self.deserialize_any(visitor)
     }
 
@@ -366,21 +312,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
 /// Says in words what the choice between several forms says in type names.
 fn untagged(problem: Problem, found: &str) -> Problem {
-    if !problem
-        .message
-        .starts_with("data did not match any variant")
-    {
+    if !problem.message.starts_with("data did not match any variant") {
         return problem;
     }
-    let expected = if problem.message.contains("OneOrMany") {
-        "text or a list of texts"
-    } else {
-        "a plain value"
-    };
-    Problem {
-        path: problem.path,
-        message: format!("expected {expected}, found {found}"),
-    }
+    let expected = if problem.message.contains("OneOrMany") { "text or a list of texts" } else { "a plain value" };
+    Problem { path: problem.path, message: format!("expected {expected}, found {found}") }
 }
 
 struct Items<'a> {
@@ -393,10 +329,7 @@ struct Items<'a> {
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = Problem;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, Problem> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Problem> {
         let Some(value) = self.items.next() else {
             return Ok(None);
         };
@@ -416,27 +349,15 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn new(
-        map: Map<String, Value>,
-        path: Path<'a>,
-        unknown: &'a RefCell<Vec<ResourceError>>,
-    ) -> Self {
-        Self {
-            entries: map.into_iter(),
-            current: None,
-            path,
-            unknown,
-        }
+    fn new(map: Map<String, Value>, path: Path<'a>, unknown: &'a RefCell<Vec<ResourceError>>) -> Self {
+        Self { entries: map.into_iter(), current: None, path, unknown }
     }
 }
 
 impl<'de> MapAccess<'de> for Fields<'_> {
     type Error = Problem;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, Problem> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Problem> {
         let Some((name, value)) = self.entries.next() else {
             return Ok(None);
         };
@@ -449,7 +370,6 @@ impl<'de> MapAccess<'de> for Fields<'_> {
         let (name, value) = self.current.take().unwrap_or_default();
         let path = Path::Field(&self.path, &name);
         let found = describe(&value);
-        seed.deserialize(Reader::new(value, path, self.unknown))
-            .map_err(|e| untagged(e, &found).at(path))
+        seed.deserialize(Reader::new(value, path, self.unknown)).map_err(|e| untagged(e, &found).at(path))
     }
 }

@@ -1,17 +1,15 @@
 //! The caller with everything that decides what he may do.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
-use rbac::{AccessState, Cause, KeyPolicy, MfaRequired, RoleSet, RuleContext};
-use resources::SystemRole;
+use rbac::{AccessState, Cause, Impersonated, KeyPolicy, Labels, MfaRequired, RoleSet, RuleContext, Target};
+use resources::{Resource as _, SystemRole};
 use serde_json::Value;
 use wire::error::{Error, ErrorKind, Result};
-use wire::types::{LockTarget, RemoteClusterV3, RoleV6, ServerV2, UserV2};
+use wire::types::{LockTarget, RemoteClusterV3, ServerV2, UserV2};
 
-use super::builtin;
 use crate::caller::Principal;
 use crate::{Auth, Caller};
 
@@ -30,7 +28,7 @@ enum Access {
     /// No certificate.
     Nobody,
     /// A service of this cluster: from its system roles.
-    Service,
+    Service(RoleSet),
     /// A user of this cluster: from the roles in his certificate.
     Person(Box<Person>),
     /// A user or service of another cluster: none.
@@ -38,7 +36,6 @@ enum Access {
 }
 
 struct Person {
-    user: Arc<UserV2>,
     roles: RoleSet,
     role_names: Vec<String>,
     /// What conditions of rules know before they know the object.
@@ -55,7 +52,10 @@ pub async fn build(auth: &Auth, caller: Caller) -> Result<AuthContext> {
     let mut disconnects_expired = cluster.disconnect_expired_cert.is_some_and(|flag| flag.value);
     let access = match &caller.principal {
         Principal::Anonymous => Access::Nobody,
-        Principal::Service { .. } => Access::Service,
+        Principal::Service { role, roles, .. } => {
+            let held: Vec<SystemRole> = std::iter::once(*role).chain(roles.iter().copied()).collect();
+            Access::Service(rbac::builtin_roles(&held))
+        }
         Principal::RemoteUser { .. } | Principal::RemoteService { .. } => Access::Foreigner,
         Principal::User(name) => {
             let person = Person::load(auth, name, caller.identity.as_deref()).await?;
@@ -123,7 +123,7 @@ impl AuthContext {
 
     /// Whether this is a service of this cluster.
     pub fn is_service(&self) -> bool {
-        matches!(self.access, Access::Service)
+        matches!(self.access, Access::Service(_))
     }
 
     /// Whether this is the administrator on the Auth Service's own machine.
@@ -239,7 +239,7 @@ impl AuthContext {
     /// Whether another cluster exists for the caller.
     pub fn can_see_cluster(&self, cluster: &RemoteClusterV3) -> bool {
         match &self.access {
-            Access::Person(person) => person.roles.check_cluster(cluster).is_allowed(),
+            Access::Person(person) => person.can_see_cluster(cluster),
             _ => self.require_builtin("remote_cluster", &["read"]).is_ok(),
         }
     }
@@ -278,30 +278,25 @@ impl AuthContext {
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub fn require_impersonation(&self, user: &UserV2, roles: &[Arc<RoleV6>]) -> Result<()> {
+    pub fn require_impersonation(&self, user: &UserV2, roles: &[String]) -> Result<()> {
         let Access::Person(person) = &self.access else { return Err(denied("user", "impersonate")) };
-        let roles: Vec<&RoleV6> = roles.iter().map(AsRef::as_ref).collect();
-        person.roles.check_impersonate(&person.user, user, &roles).into_result().map(drop).map_err(Error::from)
+        let decision = person.roles.check_impersonation(Impersonated { user, roles }, &person.rules);
+        decision.into_result().map(drop).map_err(Error::from)
     }
 
     /// Refuses unless the caller's roles let him have certificates of his own with these roles instead of his.
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub fn require_impersonation_of_roles(&self, roles: &[Arc<RoleV6>]) -> Result<()> {
+    pub fn require_role_impersonation(&self, roles: &[String]) -> Result<()> {
         let Access::Person(person) = &self.access else { return Err(denied("role", "impersonate")) };
-        let roles: Vec<&RoleV6> = roles.iter().map(AsRef::as_ref).collect();
-        person.roles.check_impersonate_roles(&person.user, &roles).into_result().map(drop).map_err(Error::from)
+        person.roles.check_role_impersonation(roles).into_result().map(drop).map_err(Error::from)
     }
 
     fn require_builtin(&self, kind: &str, verbs: &[&str]) -> Result<()> {
-        let Principal::Service { role, roles, .. } = &self.caller.principal else {
-            return Err(denied(kind, verbs.first().copied().unwrap_or("use")));
-        };
-        let held = || std::iter::once(*role).chain(roles.iter().copied());
-        match verbs.iter().find(|verb| !held().any(|role| builtin::allows(role, kind, verb))) {
-            Some(verb) => Err(denied(kind, verb)),
-            None => Ok(()),
+        match &self.access {
+            Access::Service(roles) => check_rules(roles, kind, verbs, &RuleContext::new()),
+            _ => Err(denied(kind, verbs.first().copied().unwrap_or("use"))),
         }
     }
 }
@@ -332,15 +327,32 @@ impl Person {
             _ => error,
         })?;
         let rules = RuleContext::new().with_user(&user);
-        Ok(Self { user: Arc::new(user), roles, role_names, rules })
+        Ok(Self { roles, role_names, rules })
     }
 
     fn require(&self, kind: &str, verbs: &[&str], rules: &RuleContext) -> Result<()> {
-        for verb in verbs {
-            self.roles.check_rule(kind, verb, rules).into_result().map_err(Error::from)?;
-        }
-        Ok(())
+        check_rules(&self.roles, kind, verbs, rules)
     }
+
+    /// Without any word about clusters in roles or labels, every cluster may be used.
+    fn can_see_cluster(&self, cluster: &RemoteClusterV3) -> bool {
+        let labels = &cluster.metadata().labels;
+        let silent = self.roles.roles().iter().all(|role| {
+            [role.allow_conditions(), role.deny_conditions()].into_iter().all(|conditions| {
+                conditions.cluster_labels.as_ref().is_none_or(|labels| labels.values.is_empty())
+                    && conditions.cluster_labels_expression.is_empty()
+            })
+        });
+        let target = Target { kind: resources::kind::REMOTE_CLUSTER, name: cluster.name(), labels: Labels::fixed(labels) };
+        silent && labels.is_empty() || self.roles.can_see(&target)
+    }
+}
+
+fn check_rules(roles: &RoleSet, kind: &str, verbs: &[&str], rules: &RuleContext) -> Result<()> {
+    for verb in verbs {
+        roles.check_rule(kind, verb, rules).into_result().map_err(Error::from)?;
+    }
+    Ok(())
 }
 
 fn denied(kind: &str, verb: &str) -> Error {

@@ -7,7 +7,6 @@
 
 pub mod permissions;
 
-mod builtin;
 mod context;
 mod gate;
 mod limits;

@@ -66,8 +66,8 @@ async fn with_chosen_roles(api: &Api, context: &AuthContext, message: &UserCerts
     if !message.access_requests.is_empty() {
         return Err(Error::bad_parameter("RoleRequests cannot be combined with AccessRequests"));
     }
-    let roles = api.auth().roles(&message.role_requests)?;
-    context.require_impersonation_of_roles(&roles)?;
+    api.auth().roles(&message.role_requests)?;
+    context.require_role_impersonation(&message.role_requests)?;
     let user = api.auth().get_user(context.username(), false).await?;
     let (_, traits) = roles_and_traits(user);
     Ok(Subject {
@@ -104,8 +104,7 @@ async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -
             return Err(Error::access_denied(format!("access denied: {name:?} logs in by single sign-on and cannot be impersonated")));
         }
         let names = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
-        let roles = api.auth().roles(&names)?;
-        context.require_impersonation(&user, &roles)?;
+        context.require_impersonation(&user, &names)?;
     }
     let (roles, traits) = roles_and_traits(user);
     let impersonator = if context.is_admin() { String::new() } else { context.username().to_owned() };

@@ -1,8 +1,10 @@
 //! Lists of resources, as far as the caller's roles reach.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rbac::ResourceFilter;
 use resources::Resource;
 use wire::error::{Error, Result};
 use wire::proto::{
@@ -11,7 +13,6 @@ use wire::proto::{
 };
 use wire::types::{ServerV2, SortBy};
 
-use super::filter::{self, Filter};
 use super::{Api, page};
 use crate::authz::AuthContext;
 use crate::store::kind;
@@ -34,9 +35,14 @@ const EMPTY_KINDS: [&str; 14] = [
     "identity_center_account",
 ];
 
+/// Longest query, in bytes.
+const MAX_QUERY: usize = 4096;
+/// Most words of one search.
+const MAX_WORDS: usize = 64;
+
 /// What is asked of a list of servers.
 struct Question<'a> {
-    filter: Filter,
+    filter: ResourceFilter,
     sort: Option<&'a SortBy>,
     start_key: &'a str,
     limit: usize,
@@ -58,7 +64,7 @@ pub async fn list_resources(
     message: ListResourcesRequest,
 ) -> Result<ListResourcesResponse> {
     let question = Question {
-        filter: Filter::new(message.labels, &message.search_keywords, &message.predicate_expression)?,
+        filter: filter(message.labels, &message.search_keywords, &message.predicate_expression)?,
         sort: message.sort_by.as_ref(),
         start_key: &message.start_key,
         limit: page::limit(message.limit)?,
@@ -83,7 +89,7 @@ pub async fn list_unified_resources(
     context: &AuthContext,
     message: ListUnifiedResourcesRequest,
 ) -> Result<ListUnifiedResourcesResponse> {
-    let filter = Filter::new(message.labels, &message.search_keywords, &message.predicate_expression)?;
+    let filter = filter(message.labels, &message.search_keywords, &message.predicate_expression)?;
     let limit = page::limit(message.limit)?;
     let known = |kind: &String| kind == "node" || EMPTY_KINDS.contains(&kind.as_str());
     if let Some(unknown) = message.kinds.iter().find(|kind| !known(kind)) {
@@ -111,10 +117,18 @@ pub async fn list_unified_resources(
     Ok(ListUnifiedResourcesResponse { resources: found.items, next_key: found.next_key })
 }
 
+/// What a request narrows its list to.
+fn filter(labels: BTreeMap<String, String>, words: &[String], query: &str) -> Result<ResourceFilter> {
+    if query.len() > MAX_QUERY || words.len() > MAX_WORDS {
+        return Err(Error::bad_parameter("the predicate expression or the search is too long"));
+    }
+    Ok(ResourceFilter::new(labels, words, query)?)
+}
+
 async fn servers(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
     let mut failure = None;
     let mut wanted = |node: &ServerV2| {
-        let accepted = question.filter.accepts(node).unwrap_or_else(|error| {
+        let accepted = question.filter.matches(node).unwrap_or_else(|error| {
             failure.get_or_insert(error);
             false
         });
@@ -228,9 +242,4 @@ impl Order {
         let order = self.value(node).cmp(value).then_with(|| node.name().cmp(name));
         order == if self.descending { Ordering::Greater } else { Ordering::Less }
     }
-}
-
-/// The labels of a server, for decisions.
-pub fn labels_of(node: &ServerV2) -> impl Iterator<Item = (&str, &str)> {
-    filter::labels(node).into_iter()
 }

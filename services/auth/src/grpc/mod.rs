@@ -12,7 +12,6 @@ mod basics;
 mod certificates;
 mod configs;
 mod devices;
-mod filter;
 mod impersonation;
 mod inventory;
 mod listing;
@@ -25,6 +24,8 @@ mod roles;
 mod semaphores;
 mod service;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod tokens;
 mod trust;
 mod users;

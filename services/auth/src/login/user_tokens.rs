@@ -323,7 +323,8 @@ impl Auth {
         if let Some(spec) = &mut without.spec {
             spec.status = None;
         }
-        let delete = |place| Ok(ConditionalAction::delete(store::key_at(&place)?, Condition::Whatever));
+        let delete =
+            |place| -> Result<_> { Ok(ConditionalAction::delete(store::key_at(&place)?, Condition::Whatever)) };
         let mut writes = vec![
             store::put::<kind::User>(&without, Condition::Revision(user.revision().to_owned()))?,
             delete(places::password_hash(name))?,

@@ -2,6 +2,8 @@
 
 mod connection;
 mod source;
+#[cfg(test)]
+pub(crate) mod testing;
 mod tls;
 mod version;
 

@@ -67,7 +67,7 @@ fn authentication(web: &Web, connector: &str) -> Value {
     auth.insert("type".into(), kind.into());
     let second_factor = if spec.second_factor.is_empty() { "otp" } else { &spec.second_factor };
     auth.insert("second_factor".into(), second_factor.into());
-    let webauthn = spec.webauthn.as_ref().filter(|w| !w.rp_id.is_empty());
+    let webauthn = spec.webauthn.as_ref().filter(|w| !w.rpid.is_empty());
     let preferred = match second_factor {
         "off" => "",
         "on" | "optional" if webauthn.is_some() => "webauthn",
@@ -78,7 +78,7 @@ fn authentication(web: &Web, connector: &str) -> Value {
         auth.insert("preferred_local_mfa".into(), preferred.into());
     }
     if let Some(webauthn) = webauthn {
-        auth.insert("webauthn".into(), json!({"rp_id": webauthn.rp_id}));
+        auth.insert("webauthn".into(), json!({"rp_id": webauthn.rpid}));
     }
     let flag = |value: &Option<wire::types::BoolValue>| value.as_ref().is_some_and(|v| v.value) && webauthn.is_some();
     for (name, on) in [

@@ -54,8 +54,9 @@ fn take(session: SessionId, folder: PathBuf) -> Result<Option<Abandoned>> {
         // Made, and then its process died, or it is being made right now.
         return Ok(None);
     };
+    let Some(mut file) = PartFile::take_over(first.clone())? else { return Ok(None) };
     let (_, whole) = read(first)?;
-    let Some(mut file) = PartFile::take_over(first.clone(), whole)? else { return Ok(None) };
+    file.truncate(whole)?;
     for (_, other) in others {
         let (_, whole) = read(other)?;
         file.append_from(other, whole)?;

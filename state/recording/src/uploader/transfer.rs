@@ -1,12 +1,12 @@
 //! One upload of one recording.
 
-use std::{fs::File, io::ErrorKind as Io, path::Path};
+use std::{fs::File, io::ErrorKind as Io, path::Path, time::Duration};
 
 use audit::EventExt;
 use futures::{FutureExt, StreamExt};
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use wire::{
     error::ErrorKind,
@@ -23,6 +23,8 @@ use crate::{
 
 /// How many events are under way to the other end at most.
 const IN_FLIGHT: usize = 16;
+/// Longer than any session.
+const NO_HURRY: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How an upload went.
 pub(super) enum Outcome {
@@ -196,16 +198,17 @@ impl<'a> Transfer<'a> {
         tokio::pin!(sending);
         let mut sent = false;
         loop {
+            // A session that is followed may have nothing to say for hours.
+            let patience = if sent { config.complete_timeout } else { NO_HURRY };
             let answer = tokio::select! {
                 done = &mut sending, if !sent => {
                     done?;
                     sent = true;
                     continue;
                 }
-                answer = timeout(config.complete_timeout, statuses.next()), if sent => {
+                answer = timeout(patience, statuses.next()) => {
                     answer.map_err(|_| problem("upload not completed in time"))?
                 }
-                answer = statuses.next(), if !sent => answer,
             };
             match answer {
                 Some(Ok(status)) if status.last_event_index >= 0 => uploads.set_checkpoint(session, &status)?,
@@ -231,13 +234,13 @@ async fn send_all(
         Ok(Err(_)) => Ok(false),
         Err(_) => Err(problem("upload takes no more events")),
     };
-    while let Some(event) = source.next().await? {
-        if event.index() > known && !send(Request::Event(event)).await? {
-            return std::future::pending().await;
-        }
+    let mut taken = true;
+    while taken && let Some(event) = source.next().await? {
+        taken = event.index() <= known || send(Request::Event(event)).await?;
     }
-    if !send(Request::CompleteStream(proto::CompleteStream {})).await? {
-        return std::future::pending().await;
+    if taken && send(Request::CompleteStream(proto::CompleteStream {})).await? {
+        return Ok(());
     }
-    Ok(())
+    sleep(config.answer_timeout).await;
+    Err(problem("the other end has hung up on an upload"))
 }

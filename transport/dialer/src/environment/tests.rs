@@ -33,7 +33,11 @@ fn the_variable_is_chosen_by_the_kind_of_traffic() {
         (&[], Traffic::Raw, None),
     ];
     for (variables, traffic, expected) in cases {
-        assert_eq!(goes_through(variables, "proxy.test:443", traffic).as_deref(), expected, "{variables:?} {traffic:?}");
+        assert_eq!(
+            goes_through(variables, "proxy.test:443", traffic).as_deref(),
+            expected,
+            "{variables:?} {traffic:?}"
+        );
     }
 }
 
@@ -118,7 +122,13 @@ fn values_are_read_with_scheme_port_and_credentials() {
 
 #[test]
 fn proxies_on_this_machine_are_refused_by_name_of_the_variable() {
-    for value in ["localhost:3128", "http://127.0.0.1:8080", "https://[::1]:8080", "http://user:secret@127.9.9.9", "http://LocalHost"] {
+    for value in [
+        "localhost:3128",
+        "http://127.0.0.1:8080",
+        "https://[::1]:8080",
+        "http://user:secret@127.9.9.9",
+        "http://LocalHost",
+    ] {
         let error = environment(&[("https_proxy", value)]).unwrap_err();
         assert!(matches!(error, EnvironmentError::Loopback { .. }), "{value}");
         let text = error.to_string();

@@ -113,12 +113,20 @@ impl JsonClient {
     }
 
     /// POST with a JSON body. An answer without body reads as JSON `null`, so `()` fits it.
-    pub async fn post<B: Serialize + ?Sized, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, RequestError> {
+    pub async fn post<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, RequestError> {
         self.json(Method::POST, path, Some(body)).await
     }
 
     /// PUT with a JSON body; see [`JsonClient::post`].
-    pub async fn put<B: Serialize + ?Sized, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, RequestError> {
+    pub async fn put<B: Serialize + ?Sized, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, RequestError> {
         self.json(Method::PUT, path, Some(body)).await
     }
 
@@ -191,8 +199,7 @@ impl JsonClient {
             }
         }
         let stream = self.connect.connect().await?;
-        let (sender, connection) =
-            handshake(TokioIo::new(stream)).await.map_err(|error| failed(describe(&error)))?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| failed(describe(&error)))?;
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "HTTP connection ended");

@@ -141,7 +141,12 @@ mod tests {
             (404, r#"{"error":{}}"#, ErrorKind::NotFound, "object not found"),
             (401, "{}", ErrorKind::AccessDenied, "access denied"),
             (502, "<html>bad gateway</html>", ErrorKind::Other, "<html>bad gateway</html>"),
-            (400, r#"{"error":{"message":"inner"},"messages":["near","far"]}"#, ErrorKind::BadParameter, "far\n  near\n    inner"),
+            (
+                400,
+                r#"{"error":{"message":"inner"},"messages":["near","far"]}"#,
+                ErrorKind::BadParameter,
+                "far\n  near\n    inner",
+            ),
             (500, r#"{"error":{"message":"x"},"messages":null,"fields":{"a":1}}"#, ErrorKind::Other, "x"),
         ];
         for (status, body, kind, text) in cases {

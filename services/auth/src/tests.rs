@@ -1,0 +1,253 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{sync::Arc, time::Instant};
+
+use audit::EventExt as _;
+use pki::{authority::CaType, x509::Certificate};
+use resources::{Origin, Resource, SystemRole};
+use wire::{
+    error::ErrorKind,
+    types::{self, ProvisionTokenSpecV2, ProvisionTokenV2, RegisterUsingTokenRequest},
+};
+
+use crate::{
+    Auth, AuthConfig, Caller, LocalIdentityRequest, Write,
+    store::kind,
+    testing::{CLUSTER, STATIC_TOKEN, Service, keys, user},
+};
+
+#[tokio::test]
+async fn a_first_start_makes_a_whole_cluster() {
+    let service = Service::start().await;
+    let auth = &service.auth;
+    assert_eq!((auth.cluster_name(), auth.cluster_id().len()), (CLUSTER, 36));
+    for ca_type in CaType::ALL {
+        let ca = auth.get_cert_authority(ca_type.as_str(), CLUSTER, false).await.unwrap();
+        assert!(ca.spec.unwrap().active_keys.is_some(), "{ca_type}");
+    }
+    let error = auth.get_cert_authority("awsra", CLUSTER, false).await.unwrap_err();
+    assert_eq!(error.message, "\"awsra\" authority type is not supported");
+    assert!(auth.role("access").is_ok() && auth.role("editor").is_ok() && auth.role("auditor").is_ok());
+    let preference = auth.auth_preference().unwrap();
+    assert_eq!(preference.spec.as_ref().unwrap().signature_algorithm_suite, 2);
+    assert_eq!(preference.origin(), Some(Origin::Defaults));
+    assert_eq!(auth.ca_pins().unwrap().len(), 1);
+    assert!(auth.ca_pins().unwrap()[0].starts_with("sha256:"));
+    let servers = auth.store().cached_list::<kind::AuthServer>();
+    assert_eq!(servers[0].name(), auth.host_uuid());
+}
+
+#[tokio::test]
+async fn a_later_start_keeps_the_keys_and_takes_over_the_settings_of_the_file() {
+    let service = Service::start().await;
+    let before = service.auth.get_cert_authority("host", CLUSTER, true).await.unwrap();
+    let uuid = service.auth.host_uuid().to_owned();
+    service.auth.shutdown().await;
+    let mut recording = types::SessionRecordingConfigV2::default();
+    recording.spec = Some(types::SessionRecordingConfigSpecV2 { mode: "off".into(), ..Default::default() });
+    let auth = service
+        .again(|config| {
+            config.cluster_name = "another.name".into();
+            config.recording = Some(recording);
+        })
+        .await;
+    assert_eq!((auth.cluster_name(), auth.host_uuid()), (CLUSTER, uuid.as_str()));
+    assert_eq!(auth.get_cert_authority("host", CLUSTER, true).await.unwrap(), before);
+    let config = auth.recording_config().unwrap();
+    assert_eq!((config.spec.as_ref().unwrap().mode.as_str(), config.origin()), ("off", Some(Origin::ConfigFile)));
+    let admin = Caller::service(SystemRole::Admin, "x", None);
+    assert!(auth.reset_recording_config(&admin).await.is_err());
+    let edited = auth.set_recording_config(&admin, (*config).clone(), Write::Update).await.unwrap();
+    assert_eq!(edited.origin(), Some(Origin::Dynamic));
+    assert!(auth.reset_recording_config(&admin).await.is_ok());
+}
+
+#[tokio::test]
+async fn starts_on_disk_are_quick_and_keep_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = || AuthConfig { cluster_name: CLUSTER.into(), ..AuthConfig::new(folder.path()) };
+    let started = Instant::now();
+    let auth = Auth::open(config()).await.unwrap();
+    let first = started.elapsed();
+    let pins = auth.ca_pins().unwrap();
+    auth.shutdown().await;
+    let started = Instant::now();
+    let auth = Auth::open(config()).await.unwrap();
+    let second = started.elapsed();
+    assert_eq!(auth.ca_pins().unwrap(), pins);
+    auth.shutdown().await;
+    // Generous, because tests share the machine; what is meant is 500 and 100 ms.
+    assert!(first.as_secs() < 5 && second.as_secs() < 5, "{first:?} {second:?}");
+}
+
+#[tokio::test]
+async fn a_new_cluster_without_any_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Auth::open(AuthConfig::new(folder.path())).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::BadParameter);
+}
+
+fn request(token: &str, role: &str) -> RegisterUsingTokenRequest {
+    let keys = keys();
+    RegisterUsingTokenRequest {
+        host_id: "11111111-2222-3333-4444-555555555555".into(),
+        node_name: "node1".into(),
+        role: role.into(),
+        token: token.into(),
+        additional_principals: vec!["0.0.0.0".into(), "node1.lan".into()],
+        public_tls_key: keys.tls.unwrap().into_bytes(),
+        public_ssh_key: keys.ssh.unwrap().into_bytes(),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_token_gives_certificates_for_its_roles() {
+    let service = Service::start().await;
+    let agent = Caller::anonymous(Some(([192, 0, 2, 5], 40_000).into()));
+    let certs = service.auth.register_using_token(&agent, request(STATIC_TOKEN, "Node")).await.unwrap();
+    let line = std::str::from_utf8(&certs.ssh).unwrap();
+    let host = pki::ssh_cert::HostCertificate::from_line(line).unwrap();
+    assert_eq!((host.role.as_str(), host.cluster.as_str()), ("Node", CLUSTER));
+    assert_eq!(host.fqdn, "11111111-2222-3333-4444-555555555555.main.test");
+    let principals = host.certificate.valid_principals();
+    assert!(principals.iter().any(|p| p == "192.0.2.5") && principals.iter().any(|p| p == "node1.lan"));
+    let tls = Certificate::from_pem(std::str::from_utf8(&certs.tls).unwrap()).unwrap();
+    let ca = Certificate::from_pem(std::str::from_utf8(&certs.tlsca_certs[0]).unwrap()).unwrap();
+    assert!(tls.verify_issued_by(&[ca], service.auth.now()).is_some());
+    let identity = pki::identity::Identity::from_certificate(&tls).unwrap();
+    assert_eq!(identity.groups, ["Node"]);
+
+    let certs = service.auth.register_using_token(&agent, request(STATIC_TOKEN, "Instance")).await.unwrap();
+    let tls = Certificate::from_pem(std::str::from_utf8(&certs.tls).unwrap()).unwrap();
+    let identity = pki::identity::Identity::from_certificate(&tls).unwrap();
+    assert_eq!((identity.groups, identity.system_roles), (vec!["Instance".to_owned()], vec!["Node".into(), "App".into()]));
+}
+
+#[tokio::test]
+async fn tokens_that_are_wrong_expired_or_for_other_roles_open_nothing() {
+    let service = Service::start().await;
+    let agent = Caller::anonymous(None);
+    let join = |token: &str, role: &str| service.auth.register_using_token(&agent, request(token, role));
+    let wrong = join("wrong", "Node").await.unwrap_err();
+    let text = "\"node1\" can not join the cluster with role \"Node\", token expired or not found";
+    assert_eq!((wrong.kind, wrong.message.as_str()), (ErrorKind::AccessDenied, text));
+    let mismatch = join(STATIC_TOKEN, "Proxy").await.unwrap_err();
+    let text = "node \"node1\" [11111111-2222-3333-4444-555555555555] can not join the cluster, the token does not \
+                allow \"Proxy\" role";
+    assert_eq!((mismatch.kind, mismatch.message.as_str()), (ErrorKind::BadParameter, text));
+    for role in ["Admin", "Nop", "", "bogus"] {
+        assert!(join(STATIC_TOKEN, role).await.is_err(), "{role:?}");
+    }
+    let mut token = ProvisionTokenV2::default();
+    token.metadata_mut().name = "short-lived-token".into();
+    token.spec = Some(ProvisionTokenSpecV2 { roles: vec!["Node".into()], ..Default::default() });
+    token.set_expires(Some(service.auth.now() + chrono::TimeDelta::minutes(5)));
+    service.auth.create_token(&service.admin(), token.clone()).await.unwrap();
+    join("short-lived-token", "Node").await.unwrap();
+    service.advance(301);
+    let expired = join("short-lived-token", "Node").await.unwrap_err();
+    assert!(expired.message.ends_with("token expired or not found"));
+    assert!(service.auth.create_token(&service.admin(), token).await.is_err());
+
+    let events = service.events.events();
+    let joins: Vec<_> = events.iter().filter(|event| event.name() == "instance.join").collect();
+    assert_eq!(joins.iter().filter(|event| event.code() == "TJ002I").count(), 1);
+    assert_eq!(joins.iter().filter(|event| event.code() == "TJ002E").count(), 7);
+    for event in &events {
+        let line = audit::json::to_json_line(event).unwrap();
+        assert!(!line.contains("short-lived-token") && !line.contains(STATIC_TOKEN), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn names_that_could_be_mistaken_for_something_else_cannot_join() {
+    let service = Service::start().await;
+    let agent = Caller::anonymous(None);
+    for change in [
+        |r: &mut RegisterUsingTokenRequest| r.host_id = "../../etc".into(),
+        |r: &mut RegisterUsingTokenRequest| r.node_name = "x\u{1b}[2J".into(),
+        |r: &mut RegisterUsingTokenRequest| r.additional_principals = vec!["a,b".into()],
+        |r: &mut RegisterUsingTokenRequest| r.additional_principals = vec!["a".into(); 1000],
+        |r: &mut RegisterUsingTokenRequest| r.public_ssh_key = b"ssh-rsa AAAA".into(),
+        |r: &mut RegisterUsingTokenRequest| r.public_tls_key = vec![0xff, 0],
+        |r: &mut RegisterUsingTokenRequest| r.host_id = String::new(),
+    ] {
+        let mut odd = request(STATIC_TOKEN, "Node");
+        change(&mut odd);
+        let error = service.auth.register_using_token(&agent, odd).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::BadParameter, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_listed_with_static_ones_and_invitations() {
+    let service = Service::start().await;
+    service.invite("alice").await;
+    let tokens = service.auth.list_tokens().await.unwrap();
+    let roles: Vec<_> = tokens.iter().map(|token| token.spec.clone().unwrap().roles).collect();
+    assert_eq!(roles, [vec!["Node".to_owned(), "App".to_owned()], vec!["Signup".to_owned()]]);
+    let error = service.auth.delete_token(&service.admin(), STATIC_TOKEN).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::BadParameter);
+    service.auth.delete_token(&service.admin(), tokens[1].name()).await.unwrap();
+    assert_eq!(service.auth.list_tokens().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn services_of_this_machine_get_identities_without_a_token() {
+    let service = Service::start().await;
+    let request = LocalIdentityRequest { additional_principals: vec!["localhost".into()], ..Default::default() };
+    let identity = service.auth.local_identity(SystemRole::Proxy, request).await.unwrap();
+    let tls = Certificate::from_pem(&identity.tls_certificate).unwrap();
+    let names: Vec<&str> = tls.dns_names().collect();
+    assert!(names.contains(&"*.teleport.cluster.local") && names.contains(&"localhost"), "{names:?}");
+    assert!(identity.ssh_certificate.starts_with("ssh-rsa-cert-v01@openssh.com "));
+    assert!(pki::keys::PrivateKey::from_pem(&identity.tls_key).is_ok());
+}
+
+#[tokio::test]
+async fn users_need_roles_that_exist_and_keep_their_password_state() {
+    let service = Service::start().await;
+    let admin = service.admin();
+    let error = service.auth.create_user(&admin, user("bob", &["nonsense"])).await.unwrap_err();
+    assert!(error.message.contains("role \"nonsense\" not found"), "{error}");
+    assert!(service.auth.get_user("bob", false).await.is_err());
+    service.user("alice").await;
+    let mut changed = user("alice", &["editor"]);
+    changed.spec.as_mut().unwrap().local_auth = Some(types::LocalAuthSecrets::default());
+    let stored = service.auth.upsert_user(&admin, changed).await.unwrap();
+    assert_eq!(stored.status.unwrap().password_state, types::PasswordState::Set as i32);
+    assert!(stored.spec.unwrap().local_auth.is_none());
+    let error = service.auth.delete_role(&admin, "editor").await.unwrap_err();
+    assert!(error.message.contains("still in use by user \"alice\""));
+}
+
+#[tokio::test]
+async fn a_semaphore_is_held_as_often_as_allowed() {
+    let service = Service::start().await;
+    let auth = Arc::new(service.auth.clone());
+    let ask = || types::AcquireSemaphoreRequest {
+        semaphore_kind: "connection".into(),
+        semaphore_name: "alice".into(),
+        max_leases: 3,
+        expires: Some(wire::time::timestamp(auth.now() + chrono::TimeDelta::minutes(1))),
+        holder: "node".into(),
+    };
+    let (a, b, c, d) = tokio::join!(
+        auth.acquire_semaphore(ask()),
+        auth.acquire_semaphore(ask()),
+        auth.acquire_semaphore(ask()),
+        auth.acquire_semaphore(ask()),
+    );
+    let (held, refused): (Vec<_>, Vec<_>) = [a, b, c, d].into_iter().partition(Result::is_ok);
+    assert_eq!((held.len(), refused.len()), (3, 1));
+    assert!(refused[0].as_ref().unwrap_err().message.contains("err-max-leases"));
+    auth.cancel_semaphore(held[0].as_ref().unwrap().clone()).await.unwrap();
+    let lease = auth.acquire_semaphore(ask()).await.unwrap();
+    auth.keep_alive_semaphore(lease.clone()).await.unwrap();
+    service.advance(61);
+    assert_eq!(auth.keep_alive_semaphore(types::SemaphoreLease {
+        expires: Some(wire::time::timestamp(auth.now() + chrono::TimeDelta::minutes(1))),
+        ..lease
+    }).await.unwrap_err().kind, ErrorKind::NotFound);
+}
