@@ -51,6 +51,13 @@ impl NewKeys {
             }),
         }
     }
+
+    /// Makes one key for both certificates, as identity files have it.
+    pub fn generate_single(suite: Option<SignatureSuite>) -> Result<Self, pki::Error> {
+        let algorithm = suite.map_or(KeyAlgorithm::Rsa2048, |suite| algorithm_for(suite, Purpose::UserTls));
+        let key = PrivateKey::generate(algorithm)?;
+        Ok(Self { ssh: key.clone(), tls: key, single: true })
+    }
 }
 
 /// Everything a user proves an identity with.

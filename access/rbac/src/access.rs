@@ -7,7 +7,7 @@ use wire::types::{AuthPreferenceV2, RemoteClusterV3, RoleOptions, ServerV2};
 use crate::{
     decision::{Cause, Decision, Denial},
     fields::{LabelField, ListField},
-    labels::Labels,
+    labels::{Labels, Lookup},
     options::{MfaRequired, Options, RolesOnMfa},
     role::Role,
     role_set::RoleSet,
@@ -232,8 +232,9 @@ impl RoleSet {
         if state.mfa_required == MfaRequired::Always && !state.mfa_verified {
             return Err(No::MfaAlways);
         }
+        let labels = Lookup::new(target.labels);
         for role in self.denying(field) {
-            if let Some(part) = role.deny.selection(field).denies(target.labels, self.traits()) {
+            if let Some(part) = role.deny.selection(field).denies(&labels, self.traits()) {
                 return Err(No::Denied { role, field: format!("deny.{}", part.field(field)), ask: None });
             }
         }
@@ -246,7 +247,7 @@ impl RoleSet {
         let mut granting = Vec::new();
         for role in self.allowing(field) {
             let fits = asks.iter().all(|ask| ask.allowed_by(role));
-            if !fits || !role.allow.selection(field).allows(target.labels, self.traits()) {
+            if !fits || !role.allow.selection(field).allows(&labels, self.traits()) {
                 continue;
             }
             granting.push(role);
@@ -384,7 +385,7 @@ fn allow_checks(
 ) -> Vec<FieldCheck> {
     let mut checks = Vec::new();
     let selection = role.allow.selection(field);
-    checks.push(match selection.mismatch(target.labels, set.traits()) {
+    checks.push(match selection.mismatch(&Lookup::new(target.labels), set.traits()) {
         Some((part, detail)) => FieldCheck { field: format!("allow.{}", part.field(field)), passed: false, detail },
         None => {
             FieldCheck { field: format!("allow.{}", field.name()), passed: true, detail: "fits the labels".to_owned() }
@@ -409,7 +410,7 @@ fn deny_checks(
     let mut checks = Vec::new();
     let selection = role.deny.selection(field);
     if !selection.is_empty() {
-        let part = selection.denies(target.labels, set.traits());
+        let part = selection.denies(&Lookup::new(target.labels), set.traits());
         let name = part.map_or(field.name().to_owned(), |part| part.field(field));
         let detail = if part.is_some() { "fits the labels" } else { "does not fit the labels" };
         checks.push(FieldCheck { field: format!("deny.{name}"), passed: part.is_some(), detail: detail.to_owned() });

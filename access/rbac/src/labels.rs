@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, cell::Cell, collections::BTreeMap};
 
 use wire::{
     types::{CommandLabelV2, ServerV2},
@@ -56,6 +56,50 @@ impl<'a> Labels<'a> {
     }
 }
 
+/// How many keys of selectors are looked up once for all roles; rarer ones are looked up each time.
+const SLOTS: usize = 16;
+
+/// The keys that the selectors of a set of roles name, numbered in the order of their first use.
+#[derive(Debug, Default)]
+pub(crate) struct Keys(Vec<String>);
+
+impl Keys {
+    fn number(&mut self, key: &str) -> usize {
+        self.0.iter().position(|k| k == key).unwrap_or_else(|| {
+            self.0.push(key.to_owned());
+            self.0.len() - 1
+        })
+    }
+}
+
+/// The labels of a resource during one decision: each key is looked up once, however many roles name it.
+pub(crate) struct Lookup<'a> {
+    pub(crate) labels: Labels<'a>,
+    found: [Cell<Option<Option<&'a str>>>; SLOTS],
+}
+
+impl<'a> Lookup<'a> {
+    pub(crate) fn new(labels: Labels<'a>) -> Self {
+        Self { labels, found: [const { Cell::new(None) }; SLOTS] }
+    }
+
+    fn get(&self, key: &Key) -> Option<&'a str> {
+        let Some(slot) = self.found.get(key.number) else { return self.labels.get(&key.name) };
+        slot.get().unwrap_or_else(|| {
+            let value = self.labels.get(&key.name);
+            slot.set(Some(value));
+            value
+        })
+    }
+}
+
+/// A key of a selector.
+#[derive(Debug)]
+pub(crate) struct Key {
+    name: String,
+    number: usize,
+}
+
 /// A label selector of a role, with its templates parsed.
 #[derive(Clone, Debug)]
 pub(crate) enum SelectorTemplate {
@@ -67,12 +111,12 @@ pub(crate) enum SelectorTemplate {
 }
 
 /// A label selector of one user.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Selector {
     Empty,
     Everything,
     /// Every key has to exist with a value that fits one of its patterns.
-    Entries(Vec<(String, Vec<Pattern>)>),
+    Entries(Vec<(Key, Vec<Pattern>)>),
 }
 
 impl SelectorTemplate {
@@ -97,7 +141,7 @@ impl SelectorTemplate {
         Ok(Self::Entries(entries))
     }
 
-    pub(crate) fn expand(&self, traits: &Traits) -> Result<Selector, String> {
+    pub(crate) fn expand(&self, traits: &Traits, keys: &mut Keys) -> Result<Selector, String> {
         let entries = match self {
             Self::Empty => return Ok(Selector::Empty),
             Self::Everything => return Ok(Selector::Everything),
@@ -105,7 +149,8 @@ impl SelectorTemplate {
         };
         let mut expanded = Vec::with_capacity(entries.len());
         for (key, values) in entries {
-            let key = key.expand(traits).into_iter().next().unwrap_or_default();
+            let name = key.expand(traits).into_iter().next().unwrap_or_default();
+            let key = Key { number: keys.number(&name), name };
             let mut patterns = Vec::new();
             for value in values {
                 patterns.extend(value.patterns(traits)?);
@@ -121,7 +166,7 @@ impl Selector {
         matches!(self, Self::Empty)
     }
 
-    pub(crate) fn matches(&self, labels: Labels<'_>) -> bool {
+    pub(crate) fn matches(&self, labels: &Lookup<'_>) -> bool {
         match self {
             Self::Empty => false,
             Self::Everything => true,
@@ -132,14 +177,14 @@ impl Selector {
     }
 
     /// Why the labels do not fit, in words.
-    pub(crate) fn mismatch(&self, labels: Labels<'_>) -> Option<String> {
+    pub(crate) fn mismatch(&self, labels: &Lookup<'_>) -> Option<String> {
         let Self::Entries(entries) = self else {
             return self.is_empty().then(|| "no labels are given".to_owned());
         };
         entries.iter().find_map(|(key, patterns)| match labels.get(key) {
-            None => Some(format!("the resource has no label {key:?}")),
+            None => Some(format!("the resource has no label {:?}", key.name)),
             Some(value) if !patterns.iter().any(|p| p.matches(value)) => {
-                Some(format!("label {key:?} is {value:?}, which fits none of its values"))
+                Some(format!("label {:?} is {value:?}, which fits none of its values", key.name))
             }
             Some(_) => None,
         })

@@ -8,7 +8,7 @@ use crate::{
     access::{AccessState, Ask, ResourcePermit, Target},
     decision::{Cause, Decision, Denial},
     fields::{LabelField, ListField},
-    labels::Labels,
+    labels::{Labels, Lookup},
     options::Options,
     role::Role,
     role_set::RoleSet,
@@ -88,8 +88,9 @@ impl RoleSet {
     /// A role that allows the server does not allow accounts to be made.
     pub fn host_user(&self, labels: Labels<'_>) -> Result<HostUser, Denial> {
         let field = LabelField::Node;
+        let labels = Lookup::new(labels);
         let matching: Vec<&Role> =
-            self.allowing(field).filter(|r| r.allow.selection(field).allows(labels, self.traits())).collect();
+            self.allowing(field).filter(|r| r.allow.selection(field).allows(&labels, self.traits())).collect();
         let refused = || Denial::new(Cause::NotGranted, "user is not allowed to create host users");
         let mut mode = None;
         for role in &matching {

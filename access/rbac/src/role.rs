@@ -8,7 +8,7 @@ use wire::types::{RoleConditions, RoleOptions, RoleV6};
 
 use crate::{
     fields::{LabelField, ListField},
-    labels::{LabelScope, Labels, Selector, SelectorTemplate, parse_expression},
+    labels::{Keys, LabelScope, Lookup, Selector, SelectorTemplate, parse_expression},
     language::Expression,
     rules::RuleTable,
     template::Template,
@@ -102,7 +102,7 @@ impl ParsedSide {
         found
     }
 
-    fn expand(&self, traits: &Traits) -> Side {
+    fn expand(&self, traits: &Traits, keys: &mut Keys) -> Side {
         let mut broken_lists = [false; ListField::ALL.len()];
         let mut index = 0;
         let lists = ListField::ALL.map(|field| {
@@ -120,7 +120,7 @@ impl ParsedSide {
             names
         });
         let selectors = self.selectors.each_ref().map(|s| Selection {
-            labels: s.labels.clone().and_then(|labels| labels.expand(traits)),
+            labels: s.labels.as_ref().map_err(Clone::clone).and_then(|labels| labels.expand(traits, keys)),
             expression: s.expression.clone(),
         });
         Side { lists, broken_lists, selectors, rules: Arc::clone(&self.rules) }
@@ -152,8 +152,8 @@ pub(crate) struct Selection {
 }
 
 impl Role {
-    pub(crate) fn new(parsed: Arc<ParsedRole>, traits: &Traits) -> Self {
-        let (allow, deny) = (parsed.allow.expand(traits), parsed.deny.expand(traits));
+    pub(crate) fn new(parsed: Arc<ParsedRole>, traits: &Traits, keys: &mut Keys) -> Self {
+        let (allow, deny) = (parsed.allow.expand(traits, keys), parsed.deny.expand(traits, keys));
         Self { parsed, allow, deny }
     }
 
@@ -216,16 +216,17 @@ impl Selection {
     }
 
     /// In `allow`: labels and expression have to fit where given, and one of them has to be given.
-    pub(crate) fn allows(&self, labels: Labels<'_>, traits: &Traits) -> bool {
+    pub(crate) fn allows(&self, labels: &Lookup<'_>, traits: &Traits) -> bool {
         let (Ok(selector), Ok(expression)) = (&self.labels, &self.expression) else { return false };
         let by_labels = selector.is_empty() || selector.matches(labels);
-        let by_expression =
-            || expression.as_ref().is_none_or(|e| e.holds(&LabelScope { labels, traits }).unwrap_or(false));
+        let by_expression = || {
+            expression.as_ref().is_none_or(|e| e.holds(&LabelScope { labels: labels.labels, traits }).unwrap_or(false))
+        };
         !self.is_empty() && by_labels && by_expression()
     }
 
     /// In `deny`: either is enough, and what cannot be decided denies. The answer names the part that fits.
-    pub(crate) fn denies(&self, labels: Labels<'_>, traits: &Traits) -> Option<Part> {
+    pub(crate) fn denies(&self, labels: &Lookup<'_>, traits: &Traits) -> Option<Part> {
         match &self.labels {
             Err(_) => return Some(Part::Labels),
             Ok(selector) if selector.matches(labels) => return Some(Part::Labels),
@@ -234,12 +235,14 @@ impl Selection {
         match &self.expression {
             Err(_) => Some(Part::Expression),
             Ok(None) => None,
-            Ok(Some(e)) => e.holds(&LabelScope { labels, traits }).unwrap_or(true).then_some(Part::Expression),
+            Ok(Some(e)) => {
+                e.holds(&LabelScope { labels: labels.labels, traits }).unwrap_or(true).then_some(Part::Expression)
+            }
         }
     }
 
     /// Why `allow` does not fit, in words.
-    pub(crate) fn mismatch(&self, labels: Labels<'_>, traits: &Traits) -> Option<(Part, String)> {
+    pub(crate) fn mismatch(&self, labels: &Lookup<'_>, traits: &Traits) -> Option<(Part, String)> {
         match (&self.labels, &self.expression) {
             (Err(e), _) => return Some((Part::Labels, e.clone())),
             (_, Err(e)) => return Some((Part::Expression, e.clone())),
@@ -251,7 +254,7 @@ impl Selection {
             _ => {}
         }
         let Ok(Some(expression)) = &self.expression else { return None };
-        match expression.holds(&LabelScope { labels, traits }) {
+        match expression.holds(&LabelScope { labels: labels.labels, traits }) {
             Ok(true) => None,
             Ok(false) => Some((Part::Expression, format!("{} is false", expression.text()))),
             Err(e) => Some((Part::Expression, e.to_string())),

@@ -10,6 +10,7 @@ use wire::types::{ResourceId, RoleV6};
 use crate::{
     decision::{Cause, Denial},
     fields::{LabelField, ListField},
+    labels::Keys,
     options::Options,
     role::{ParsedRole, Role},
     traits::Traits,
@@ -73,7 +74,9 @@ impl RoleSet {
         let mut parsed: Vec<Arc<ParsedRole>> = roles.into_iter().collect();
         parsed.sort_by(|a, b| a.name().cmp(b.name()));
         parsed.dedup_by(|a, b| a.name() == b.name());
-        let roles: Vec<Arc<Role>> = parsed.into_iter().map(|role| Arc::new(Role::new(role, &traits))).collect();
+        let mut keys = Keys::default();
+        let expand = |role| Arc::new(Role::new(role, &traits, &mut keys));
+        let roles: Vec<Arc<Role>> = parsed.into_iter().map(expand).collect();
         let positions = |selects: &dyn Fn(&Role, LabelField) -> bool| {
             LabelField::ALL.map(|field| {
                 let found = roles.iter().enumerate().filter(|(_, role)| selects(role, field));

@@ -3,12 +3,11 @@
 //! The proxy has decided before, and is not believed: the certificate is checked here, and the roles decide here.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
-use russh::keys::Certificate;
+use rbac::{JoinMode, RoleSet, SessionOwner, SshPermit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::events::{SessionMetadata, UserMetadata};
 
@@ -24,11 +23,13 @@ pub(crate) struct Access {
     /// What the certificate says.
     pub identity: Identity,
     /// What the roles permit.
-    pub permit: rbac::Permit,
+    pub permit: SshPermit,
+    /// The roles, for decisions that come later.
+    pub roles: RoleSet,
     /// When the connection is to end, if certificates end connections here.
     pub ends: Option<DateTime<Utc>>,
     /// Places for session channels on this connection; `None` without a limit.
-    places: Option<(Arc<Semaphore>, u32)>,
+    places: Option<(Arc<Semaphore>, u64)>,
     /// Why nothing may be opened, although the login is right: a lock or a limit.
     refusal: Option<String>,
 }
@@ -55,9 +56,11 @@ impl fmt::Display for Denial {
 
 impl Access {
     /// What a permit and a certificate amount to.
-    pub fn new(identity: Identity, login: &str, permit: rbac::Permit, ends: Option<DateTime<Utc>>) -> Self {
-        let places = permit.max_sessions.map(|n| (Arc::new(Semaphore::new(n as usize)), n));
-        Self { user: identity.username.clone(), login: login.to_owned(), identity, permit, ends, places, refusal: None }
+    pub fn new(identity: Identity, login: &str, permit: SshPermit, roles: RoleSet, ends: Option<DateTime<Utc>>) -> Self {
+        let max = permit.options.max_sessions.filter(|n| *n > 0);
+        let places = max.map(|n| (Arc::new(Semaphore::new(usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS))), n));
+        let user = identity.username.clone();
+        Self { user, login: login.to_owned(), identity, permit, roles, ends, places, refusal: None }
     }
 
     /// The same, with a reason for which every channel is refused.
@@ -89,7 +92,13 @@ impl Access {
 
     /// Whether the user may become a party of a session.
     pub fn may_join(&self, session: &SessionHandle, mode: PartyMode) -> bool {
-        *session.owner == *self.user || self.permit.join_modes.iter().any(|m| m == mode.name())
+        let owner = SessionOwner { user: &session.owner, policies: &session.policies };
+        let wanted = match mode {
+            PartyMode::Observer => JoinMode::Observer,
+            PartyMode::Moderator => JoinMode::Moderator,
+            PartyMode::Peer => JoinMode::Peer,
+        };
+        self.roles.join_modes(&self.user, owner, "ssh").contains(&wanted)
     }
 
     /// The part of an event that names the user.

@@ -55,7 +55,7 @@ pub(crate) struct Facts {
 
 impl NodeAudit {
     /// Starts delivering; the returned task ends when all clones are gone and the queue is empty.
-    pub fn start(channel: ApiChannel, spool: &Path, facts: Facts) -> Result<(Self, impl Future<Output = ()> + Send), audit::Error> {
+    pub fn start(channel: ApiChannel, spool: &Path, facts: Facts) -> Result<(Self, impl Future<Output = ()> + Send + use<>), audit::Error> {
         let spool = Spool::open(spool, SPOOL_LIMIT)?;
         let (queue, events) = mpsc::channel(QUEUE);
         let delivery = Delivery { client: AuthServiceClient::new(channel), spool, events };

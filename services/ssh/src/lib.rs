@@ -1,5 +1,233 @@
-//! The SSH service.
+//! The SSH Service: a node that runs users' sessions.
+//!
+//! A connection is served in these steps, each in its own module: [`connection`] speaks the protocol, [`node`] decides
+//! who is let in, [`channel`] takes what a client prepares on a channel, [`os`] starts the user's process, [`session`]
+//! joins it with those who watch, [`record`] keeps what happened.
 
+mod access;
+mod audit;
+mod channel;
+mod connection;
+mod heartbeat;
+mod labels;
+mod node;
 pub mod os;
 mod record;
 mod session;
+mod tracker;
+mod upload;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::{Cache, Kind};
+use mux::listener::{ConnectionLimit, Listener};
+use recording::{Uploader, UploaderConfig, Uploads};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+use tunnel::HostIdentity;
+use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, ProxyDialer};
+use wire::client::ApiChannel;
+use wire::error::Error;
+
+pub use heartbeat::Presence;
+pub use node::NodeConfig;
+
+use crate::audit::{Facts, NodeAudit};
+use heartbeat::NodeRecord;
+use node::Node;
+
+/// How long the first fetch of the cluster's state may take.
+const FIRST_FETCH: Duration = Duration::from_secs(30);
+
+/// How proxies reach the node.
+pub enum Reach {
+    /// Through tunnels that the node keeps to them.
+    Tunnel {
+        /// How to reach a proxy's tunnel port.
+        dialer: Arc<dyn ProxyDialer>,
+    },
+    /// By connecting to it.
+    Listener {
+        /// Where it listens.
+        address: SocketAddr,
+    },
+}
+
+/// A running node.
+pub struct SshService {
+    presence: watch::Receiver<Presence>,
+    shutdown: CancellationToken,
+    connections: CancellationToken,
+    tasks: TaskTracker,
+    background: TaskTracker,
+}
+
+impl SshService {
+    /// Starts a node; returns when it knows the cluster and can be reached.
+    pub async fn start(
+        config: NodeConfig,
+        identity: HostIdentity,
+        channel: ApiChannel,
+        data_dir: &Path,
+        reach: Reach,
+    ) -> Result<Self, Error> {
+        let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
+        let (shutdown, connections) = (CancellationToken::new(), CancellationToken::new());
+        let kinds = vec![Kind::ClusterSettings, Kind::Authorities, Kind::Roles, Kind::Locks];
+        let cache = Cache::start(channel.clone(), kinds, &background, shutdown.clone());
+        if !cache.ready(FIRST_FETCH).await {
+            shutdown.cancel();
+            return Err(Error::connection_problem("waited 30 s for the auth service"));
+        }
+        let config = Arc::new(config);
+        let facts = Facts {
+            cluster: config.cluster.clone(),
+            host_uuid: config.host_uuid.clone(),
+            hostname: config.hostname.clone(),
+        };
+        let spool = data_dir.join("log").join("events.spool");
+        let (audit, delivery) = NodeAudit::start(channel.clone(), &spool, facts).map_err(Error::from)?;
+        background.spawn(delivery);
+        let uploads = Uploads::open(data_dir).map_err(|e| Error::other(e.to_string()))?;
+        let target = upload::ToAuth { channel: channel.clone(), audit: audit.clone() };
+        let uploader = Uploader::new(uploads.clone(), Arc::new(target), UploaderConfig::default());
+        background.spawn(until(&shutdown, uploader.run()));
+        let (commands, work) = labels::run(config.labels.commands.clone());
+        background.spawn(until(&shutdown, work));
+        let record = NodeRecord::new(config.clone(), commands);
+        let (presence_sender, presence) = watch::channel(Presence::Unknown);
+        background.spawn(until(&shutdown, heartbeat::run(channel.clone(), record.clone(), presence_sender)));
+        let node = Node {
+            recorder: record::Recorder {
+                uploads,
+                audit: audit.clone(),
+                trackers: tracker::Trackers::new(channel, background.clone()),
+                host_uuid: config.host_uuid.clone(),
+                hostname: config.hostname.clone(),
+                cluster: config.cluster.clone(),
+            },
+            ssh: Arc::new(tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])),
+            config,
+            cache: cache.clone(),
+            audit,
+            sessions: session::SessionRegistry::default(),
+            record,
+            tasks: tasks.clone(),
+            shutdown: connections.clone(),
+            compiled: Arc::default(),
+        };
+        match reach {
+            Reach::Tunnel { dialer } => keep_tunnels(&node, &cache, identity, dialer, &background, &shutdown),
+            Reach::Listener { address } => listen(&node, address, &background, &shutdown)?,
+        }
+        Ok(Self { presence, shutdown, connections, tasks, background })
+    }
+
+    /// Whether the cluster knows the node.
+    pub fn presence(&self) -> watch::Receiver<Presence> {
+        self.presence.clone()
+    }
+
+    /// Takes no new connections, waits up to `grace` for running ones, then ends them.
+    pub async fn stop(self, grace: Duration) {
+        self.shutdown.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.connections.cancel();
+            let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await; // what is left is cut
+        }
+        self.background.close();
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.background.wait()).await; // events are on disk
+    }
+}
+
+/// The node's keys for its tunnels, and the proxies' authorities from the cache.
+struct TunnelCredentials {
+    identity: Arc<HostIdentity>,
+    cache: Cache,
+    cluster: String,
+}
+
+impl AgentCredentials for TunnelCredentials {
+    fn identity(&self) -> Arc<HostIdentity> {
+        self.identity.clone()
+    }
+
+    fn proxy_authorities(&self) -> Vec<russh::keys::PublicKey> {
+        let authority = self.cache.authority("host", &self.cluster);
+        authority.map(|ca| node::ssh_keys(&ca).iter().map(pki::keys::PublicKey::to_ssh).collect()).unwrap_or_default()
+    }
+}
+
+fn keep_tunnels(
+    node: &Node,
+    cache: &Cache,
+    identity: HostIdentity,
+    dialer: Arc<dyn ProxyDialer>,
+    background: &TaskTracker,
+    shutdown: &CancellationToken,
+) {
+    let credentials = TunnelCredentials {
+        identity: Arc::new(identity),
+        cache: cache.clone(),
+        cluster: node.config.cluster.clone(),
+    };
+    let serving = node.clone();
+    let transports = move |transport: IncomingTransport| {
+        let node = serving.clone();
+        async move {
+            let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
+            let client = transport.client_addr().unwrap_or(unknown);
+            let server = transport.request().client_destination().unwrap_or(unknown);
+            match transport.accept().await {
+                Ok(stream) => connection::serve(node, stream, client, server).await,
+                Err(error) => tracing::debug!(%error, "tunnelled connection lost"),
+            }
+        }
+    };
+    let mut config = AgentConfig::new(Arc::new(credentials), dialer, Arc::new(transports));
+    let networking = cache.networking();
+    let interval = networking.spec.as_ref().map_or(0, |s| s.keep_alive_interval);
+    if let Some(interval) = u64::try_from(interval).ok().filter(|n| *n > 0) {
+        config.keep_alive_interval = Duration::from_nanos(interval);
+    }
+    background.spawn(AgentPool::new(config).run(shutdown.clone()));
+}
+
+fn listen(node: &Node, address: SocketAddr, background: &TaskTracker, shutdown: &CancellationToken) -> Result<(), Error> {
+    let listener = Listener::bind(address, ConnectionLimit::default())
+        .map_err(|e| Error::other(format!("listening on {address}: {e}")))?;
+    info!(address = %listener.local_addr(), "node listens");
+    let node = node.clone();
+    background.spawn(until(shutdown, async move {
+        loop {
+            let incoming = listener.accept().await;
+            let serving = node.clone();
+            node.tasks.spawn(async move {
+                let _permit = incoming.permit;
+                let _ = mux::listener::tune(&incoming.stream); // a slower socket is still one
+                connection::serve(serving, incoming.stream, incoming.arrival.peer, incoming.arrival.local).await;
+            });
+        }
+    }));
+    Ok(())
+}
+
+/// Work that ends with the service.
+fn until<W>(shutdown: &CancellationToken, work: W) -> impl Future<Output = ()> + Send + use<W>
+where
+    W: Future<Output = ()> + Send,
+{
+    let shutdown = shutdown.clone();
+    async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = work => {}
+        }
+    }
+}

@@ -1,9 +1,24 @@
-//! What watches a session: the recorder and the audit log.
+//! What watches a session: the recording, the audit log, and the list of live sessions at the Auth Service.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use audit::{Clock, codes};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use recording::{SessionId, SessionInfo, SessionWriter, Uploads};
+use rbac::Strictness;
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+use wire::events::{OneOf, Resize, SessionData, SessionEnd, SessionJoin, SessionLeave, SessionStart, UserMetadata};
+use wire::types::SessionTrackerSpecV1;
 
+use crate::audit::{NodeAudit, connection_metadata};
+use crate::channel::TerminalRequest;
+use crate::connection::Connection;
 use crate::os::pty::TerminalSize;
-use crate::session::PartyMode;
+use crate::session::{Outcome, PartyMode};
+use crate::tracker::{Trackers, Tracking};
 
 /// A party came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,5 +41,235 @@ pub trait Observer: Send {
     /// A party came.
     fn party(&mut self, change: PartyChange) -> impl Future<Output = ()> + Send;
     /// A party left.
-    fn left(&mut self, user: &str);
+    fn left(&mut self, user: &str) -> impl Future<Output = ()> + Send;
+}
+
+/// Begins recordings.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub uploads: Uploads,
+    pub audit: NodeAudit,
+    pub trackers: Trackers,
+    pub host_uuid: String,
+    pub hostname: String,
+    pub cluster: String,
+}
+
+/// One session's recording and audit trail.
+pub(crate) struct SessionObserver {
+    writer: SessionWriter,
+    audit: NodeAudit,
+    tracking: Tracking,
+    session_id: Arc<str>,
+    user: UserMetadata,
+    session: wire::events::SessionMetadata,
+    client: SocketAddr,
+    server: SocketAddr,
+    participants: Vec<String>,
+    started: DateTime<Utc>,
+    mode: String,
+    initial_command: Vec<String>,
+    sent: u64,
+    /// Set when a recording that must be kept cannot be: the session ends.
+    failed: Option<String>,
+    failures: Option<mpsc::Sender<crate::session::Command>>,
+}
+
+impl Recorder {
+    /// Begins the recording of a session; nothing may run before it returns.
+    ///
+    /// # Errors
+    ///
+    /// In words, when a role demands a recording and none can be made.
+    pub async fn begin(
+        &self,
+        connection: &Connection,
+        id: &Arc<str>,
+        terminal: &TerminalRequest,
+        command: &str,
+    ) -> Result<SessionObserver, String> {
+        let session = id.parse::<SessionId>().map_err(|e| e.to_string())?;
+        let recording = connection.node.cache.recording();
+        let mode = recording.spec.as_ref().map(|s| s.mode.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| "node".into());
+        let info = SessionInfo {
+            session,
+            server_id: self.host_uuid.clone(),
+            cluster: self.cluster.clone(),
+            clock: Clock::system(),
+        };
+        let writer = if mode == "off" || connection.node.records_at_proxy() {
+            SessionWriter::discard(info)
+        } else {
+            match SessionWriter::create(&self.uploads, info.clone(), mode == "node-sync").await {
+                Ok(writer) => writer,
+                Err(error) if connection.access.permit.options.ssh_recording == Strictness::Strict => {
+                    return Err(format!("Session terminating due to node error. ({error})"));
+                }
+                Err(error) => {
+                    warn!(%error, session = %id, "session goes on without a recording");
+                    SessionWriter::discard(info)
+                }
+            }
+        };
+        let access = &connection.access;
+        let initial_command: Vec<String> = (!command.is_empty()).then(|| command.to_owned()).into_iter().collect();
+        let tracking = self.trackers.begin(self.tracker(connection, id, &initial_command)).await;
+        let observer = SessionObserver {
+            writer,
+            audit: self.audit.clone(),
+            tracking,
+            session_id: id.clone(),
+            user: access.user_metadata(),
+            session: access.session_metadata(id),
+            client: connection.client,
+            server: connection.server,
+            participants: vec![access.user.clone()],
+            started: Utc::now(),
+            mode,
+            initial_command,
+            sent: 0,
+            failed: None,
+            failures: None,
+        };
+        let start = SessionStart {
+            user: Some(observer.user.clone()),
+            session: Some(observer.session.clone()),
+            server: Some(self.audit.server(connection.server)),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            terminal_size: terminal.size.to_string(),
+            initial_command: observer.initial_command.clone(),
+            session_recording: observer.mode.clone(),
+            ..Default::default()
+        };
+        observer.record(codes::SESSION_START.event(start)).await;
+        Ok(observer)
+    }
+
+    fn tracker(&self, connection: &Connection, id: &str, command: &[String]) -> SessionTrackerSpecV1 {
+        let access = &connection.access;
+        SessionTrackerSpecV1 {
+            session_id: id.to_owned(),
+            kind: "ssh".into(),
+            hostname: self.hostname.clone(),
+            address: self.host_uuid.clone(),
+            cluster_name: self.cluster.clone(),
+            login: access.login.clone(),
+            host_user: access.user.clone(),
+            host_policies: access.roles.session_policies(),
+            host_id: self.host_uuid.clone(),
+            initial_command: command.to_vec(),
+            ..Default::default()
+        }
+    }
+}
+
+impl SessionObserver {
+    /// Where to end the session when its recording fails and a role demands one.
+    pub fn on_failure(&mut self, session: mpsc::Sender<crate::session::Command>) {
+        self.failures = Some(session);
+    }
+
+    /// Ends the recording and says in the audit log how the session ended.
+    pub async fn finish(mut self, outcome: Outcome) {
+        let server = self.audit.server(self.server);
+        let connection = connection_metadata(self.client, self.server);
+        let data = SessionData {
+            user: Some(self.user.clone()),
+            session: Some(self.session.clone()),
+            server: Some(server.clone()),
+            connection: Some(connection.clone()),
+            bytes_transmitted: self.sent,
+            ..Default::default()
+        };
+        let end = SessionEnd {
+            user: Some(self.user.clone()),
+            session: Some(self.session.clone()),
+            connection: Some(connection),
+            server: Some(server),
+            interactive: true,
+            participants: std::mem::take(&mut self.participants),
+            start_time: Some(wire::time::timestamp(self.started)),
+            end_time: Some(wire::time::timestamp(Utc::now())),
+            initial_command: self.initial_command.clone(),
+            session_recording: self.mode.clone(),
+            ..Default::default()
+        };
+        debug!(session = %self.session_id, ?outcome, "session ended");
+        self.record(codes::SESSION_END.event(end)).await;
+        if let Ok(event) = self.writer.stamp(codes::SESSION_DATA.event(data)) {
+            self.audit.emit(event).await;
+        }
+        if let Err(error) = self.writer.finish().await {
+            warn!(%error, session = %self.session_id, "recording incomplete");
+        }
+        self.tracking.end().await;
+    }
+
+    /// Puts an event into the recording and the audit log.
+    async fn record(&self, event: OneOf) {
+        match self.writer.record(event) {
+            Ok(event) => self.audit.emit(event).await,
+            Err(error) => warn!(%error, session = %self.session_id, "event of the session lost"),
+        }
+    }
+}
+
+impl Observer for SessionObserver {
+    async fn output(&mut self, data: Bytes) {
+        self.sent += data.len() as u64;
+        if self.failed.is_some() {
+            return;
+        }
+        if let Err(error) = self.writer.output(&data).await {
+            warn!(%error, session = %self.session_id, "recording failed");
+            self.failed = Some(error.to_string());
+            if let Some(session) = &self.failures {
+                let reason = "Session terminating due to node error.".to_owned();
+                let _ = session.try_send(crate::session::Command::Terminate { by: None, reason }); // it may have ended
+            }
+        }
+    }
+
+    async fn resized(&mut self, size: TerminalSize) {
+        let body = Resize {
+            user: Some(self.user.clone()),
+            session: Some(self.session.clone()),
+            connection: Some(connection_metadata(self.client, self.server)),
+            server: Some(self.audit.server(self.server)),
+            terminal_size: size.to_string(),
+            ..Default::default()
+        };
+        // Sizes belong to the recording alone: in the log they would say nothing.
+        if let Err(error) = self.writer.record(codes::RESIZE.event(body)) {
+            warn!(%error, session = %self.session_id, "change of size lost");
+        }
+    }
+
+    async fn party(&mut self, change: PartyChange) {
+        let PartyChange::Joined { user, mode } = change;
+        if !self.participants.contains(&user) {
+            self.participants.push(user.clone());
+        }
+        self.tracking.joined(&user, mode).await;
+        let body = SessionJoin {
+            user: Some(UserMetadata { user, login: self.user.login.clone(), user_kind: 1, ..Default::default() }),
+            session: Some(self.session.clone()),
+            server: Some(self.audit.server(self.server)),
+            connection: Some(connection_metadata(self.client, self.server)),
+            ..Default::default()
+        };
+        self.record(codes::SESSION_JOIN.event(body)).await;
+    }
+
+    async fn left(&mut self, user: &str) {
+        self.tracking.left(user).await;
+        let body = SessionLeave {
+            user: Some(UserMetadata { user: user.to_owned(), login: self.user.login.clone(), user_kind: 1, ..Default::default() }),
+            session: Some(self.session.clone()),
+            server: Some(self.audit.server(self.server)),
+            connection: Some(connection_metadata(self.client, self.server)),
+            ..Default::default()
+        };
+        self.record(codes::SESSION_LEAVE.event(body)).await;
+    }
 }

@@ -38,6 +38,8 @@ pub enum Command {
     },
     /// The session is to end for everybody, with a text for their terminals.
     Terminate {
+        /// The party that asks, who must be a moderator; `None` for the node itself.
+        by: Option<u64>,
         /// Why, as users read it.
         reason: String,
     },

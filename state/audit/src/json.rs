@@ -68,6 +68,11 @@ pub fn trim(event: &OneOf, limit: usize, size: impl Fn(&OneOf) -> usize) -> Resu
     if before <= limit {
         return Ok(event.clone());
     }
+    let too_large = || Error::TooLarge { name: event.name().to_owned(), size: before, limit };
+    if matches!(event.event, Some(Event::SessionPrint(_))) {
+        // The terminal's bytes are no text, and losing some of them silently would falsify the recording.
+        return Err(too_large());
+    }
     let object = to_object(event)?;
     for longest in [16_384, 8_192, 4_096, 2_048, 1_024, 512, 256, 128, 64] {
         let mut short = object.clone();
@@ -81,7 +86,7 @@ pub fn trim(event: &OneOf, limit: usize, size: impl Fn(&OneOf) -> usize) -> Resu
             return Ok(short);
         }
     }
-    Err(Error::TooLarge { name: event.name().to_owned(), size: before, limit })
+    Err(too_large())
 }
 
 /// An event in the form of the export calls: its JSON object, with the terminal's bytes in base64 under `data` when

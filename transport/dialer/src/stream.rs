@@ -10,3 +10,9 @@ pub type BoxStream = Box<dyn ByteStream>;
 
 /// A TLS connection, whatever it goes through.
 pub type TlsStream = tokio_rustls::client::TlsStream<BoxStream>;
+
+impl std::fmt::Debug for dyn ByteStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ByteStream")
+    }
+}

@@ -87,7 +87,9 @@ impl IdentityFile {
     /// # Errors
     /// [`Error::Malformed`] never happens for parts that were read or issued here.
     pub fn to_text(&self) -> Result<Zeroizing<String>, Error> {
-        let mut text = self.private_key.to_pem()?;
+        // Large enough for the key, so that growing leaves no copies of it behind.
+        let mut text = Zeroizing::new(String::with_capacity(32 * 1024));
+        text.push_str(&self.private_key.to_pem()?);
         if let Some(certificate) = &self.ssh_certificate {
             text.push_str(&ssh_cert::to_line(certificate)?);
         }

@@ -61,7 +61,8 @@ fn boundary<'a>(line: &'a str, keyword: &str) -> Option<&'a str> {
 }
 
 fn contents<'a>(label: &str, lines: &mut impl Iterator<Item = &'a str>) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let mut body = Zeroizing::new(String::new());
+    // Large enough for any private key, so that growing leaves no copies behind.
+    let mut body = Zeroizing::new(String::with_capacity(8192));
     for line in lines {
         match boundary(line, "END") {
             Some(end) if end == label => {

@@ -119,9 +119,15 @@ mod tests {
     fn pins_of_another_form_are_refused() {
         let known = authority();
         for malformed in ["abc", "sha256:a:b", ""] {
-            assert_eq!(check_pins(slice::from_ref(&known), &[malformed]), Err(PinError::Malformed(malformed.to_owned())));
+            assert_eq!(
+                check_pins(slice::from_ref(&known), &[malformed]),
+                Err(PinError::Malformed(malformed.to_owned()))
+            );
         }
-        assert_eq!(check_pins(slice::from_ref(&known), &["sha1:abc"]), Err(PinError::UnsupportedAlgorithm("sha1".to_owned())));
+        assert_eq!(
+            check_pins(slice::from_ref(&known), &["sha1:abc"]),
+            Err(PinError::UnsupportedAlgorithm("sha1".to_owned()))
+        );
         assert!(check_pins::<&str>(&[known], &[]).is_err());
         assert_eq!(check_pins(&[], &["sha256:00"]), Err(PinError::NoCertificates));
     }

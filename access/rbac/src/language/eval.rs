@@ -134,9 +134,8 @@ fn call<'a>(function: Function, arguments: &'a [Expr], scope: &'a dyn Scope) -> 
     let truth = match function {
         Function::Equals => argument(0)?.equals(&argument(1)?),
         Function::Contains => {
-            let (all, item) = (items(0)?, argument(1)?);
-            let item = text(item)?;
-            all.contains(&item)
+            let (all, item) = (argument(0)?, text(argument(1)?)?);
+            all.contains(&item).ok_or(EvalError::Kind { expected: "a list", found: all.describe() })?
         }
         Function::ContainsAny => {
             let (all, some) = (items(0)?, items(1)?);

@@ -15,6 +15,8 @@ pub enum Value<'a> {
     Text(Cow<'a, str>),
     /// A list of texts.
     List(Vec<Cow<'a, str>>),
+    /// A list of texts that the scope holds.
+    Slice(&'a [String]),
     /// A map: only its entries can be used.
     Map,
 }
@@ -27,7 +29,7 @@ impl<'a> Value<'a> {
 
     /// A borrowed list.
     pub fn list(items: &'a [String]) -> Self {
-        Self::List(items.iter().map(|i| Cow::Borrowed(i.as_str())).collect())
+        Self::Slice(items)
     }
 
     /// The value JSON stands for. Numbers inside lists are texts.
@@ -56,6 +58,18 @@ impl<'a> Value<'a> {
             Self::Absent => Some(Vec::new()),
             Self::Text(text) => Some(vec![text]),
             Self::List(list) => Some(list),
+            Self::Slice(items) => Some(items.iter().map(|i| Cow::Borrowed(i.as_str())).collect()),
+            _ => None,
+        }
+    }
+
+    /// Whether a text is in the list; `None` when this is no list.
+    pub fn contains(&self, item: &str) -> Option<bool> {
+        match self {
+            Self::Absent => Some(false),
+            Self::Text(text) => Some(text == item),
+            Self::List(list) => Some(list.iter().any(|i| i == item)),
+            Self::Slice(items) => Some(items.iter().any(|i| i == item)),
             _ => None,
         }
     }
@@ -75,6 +89,8 @@ impl<'a> Value<'a> {
             (Self::Absent, Self::Absent) => true,
             (Self::Absent, Self::Text(t)) | (Self::Text(t), Self::Absent) => t.is_empty(),
             (Self::Absent, Self::List(l)) | (Self::List(l), Self::Absent) => l.is_empty(),
+            (Self::Absent, Self::Slice(l)) | (Self::Slice(l), Self::Absent) => l.is_empty(),
+            (Self::List(a), Self::Slice(b)) | (Self::Slice(b), Self::List(a)) => a.iter().eq(b.iter()),
             (Self::Map, _) | (_, Self::Map) => false,
             (a, b) => a == b,
         }
@@ -87,7 +103,7 @@ impl<'a> Value<'a> {
             Self::Bool(_) => "a truth value",
             Self::Number(_) => "a number",
             Self::Text(_) => "a text",
-            Self::List(_) => "a list",
+            Self::List(_) | Self::Slice(_) => "a list",
             Self::Map => "a map",
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audit::EventExt as _;
+use ::audit::EventExt as _;
 use futures::Stream;
 use recording::SessionId;
 use resources::SystemRole;

@@ -71,7 +71,7 @@ async fn join(
     if !access.may_join(&session, mode) {
         return Err(Refusal::new(format!("insufficient permissions to join session {}", session.id)));
     }
-    let (party, handle) = Party::new(connection.node.sessions.next_party(), access.user.clone(), mode, false);
+    let (party, handle) = Party::new(connection.node.sessions.next_party(), access.user.clone(), mode);
     let gone = || Refusal::new(format!("session {} has ended", session.id));
     session.commands.send(Command::Join(party)).await.map_err(|_| gone())?;
     Ok((session, handle))
@@ -96,7 +96,7 @@ async fn launch(
     let program = line.map_or(Program::Shell, |l| Program::Command(OsString::from_vec(l)));
 
     // Nothing runs before its recording can be kept.
-    let observer = node.recorder.begin(connection, &id, terminal, &command).await.map_err(Refusal::new)?;
+    let mut observer = node.recorder.begin(connection, &id, terminal, &command).await.map_err(Refusal::new)?;
     let slave = pty.slave().map_err(|e| Refusal::new(format!("opening a terminal: {e}")))?;
     let child = match start(&account, &program, &env, Streams::Terminal(slave)) {
         Ok(child) => child,
@@ -108,18 +108,22 @@ async fn launch(
     pty.release_slave();
 
     let (commands, commands_rx) = mpsc::channel(COMMAND_QUEUE);
+    if connection.access.permit.options.ssh_recording == rbac::Strictness::Strict {
+        observer.on_failure(commands.clone());
+    }
     let (size, size_rx) = watch::channel(terminal.size);
     let access = &connection.access;
-    let (party, party_handle) = Party::new(node.sessions.next_party(), access.user.clone(), PartyMode::Peer, true);
+    let (party, party_handle) = Party::new(node.sessions.next_party(), access.user.clone(), PartyMode::Peer);
     let session = SessionHandle {
         id,
         login: access.login.as_str().into(),
         owner: access.user.as_str().into(),
+        policies: access.roles.session_policies().into(),
         commands,
         size: size_rx,
     };
     let registration = node.sessions.register(session.clone());
-    let actor = SessionActor::new(Launch { pty, child, size: terminal.size }, party, commands_rx, size, observer);
+    let actor = SessionActor::new(Launch { pty, child }, party, commands_rx, size, observer);
     node.tasks.spawn(async move {
         let (observer, outcome) = actor.run().await;
         drop(registration);
@@ -198,7 +202,7 @@ async fn obey(write: &ChannelWriteHalf<Msg>, session: &SessionHandle, party: u64
             if !terminate {
                 return true;
             }
-            Command::Terminate { reason: "Forcefully terminating session...".into() }
+            Command::Terminate { by: Some(party), reason: "Forcefully terminating session...".into() }
         }
         _ => return true,
     };

@@ -38,16 +38,6 @@ pub enum Outcome {
     Terminated,
 }
 
-impl Outcome {
-    /// The exit status for a client.
-    pub fn code(self) -> u32 {
-        match self {
-            Self::Process(ended) => ended.code(),
-            Self::Terminated => REMOTE_COMMAND_FAILURE,
-        }
-    }
-}
-
 /// A process that was started on a terminal.
 #[derive(Debug)]
 pub struct Launch {
@@ -55,8 +45,6 @@ pub struct Launch {
     pub pty: Pty,
     /// The process.
     pub child: Child,
-    /// The terminal's size.
-    pub size: TerminalSize,
 }
 
 /// One session. [`SessionActor::run`] lives as long as it.
@@ -160,7 +148,7 @@ impl<O: Observer> SessionActor<O> {
     async fn obey(&mut self, command: Command) {
         match command {
             Command::Join(party) => self.admit(party).await,
-            Command::Leave { party } => self.remove(party),
+            Command::Leave { party } => self.remove(party).await,
             Command::Input { party, data } => {
                 let peer = self.parties.iter().any(|p| p.id == party && p.mode == PartyMode::Peer);
                 if peer {
@@ -168,7 +156,9 @@ impl<O: Observer> SessionActor<O> {
                 }
             }
             Command::Resize { party, size } => self.resize(party, size).await,
-            Command::Terminate { reason } => {
+            Command::Terminate { by: Some(by), .. }
+                if !self.parties.iter().any(|p| p.id == by && p.mode == PartyMode::Moderator) => {}
+            Command::Terminate { reason, .. } => {
                 self.terminated = true;
                 for party in &self.parties {
                     let _ = party.notices.try_send(Notice::Message(reason.clone()));
@@ -188,10 +178,10 @@ impl<O: Observer> SessionActor<O> {
         self.parties.push(party);
     }
 
-    fn remove(&mut self, id: u64) {
+    async fn remove(&mut self, id: u64) {
         let Some(index) = self.parties.iter().position(|p| p.id == id) else { return };
         let party = self.parties.swap_remove(index);
-        self.observer.left(&party.user);
+        self.observer.left(&party.user).await;
         if self.parties.is_empty() {
             self.deadline = Some(Instant::now() + LINGER);
         }
@@ -226,7 +216,7 @@ impl<O: Observer> SessionActor<O> {
             }
         }
         for id in gone {
-            self.remove(id);
+            self.remove(id).await;
         }
     }
 
@@ -277,7 +267,7 @@ mod tests {
         async fn party(&mut self, change: PartyChange) {
             self.0.lock().unwrap().push(format!("{change:?}"));
         }
-        fn left(&mut self, user: &str) {
+        async fn left(&mut self, user: &str) {
             self.0.lock().unwrap().push(format!("{user} left"));
         }
     }
@@ -291,7 +281,7 @@ mod tests {
         let env = BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]);
         let child = start(&account, &Program::Command(line.into()), &env, streams).unwrap();
         pty.release_slave();
-        Launch { pty, child, size }
+        Launch { pty, child }
     }
 
     struct Fixture {
@@ -304,7 +294,7 @@ mod tests {
     fn session(line: &str) -> Fixture {
         let (commands, rx) = mpsc::channel(8);
         let (size, _) = watch::channel(TerminalSize { columns: 80, rows: 24 });
-        let (party, creator) = Party::new(0, "alice".into(), PartyMode::Peer, true);
+        let (party, creator) = Party::new(0, "alice".into(), PartyMode::Peer);
         let seen = Seen::default();
         let actor = SessionActor::new(launch(line), party, rx, size, seen.clone());
         Fixture { commands, creator, seen, run: tokio::spawn(actor.run()) }
@@ -336,7 +326,7 @@ mod tests {
     async fn an_observer_sees_the_past_and_cannot_type() {
         let mut f = session("echo begun; read line; echo got-$line");
         output_until(&mut f.creator, "begun").await;
-        let (party, mut observer) = Party::new(1, "bob".into(), PartyMode::Observer, false);
+        let (party, mut observer) = Party::new(1, "bob".into(), PartyMode::Observer);
         f.commands.send(Command::Join(party)).await.unwrap();
         assert!(output_until(&mut observer, "begun").await.contains("begun"));
         f.commands.send(Command::Input { party: 1, data: "evil\n".into() }).await.unwrap();
@@ -349,7 +339,7 @@ mod tests {
     #[tokio::test]
     async fn a_terminated_session_says_why_and_ends() {
         let mut f = session("sleep 600");
-        f.commands.send(Command::Terminate { reason: "locked".into() }).await.unwrap();
+        f.commands.send(Command::Terminate { by: None, reason: "locked".into() }).await.unwrap();
         let message = loop {
             match timeout(Duration::from_secs(10), f.creator.notices.recv()).await.unwrap() {
                 Some(Notice::Message(text)) => break text,

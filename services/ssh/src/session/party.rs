@@ -61,8 +61,6 @@ pub struct Party {
     pub user: String,
     /// What the party may do.
     pub mode: PartyMode,
-    /// Whether the party started the session.
-    pub creator: bool,
     pub(crate) notices: mpsc::Sender<Notice>,
     pub(crate) end: oneshot::Sender<Outcome>,
 }
@@ -80,9 +78,9 @@ pub struct PartyHandle {
 
 impl Party {
     /// A party and the connection's end of it.
-    pub fn new(id: u64, user: String, mode: PartyMode, creator: bool) -> (Self, PartyHandle) {
+    pub fn new(id: u64, user: String, mode: PartyMode) -> (Self, PartyHandle) {
         let (notices, notices_rx) = mpsc::channel(OUTPUT_QUEUE);
         let (end, end_rx) = oneshot::channel();
-        (Self { id, user, mode, creator, notices, end }, PartyHandle { id, notices: notices_rx, end: end_rx })
+        (Self { id, user, mode, notices, end }, PartyHandle { id, notices: notices_rx, end: end_rx })
     }
 }

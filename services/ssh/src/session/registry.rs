@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
+use wire::types::SessionTrackerPolicySet;
 
 use super::Command;
 use crate::os::pty::TerminalSize;
@@ -19,6 +20,8 @@ pub struct SessionHandle {
     pub login: Arc<str>,
     /// Name of the user who started it.
     pub owner: Arc<str>,
+    /// What the owner's roles demand of those who join.
+    pub policies: Arc<[SessionTrackerPolicySet]>,
     /// Asks something of it. Bounded: a session that does not keep up slows those who type.
     pub commands: mpsc::Sender<Command>,
     /// The terminal's present size.

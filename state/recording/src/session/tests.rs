@@ -132,3 +132,21 @@ async fn a_recording_whose_name_is_taken_stays_where_recovery_finds_it() {
     assert!(writer.output(b"more").await.is_err());
     assert!(writer.record(codes::SESSION_END.event(SessionEnd::default())).is_ok());
 }
+
+#[tokio::test]
+#[ignore]
+async fn interop() {
+    let dir = std::path::PathBuf::from(std::env::var("INTEROP").unwrap());
+    let uploads = Uploads::open(&dir).unwrap();
+    let info = info();
+    let writer = SessionWriter::create(&uploads, info.clone(), false).await.unwrap();
+    writer.record(codes::SESSION_START.event(SessionStart { terminal_size: "80:24".into(), ..Default::default() })).unwrap();
+    for i in 0..5 {
+        writer.output(format!("hello {i}\r\n").as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(900)).await;
+    }
+    writer.output(&vec![b'y'; 200_000]).await.unwrap();
+    writer.record(codes::RESIZE.event(Resize { terminal_size: "100:40".into(), ..Default::default() })).unwrap();
+    writer.record(codes::SESSION_END.event(SessionEnd::default())).unwrap();
+    writer.finish().await.unwrap();
+}

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+type Variables<'v> = &'v [(&'v str, &'v str)];
+
 fn environment(variables: &[(&str, &str)]) -> Result<ProxyEnvironment, EnvironmentError> {
     ProxyEnvironment::parse(|name| {
         variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
@@ -22,7 +24,7 @@ fn the_variable_is_chosen_by_the_kind_of_traffic() {
     let both = [("HTTPS_PROXY", "one:1"), ("HTTP_PROXY", "two:2")];
     let http = [("HTTP_PROXY", "two:2")];
     let lower = [("https_proxy", "three:3")];
-    let cases: [(&[(&str, &str)], Traffic, Option<&str>); 8] = [
+    let cases: [(Variables<'_>, Traffic, Option<&str>); 8] = [
         (&both, Traffic::Web, Some("one:1")),
         (&both, Traffic::Raw, Some("one:1")),
         (&http, Traffic::Web, None),

@@ -186,9 +186,9 @@ async fn a_socks_proxy_is_asked_by_name_and_its_refusal_is_named() {
             stream.read_exact(&mut login).await.unwrap();
             assert_eq!(&login, b"\x01\x03ann\x06secret");
             stream.write_all(&[1, 0]).await.unwrap();
-            let mut request = [0; 15 + 1];
+            let mut request = [0; 15];
             stream.read_exact(&mut request).await.unwrap();
-            assert_eq!(&request, b"\x05\x01\x00\x03\x08far.test\x0b\xd0".first_chunk::<16>().unwrap());
+            assert_eq!(&request, b"\x05\x01\x00\x03\x08far.test\x0b\xd0");
             stream.write_all(&[5, reply, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
             stream.write_all(b"x").await.unwrap();
         }

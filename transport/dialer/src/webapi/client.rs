@@ -191,7 +191,8 @@ impl JsonClient {
         request: Request<Full<Bytes>>,
         failed: &impl Fn(String) -> RequestError,
     ) -> Result<(StatusCode, Bytes), RequestError> {
-        if let Some(connection) = self.idle.lock().await.take() {
+        let idle = self.idle.lock().await.take();
+        if let Some(connection) = idle {
             match self.attempt(connection, request.clone()).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Failed(problem)) => return Err(failed(problem)),

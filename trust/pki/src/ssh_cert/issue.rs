@@ -216,10 +216,7 @@ fn user_extensions(identity: &Identity, permits: Permits) -> Extensions<'static>
 fn standard_extensions(identity: &Identity) -> Result<Extensions<'static>, Error> {
     let mut extensions = vec![(option::TRAITS, traits_to_json(identity.traits.as_ref()))];
     if !identity.groups.is_empty() {
-        let roles = RolesExtension {
-            version: "v1",
-            roles: &identity.groups,
-        };
+        let roles = RolesExtension { version: "v1", roles: &identity.groups };
         extensions.push((option::ROLES, go_json(&roles)));
     }
     if !identity.route_to_cluster.is_empty() {
@@ -230,9 +227,7 @@ fn standard_extensions(identity: &Identity) -> Result<Extensions<'static>, Error
             uuid::Uuid::parse_str(id)
                 .map_err(|error| Error::malformed("access request", format!("{id:?} is not a UUID: {error}")))?;
         }
-        let requests = RequestsExtension {
-            access_requests: &identity.active_requests,
-        };
+        let requests = RequestsExtension { access_requests: &identity.active_requests };
         extensions.push((option::ACTIVE_REQUESTS, go_json(&requests)));
     }
     Ok(extensions)

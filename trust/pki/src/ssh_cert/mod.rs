@@ -115,13 +115,11 @@ impl CertificateFormat {
 /// # Errors
 /// [`Error::Malformed`] only for certificates larger than 4 GiB.
 pub fn to_line(certificate: &Certificate) -> Result<String, Error> {
-    let mut line = certificate.to_openssh().map_err(|error| Error::malformed("SSH certificate", error))?;
+    let line = certificate.to_openssh().map_err(|error| Error::malformed("SSH certificate", error))?;
     // The library keeps a comment that was read; none of our files has one.
-    if !certificate.comment().is_empty() {
-        line.truncate(line.len() - certificate.comment().len() - 1);
-    }
-    line.push('\n');
-    Ok(line)
+    let mut words = line.split(' ');
+    let (kind, blob) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    Ok(format!("{kind} {blob}\n"))
 }
 
 /// Reads a certificate from a line of OpenSSH's form.

@@ -1,0 +1,208 @@
+//! Connections to a cluster: its proxy, and through it the Auth Service.
+//!
+//! Both are made when they are first used: opening a session needs the proxy alone.
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use dialer::webapi::PingResponse;
+use dialer::{
+    BoxStream, ClientIdentity, ClusterCredentials, Connect, Credentials, DialError, Dialer, HostPort, PartialAddress,
+    ProxyEndpoint, Service, TlsSetup, Verify, channel, upgrade_is_needed,
+};
+use mux::alpn;
+use pki::tls::server_name_of;
+use pki::x509::Certificate;
+use tonic::transport::Channel;
+use wire::client::{ApiChannel, api_channel};
+use wire::proto::auth_service_client::AuthServiceClient;
+use wire::transport::transport_service_client::TransportServiceClient;
+
+use crate::account::Account;
+use crate::error::Result;
+use crate::proxy_stream::ProxyStream;
+
+/// Largest answer that is read: a page of a thousand resources with many labels is larger than the usual 4 MiB.
+const LARGEST_MESSAGE: usize = 64 << 20;
+
+/// Name and version in requests.
+pub const USER_AGENT: &str = concat!("tsh/", env!("CARGO_PKG_VERSION"));
+
+/// Connections with a user's credentials. Clones share them.
+#[derive(Clone)]
+pub struct ClusterClient {
+    account: Arc<Account>,
+    routes: Routes,
+    transport: Channel,
+    /// The address of the proxy's SSH listener, where services are not reached on the web port.
+    separate: Option<HostPort>,
+    root: Arc<OnceLock<ApiChannel>>,
+    selected: Arc<OnceLock<ApiChannel>>,
+}
+
+impl ClusterClient {
+    /// Prepares connections; finds out the proxy's port if the address lacks it, and dials nothing else.
+    pub async fn new(account: Account) -> Result<Self> {
+        let dialer = Dialer::from_env().map_err(DialError::from)?;
+        let address: PartialAddress = account.profile.web_proxy_addr.parse().map_err(DialError::from)?;
+        let web = web_verify(account.insecure, &account.keys.tls_authorities());
+        let address = match address.port {
+            Some(port) => HostPort::new(address.host, port),
+            None => ProxyEndpoint::discover(&dialer, address, &web).await?.0.address().clone(),
+        };
+        let credentials = Credentials::new(cluster_credentials(&account));
+        let endpoint = ProxyEndpoint::with_credentials(dialer.clone(), address, web, credentials)
+            .with_user_agent(USER_AGENT);
+        let routes = Routes::new(dialer, &endpoint, account.profile.tls_routing_conn_upgrade_required);
+        let separate = match account.profile.ssh_proxy_addr.as_str() {
+            "" => None,
+            _ if account.profile.tls_routing_enabled => None,
+            address => Some(HostPort::parse(address, 3023).map_err(DialError::from)?),
+        };
+        let transport = match &separate {
+            Some(address) => endpoint.channel_at(address.clone(), Service::transport()),
+            None => routes.channel(Service::transport()),
+        };
+        let account = Arc::new(account);
+        Ok(Self { account, routes, transport, separate, root: Arc::default(), selected: Arc::default() })
+    }
+
+    /// Whose connections these are.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The proxy's web API.
+    pub fn endpoint(&self) -> &ProxyEndpoint {
+        &self.routes.direct
+    }
+
+    /// What the proxy says about itself.
+    pub async fn ping(&self) -> Result<PingResponse> {
+        Ok(self.endpoint().ping().await?)
+    }
+
+    /// The service that carries connections into the cluster.
+    pub fn transport(&self) -> TransportServiceClient<ApiChannel> {
+        TransportServiceClient::new(api_channel(self.transport.clone()))
+    }
+
+    /// The channel to the Auth Service of the cluster that commands are about.
+    pub fn auth_channel(&self) -> ApiChannel {
+        if self.account.cluster == self.account.root_cluster() {
+            return self.root_channel();
+        }
+        self.selected.get_or_init(|| self.auth_of(&self.account.cluster)).clone()
+    }
+
+    /// The channel to the Auth Service of the root cluster: the one that issues certificates.
+    pub fn root_channel(&self) -> ApiChannel {
+        self.root.get_or_init(|| self.auth_of(self.account.root_cluster())).clone()
+    }
+
+    /// The main service of the Auth Service of the cluster that commands are about.
+    pub fn auth(&self) -> AuthServiceClient<ApiChannel> {
+        AuthServiceClient::new(self.auth_channel()).max_decoding_message_size(LARGEST_MESSAGE)
+    }
+
+    /// The main service of the Auth Service of the root cluster.
+    pub fn root_auth(&self) -> AuthServiceClient<ApiChannel> {
+        AuthServiceClient::new(self.root_channel()).max_decoding_message_size(LARGEST_MESSAGE)
+    }
+
+    fn auth_of(&self, cluster: &str) -> ApiChannel {
+        api_channel(match &self.separate {
+            None => self.routes.channel(Service::auth_grpc(cluster)),
+            Some(_) => {
+                let credentials = self.endpoint().credentials().clone();
+                let connect = Carried { transport: self.transport(), credentials, cluster: cluster.to_owned() };
+                channel(Arc::new(connect), Some(USER_AGENT))
+            }
+        })
+    }
+}
+
+/// How the certificate of a proxy's web port is verified.
+pub fn web_verify(insecure: bool, authorities: &[Certificate]) -> Verify {
+    match insecure {
+        true => Verify::Insecure,
+        false if authorities.is_empty() => Verify::System,
+        false => Verify::SystemAnd(authorities.to_vec()),
+    }
+}
+
+fn cluster_credentials(account: &Account) -> ClusterCredentials {
+    let identity =
+        ClientIdentity { certificate: account.keys.tls_certificate.clone(), key: account.keys.tls_key.clone() };
+    ClusterCredentials {
+        cluster: account.root_cluster().to_owned(),
+        identity: Some(identity),
+        authorities: account.keys.tls_authorities(),
+    }
+}
+
+/// The two ways to the services on a web port.
+#[derive(Clone)]
+struct Routes {
+    dialer: Dialer,
+    direct: ProxyEndpoint,
+    upgraded: ProxyEndpoint,
+    /// Whether the login found that upgrades are needed.
+    upgrade: bool,
+}
+
+impl Routes {
+    fn new(dialer: Dialer, endpoint: &ProxyEndpoint, upgrade: bool) -> Self {
+        let direct = endpoint.clone().with_upgrade_required(false);
+        let upgraded = endpoint.clone().with_upgrade_required(true);
+        Self { dialer, direct, upgraded, upgrade }
+    }
+
+    fn channel(&self, service: Service) -> Channel {
+        channel(Arc::new(Routed { routes: self.clone(), service }), Some(USER_AGENT))
+    }
+}
+
+/// Connections to a service on the web port. Unless the login found a load balancer that ends TLS, none is assumed,
+/// and it is looked for only when the assumption fails: the test would cost every command a connection.
+struct Routed {
+    routes: Routes,
+    service: Service,
+}
+
+#[async_trait]
+impl Connect for Routed {
+    async fn connect(&self) -> Result<BoxStream, DialError> {
+        let Routes { dialer, direct, upgraded, upgrade } = &self.routes;
+        let first = if *upgrade { upgraded } else { direct };
+        match first.open(&self.service).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(DialError::Tls { .. } | DialError::Protocol { .. })
+                if !upgrade && upgrade_is_needed(dialer, direct.address()).await =>
+            {
+                Ok(Box::new(upgraded.open(&self.service).await?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Connections to an Auth Service inside streams of the proxy's SSH listener.
+struct Carried {
+    transport: TransportServiceClient<ApiChannel>,
+    credentials: Credentials,
+    cluster: String,
+}
+
+#[async_trait]
+impl Connect for Carried {
+    async fn connect(&self) -> Result<BoxStream, DialError> {
+        let credentials = self.credentials.current();
+        let name = server_name_of(&credentials.cluster)?;
+        let verify = credentials.verify(&self.cluster)?;
+        let setup = TlsSetup::new(&name.to_str(), &[alpn::H2], &verify, credentials.identity.as_ref())?;
+        let stream = ProxyStream::to_cluster(self.transport.clone(), &self.cluster);
+        let target = format!("the Auth Service of {}", self.cluster);
+        Ok(Box::new(setup.connect(&target, Box::new(stream)).await?))
+    }
+}

@@ -1,0 +1,168 @@
+//! Connections that the proxy carries into the cluster, as streams of bytes.
+//!
+//! Nothing waits for the proxy's confirmation: the first bytes travel with the request, so that a handshake inside
+//! begins a round trip earlier. A refusal arrives as an error of the first read.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use futures::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::PollSender;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Request, Status};
+use wire::client::ApiChannel;
+use wire::transport::transport_service_client::TransportServiceClient;
+use wire::transport::{
+    Frame, ProxyClusterRequest, ProxyClusterResponse, ProxySshRequest, ProxySshResponse, TargetHost, proxy_ssh_request,
+    proxy_ssh_response,
+};
+
+/// Most bytes in one message.
+const LARGEST_FRAME: usize = 64 << 10;
+/// Messages that may wait to be sent.
+const OUTGOING: usize = 8;
+
+/// Frames from the proxy.
+type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// A stream through the proxy.
+pub struct ProxyStream {
+    incoming: Incoming,
+    /// The part of the last frame that is not yet read.
+    rest: Bytes,
+    outgoing: PollSender<Bytes>,
+}
+
+/// The proxy's refusal or failure, as the source of an I/O error.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", crate::error::explain(.0))]
+pub struct ProxyFailure(pub Status);
+
+enum Incoming {
+    /// The proxy has not answered yet. A task of its own, for it has to go on whoever of reader and writer waits.
+    Opening(AbortOnDropHandle<Result<Frames, Status>>),
+    Open(Frames),
+    Ended,
+}
+
+impl ProxyStream {
+    /// To a host of a cluster. `host_port` is a name, an id or an address, with port 0 for any.
+    pub fn to_host(mut transport: TransportServiceClient<ApiChannel>, host_port: &str, cluster: &str) -> Self {
+        let (outgoing, payloads) = mpsc::channel(OUTGOING);
+        let target = TargetHost { host_port: host_port.to_owned(), cluster: cluster.to_owned() };
+        let first = ProxySshRequest { dial_target: Some(target), frame: None };
+        let frames = ReceiverStream::new(payloads).map(|payload| ProxySshRequest {
+            dial_target: None,
+            frame: Some(proxy_ssh_request::Frame::Ssh(Frame { payload })),
+        });
+        let request = Request::new(tokio_stream::once(first).chain(frames));
+        let opening = async move {
+            let answers = transport.proxy_ssh(request).await?.into_inner();
+            Ok(Box::pin(answers.map(|answer| answer.map(host_bytes))) as Frames)
+        };
+        Self::new(opening, outgoing)
+    }
+
+    /// To the Auth Service of a cluster.
+    pub fn to_cluster(mut transport: TransportServiceClient<ApiChannel>, cluster: &str) -> Self {
+        let (outgoing, payloads) = mpsc::channel(OUTGOING);
+        let first = ProxyClusterRequest { cluster: cluster.to_owned(), frame: None };
+        let frames = ReceiverStream::new(payloads)
+            .map(|payload| ProxyClusterRequest { cluster: String::new(), frame: Some(Frame { payload }) });
+        let request = Request::new(tokio_stream::once(first).chain(frames));
+        let opening = async move {
+            let answers = transport.proxy_cluster(request).await?.into_inner();
+            Ok(Box::pin(answers.map(|answer| answer.map(cluster_bytes))) as Frames)
+        };
+        Self::new(opening, outgoing)
+    }
+
+    fn new(
+        opening: impl Future<Output = Result<Frames, Status>> + Send + 'static,
+        outgoing: mpsc::Sender<Bytes>,
+    ) -> Self {
+        let opening = AbortOnDropHandle::new(tokio::spawn(opening));
+        Self { incoming: Incoming::Opening(opening), rest: Bytes::new(), outgoing: PollSender::new(outgoing) }
+    }
+
+    /// Takes what has arrived. `None` at the end.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            match &mut self.incoming {
+                Incoming::Opening(opening) => match ready!(Pin::new(opening).poll(cx)) {
+                    Ok(Ok(frames)) => self.incoming = Incoming::Open(frames),
+                    Ok(Err(status)) => return Poll::Ready(Some(Err(self.fail(status)))),
+                    Err(error) => return Poll::Ready(Some(Err(self.fail(Status::from_error(error.into()))))),
+                },
+                Incoming::Open(frames) => match ready!(frames.as_mut().poll_next(cx)) {
+                    Some(Ok(bytes)) if bytes.is_empty() => {}
+                    Some(Ok(bytes)) => return Poll::Ready(Some(Ok(bytes))),
+                    Some(Err(status)) => return Poll::Ready(Some(Err(self.fail(status)))),
+                    None => {
+                        self.incoming = Incoming::Ended;
+                        return Poll::Ready(None);
+                    }
+                },
+                Incoming::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn fail(&mut self, status: Status) -> io::Error {
+        self.incoming = Incoming::Ended;
+        io::Error::other(ProxyFailure(status))
+    }
+}
+
+impl AsyncRead for ProxyStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() {
+            match ready!(self.poll_frame(cx)) {
+                Some(frame) => self.rest = frame?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let n = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest[..n]);
+        self.rest.advance(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ProxyStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if ready!(self.outgoing.poll_reserve(cx)).is_err() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let n = bytes.len().min(LARGEST_FRAME);
+        let sent = self.outgoing.send_item(Bytes::copy_from_slice(&bytes[..n]));
+        Poll::Ready(sent.map(|()| n).map_err(|_| io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The bytes in an answer; those of an agent are for nobody as long as none is forwarded.
+fn host_bytes(answer: ProxySshResponse) -> Bytes {
+    match answer.frame {
+        Some(proxy_ssh_response::Frame::Ssh(frame)) => frame.payload,
+        Some(proxy_ssh_response::Frame::Agent(_)) | None => Bytes::new(),
+    }
+}
+
+fn cluster_bytes(answer: ProxyClusterResponse) -> Bytes {
+    answer.frame.map(|frame| frame.payload).unwrap_or_default()
+}

@@ -1,0 +1,268 @@
+//! The node: what all connections share, and the decision who is let in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::{Cache, Change};
+use chrono::Utc;
+use config::Labels;
+use parking_lot::Mutex;
+use pki::keys::PublicKey;
+use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
+use rbac::{AccessState, Decision, LockSubject, RoleSet, SshPermit};
+use russh::keys::Certificate;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+use wire::types::{CertAuthorityV2, LockV2, ServerV2};
+
+use crate::access::{Access, Denial};
+use crate::audit::{NodeAudit, connection_metadata};
+use crate::connection::{Connection, JOIN_LOGIN};
+use crate::heartbeat::NodeRecord;
+use crate::record::Recorder;
+use crate::session::{Command, SessionRegistry};
+
+/// What a node is told at start.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// UUID of the host.
+    pub host_uuid: String,
+    /// Name of the host.
+    pub hostname: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Labels, fixed and by command.
+    pub labels: Labels,
+    /// Address under which proxies reach the node; `None` when they come through a reverse tunnel.
+    pub address: Option<SocketAddr>,
+    /// Addresses the administrator gave.
+    pub public_addrs: Vec<String>,
+}
+
+/// A node. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub config: Arc<NodeConfig>,
+    pub cache: Cache,
+    pub audit: NodeAudit,
+    pub recorder: Recorder,
+    pub sessions: SessionRegistry,
+    pub record: NodeRecord,
+    pub tasks: TaskTracker,
+    pub shutdown: CancellationToken,
+    pub ssh: Arc<russh::server::Config>,
+    /// Role sets as compiled for users who came before, while no role changed.
+    pub compiled: Arc<Mutex<CompiledRoles>>,
+}
+
+/// Role sets by what they were made of.
+#[derive(Default)]
+pub(crate) struct CompiledRoles {
+    revision: u64,
+    sets: std::collections::HashMap<(Vec<String>, String), RoleSet>,
+}
+
+/// Role sets kept; more users than this only cost speed.
+const MAX_COMPILED: usize = 256;
+
+impl Node {
+    /// The settings of SSH connections.
+    pub fn ssh_config(&self) -> Arc<russh::server::Config> {
+        self.ssh.clone()
+    }
+
+    /// Whether the proxy records sessions, so that this node must not.
+    pub fn records_at_proxy(&self) -> bool {
+        let recording = self.cache.recording();
+        recording.spec.as_ref().is_some_and(|s| s.mode.starts_with("proxy"))
+    }
+
+    /// The size of a session's terminal, as a joining client reads it.
+    pub fn terminal_size(&self, session_id: &[u8]) -> Option<Vec<u8>> {
+        let id = std::str::from_utf8(session_id).ok()?;
+        let size = *self.sessions.find(id)?.size.borrow();
+        serde_json::to_vec(&serde_json::json!({"Height": size.rows, "Width": size.columns})).ok()
+    }
+
+    /// Decides whether the holder of a certificate may log in.
+    ///
+    /// The signature and the key are proven by the protocol; here the authority, the names, the validity and the
+    /// roles are.
+    pub async fn admit(&self, login: &str, certificate: &Certificate, client: SocketAddr) -> Result<Access, Denial> {
+        let nobody = |reason: String| Denial { user: String::new(), reason };
+        let authorities = self.user_authorities();
+        let required = Requirements { kind: Kind::User, principal: Some(login), now: Utc::now(), source: Some(client.ip()) };
+        ssh_cert::check(certificate, &authorities, &required).map_err(|e| nobody(e.to_string()))?;
+        let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| nobody(e.to_string()))?;
+        let identity = view.identity;
+        let user = identity.username.clone();
+        let denied = |reason: String| Denial { user: user.clone(), reason };
+
+        let roles = self.role_set(&identity.groups, identity.traits.as_ref()).map_err(denied)?;
+        let preference = self.cache.auth_preference();
+        let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), !identity.device.device_id.is_empty());
+        let server = self.record.current();
+        let permit = match self.decide(&roles, &server, login, &state) {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(denial) => {
+                let cluster = &self.config.cluster;
+                let reason = format!(
+                    "user {user}@{cluster} is not authorized to login as {login}@{cluster}: {} ({})",
+                    denial.message,
+                    denial.explanation()
+                );
+                return Err(denied(reason));
+            }
+        };
+        let cluster_wide = preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
+        let ends = permit.options.disconnect_expired(cluster_wide).then_some(());
+        let ends = ends.and_then(|()| identity.previous_identity_expires.or(certificate_end(certificate)));
+        let lock = self.lock_on(&lock_subject(&identity.username, &identity, login, &self.config));
+        let access = Access::new(identity, login, permit, roles, ends);
+        Ok(match lock {
+            Some(message) => access.refused(message),
+            None => access,
+        })
+    }
+
+    /// Somebody who joins needs no account of their own here: joining is decided per session.
+    fn decide(&self, roles: &RoleSet, server: &ServerV2, login: &str, state: &AccessState) -> Decision<SshPermit> {
+        if login != JOIN_LOGIN {
+            return roles.check_node(server, login, state);
+        }
+        Decision::Allow(SshPermit {
+            granted_by: Vec::new(),
+            login: login.to_owned(),
+            options: roles.options().clone(),
+            forward_agent: false,
+            host_user: Err(rbac::Denial::new(rbac::Cause::NotGranted, "joining makes no account")),
+        })
+    }
+
+    fn role_set(&self, names: &[String], traits: Option<&pki::identity::Traits>) -> Result<RoleSet, String> {
+        let revision = self.cache.roles_revision();
+        let key = (names.to_vec(), serde_json::to_string(&traits).unwrap_or_default());
+        {
+            let mut compiled = self.compiled.lock();
+            if compiled.revision != revision {
+                compiled.sets.clear();
+                compiled.revision = revision;
+            }
+            if let Some(set) = compiled.sets.get(&key) {
+                return Ok(set.clone());
+            }
+        }
+        let found = names.iter().map(|name| self.cache.role(name).ok_or_else(|| format!("role {name:?} is not found")));
+        let roles = found.collect::<Result<Vec<_>, _>>()?;
+        let traits = rbac::Traits::from(traits.cloned().unwrap_or_default());
+        let set = RoleSet::compile(roles.iter().map(|r| (**r).clone()), traits);
+        let mut compiled = self.compiled.lock();
+        if compiled.sets.len() >= MAX_COMPILED {
+            compiled.sets.clear();
+        }
+        compiled.sets.insert(key, set.clone());
+        Ok(set)
+    }
+
+    fn user_authorities(&self) -> Vec<PublicKey> {
+        self.cache.authority("user", &self.config.cluster).map(|ca| ssh_keys(&ca)).unwrap_or_default()
+    }
+
+    /// The message of a lock on somebody, if one is in force.
+    fn lock_on(&self, subject: &LockSubject) -> Option<String> {
+        let now = Utc::now();
+        let targets = rbac::lock_targets(subject);
+        let matches = |lock: &LockV2| targets.iter().any(|target| rbac::lock_matches(lock, target));
+        let locks = self.cache.locks();
+        let lock = locks.iter().find(|lock| rbac::lock_in_force(lock, now) && matches(lock))?;
+        Some(rbac::lock_denial(lock).message)
+    }
+
+    /// Watches a connection for as long as it lives, and ends it when it must end.
+    pub fn watch(&self, connection: &Arc<Connection>) {
+        let (node, connection) = (self.clone(), connection.clone());
+        self.tasks.spawn(async move {
+            let reason = tokio::select! {
+                () = connection.handle.closed() => return,
+                reason = node.must_end(&connection) => reason,
+                () = node.shutdown.cancelled() => "the service is shutting down".to_owned(),
+            };
+            info!(user = %connection.access.user, %reason, "connection ended");
+            node.end(&connection, &reason).await;
+        });
+    }
+
+    /// Returns when a lock or the certificate's end stops a connection.
+    async fn must_end(&self, connection: &Connection) -> String {
+        let access = &connection.access;
+        let subject = lock_subject(&access.user, &access.identity, &access.login, &self.config);
+        let mut changes = self.cache.subscribe();
+        loop {
+            let rest = access.ends.map(|end| (end - Utc::now()).to_std().unwrap_or(Duration::ZERO));
+            tokio::select! {
+                change = changes.recv() => {
+                    let relevant = matches!(change, Ok(Change::Lock(_) | Change::Everything) | Err(RecvError::Lagged(_)));
+                    if relevant && let Some(message) = self.lock_on(&subject) {
+                        return message;
+                    }
+                    if matches!(change, Err(RecvError::Closed)) {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
+                    let at = access.ends.map(|e| e.to_rfc3339()).unwrap_or_default();
+                    return format!("client certificate expired at {at}");
+                }
+            }
+        }
+    }
+
+    /// Ends a connection and its sessions, in words.
+    async fn end(&self, connection: &Connection, reason: &str) {
+        let own = self.sessions.all().into_iter().filter(|s| *s.owner == *connection.access.user);
+        for session in own {
+            let command = Command::Terminate { by: None, reason: reason.to_owned() };
+            let _ = session.commands.try_send(command); // a session that is gone needs no word
+        }
+        let body = wire::events::ClientDisconnect {
+            user: Some(connection.access.user_metadata()),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            server: Some(self.audit.server(connection.server)),
+            reason: reason.to_owned(),
+            ..Default::default()
+        };
+        self.audit.emit(audit::codes::CLIENT_DISCONNECT.event(body)).await;
+        sleep(Duration::from_millis(200)).await; // the words go out first
+        let ended = connection.handle.disconnect(russh::Disconnect::ByApplication, reason.to_owned(), String::new());
+        let _ = tokio::time::timeout(Duration::from_secs(5), ended).await; // the client may be gone
+    }
+}
+
+fn lock_subject(user: &str, identity: &pki::identity::Identity, login: &str, config: &NodeConfig) -> LockSubject {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    LockSubject {
+        user: user.to_owned(),
+        roles: identity.groups.clone(),
+        login: some(login),
+        mfa_device: some(&identity.mfa_verified),
+        device: some(&identity.device.device_id),
+        access_requests: identity.active_requests.clone(),
+        servers: vec![(config.host_uuid.clone(), some(&config.cluster))],
+        windows_desktop: None,
+    }
+}
+
+fn certificate_end(certificate: &Certificate) -> Option<chrono::DateTime<Utc>> {
+    i64::try_from(certificate.valid_before()).ok().and_then(|s| chrono::DateTime::from_timestamp(s, 0))
+}
+
+/// The SSH keys of an authority, signing and trusted ones.
+pub(crate) fn ssh_keys(ca: &CertAuthorityV2) -> Vec<PublicKey> {
+    let sets = ca.spec.iter().flat_map(|s| s.active_keys.iter().chain(&s.additional_trusted_keys));
+    let lines = sets.flat_map(|set| &set.ssh).map(|pair| String::from_utf8_lossy(&pair.public_key).into_owned());
+    lines.filter_map(|line| PublicKey::from_ssh_line(&line).ok()).collect()
+}
