@@ -28,11 +28,11 @@ impl RoleSet {
         let roles: Vec<Json> = as_whom.roles.iter().map(|role| json!({"metadata": {"name": role}})).collect();
         let message =
             format!("access denied: cannot impersonate user {name:?} with roles {}", as_whom.roles.join(", "));
-        let context = context.clone().with("impersonate_user", as_whom.user);
+        let context = context.clone().with_impersonate_user(as_whom.user);
         let allows = |conditions: &ImpersonateConditions| {
             let users = self.listed(&conditions.users, name, false);
             let all = as_whom.roles.iter().all(|role| self.listed(&conditions.roles, role, false));
-            let applies = |role: &Json| holds(&conditions.r#where, &context.clone().with("impersonate_role", role));
+            let applies = |role: &Json| holds(&conditions.r#where, &context.clone().with_impersonate_role(role));
             users && all && if roles.is_empty() { applies(&Json::Null) } else { roles.iter().all(applies) }
         };
         self.decide_impersonation(&message, Some(name), as_whom.roles, allows)

@@ -43,27 +43,75 @@ impl RuleContext {
         Self::default()
     }
 
-    /// Sets what a name stands for, from its JSON form: `user`, `resource`, `session`, `ssh_session`,
-    /// `session_tracker`, `host_cert`, `impersonate_role`, `impersonate_user`, `reviewer`, `request`, `review`.
-    /// Other names are ignored.
-    #[must_use]
-    pub fn with(mut self, name: &str, value: &impl Serialize) -> Self {
-        if let Some(root) = ROOTS.into_iter().find(|root| *root == name) {
-            self.roots.insert(root, serde_json::to_value(value).unwrap_or_default());
-        }
+    fn with(mut self, root: &'static str, value: &impl Serialize) -> Self {
+        self.roots.insert(root, serde_json::to_value(value).unwrap_or_default());
         self
     }
 
-    /// Sets the user who acts.
+    /// Sets the user who acts: `user`.
     #[must_use]
     pub fn with_user(self, user: &impl Serialize) -> Self {
         self.with("user", user)
     }
 
-    /// Sets the resource the action is on.
+    /// Sets the resource the action is on: `resource`.
     #[must_use]
     pub fn with_resource(self, resource: &impl Serialize) -> Self {
         self.with("resource", resource)
+    }
+
+    /// Sets the end event of the session the action is on: `session`.
+    #[must_use]
+    pub fn with_session(self, session: &impl Serialize) -> Self {
+        self.with("session", session)
+    }
+
+    /// Sets the running session the action is on: `ssh_session`.
+    #[must_use]
+    pub fn with_ssh_session(self, ssh_session: &impl Serialize) -> Self {
+        self.with("ssh_session", ssh_session)
+    }
+
+    /// Sets the record of the running session the action is on: `session_tracker`.
+    #[must_use]
+    pub fn with_session_tracker(self, session_tracker: &impl Serialize) -> Self {
+        self.with("session_tracker", session_tracker)
+    }
+
+    /// Sets the host certificate that is asked for: `host_cert`.
+    #[must_use]
+    pub fn with_host_cert(self, host_cert: &impl Serialize) -> Self {
+        self.with("host_cert", host_cert)
+    }
+
+    /// Sets the user to act as: `impersonate_user`.
+    #[must_use]
+    pub fn with_impersonate_user(self, impersonate_user: &impl Serialize) -> Self {
+        self.with("impersonate_user", impersonate_user)
+    }
+
+    /// Sets the role to act with: `impersonate_role`.
+    #[must_use]
+    pub fn with_impersonate_role(self, impersonate_role: &impl Serialize) -> Self {
+        self.with("impersonate_role", impersonate_role)
+    }
+
+    /// Sets who reviews a request: `reviewer`.
+    #[must_use]
+    pub fn with_reviewer(self, reviewer: &impl Serialize) -> Self {
+        self.with("reviewer", reviewer)
+    }
+
+    /// Sets the request that is reviewed: `request`.
+    #[must_use]
+    pub fn with_request(self, request: &impl Serialize) -> Self {
+        self.with("request", request)
+    }
+
+    /// Sets the review that is counted: `review`.
+    #[must_use]
+    pub fn with_review(self, review: &impl Serialize) -> Self {
+        self.with("review", review)
     }
 
     /// Sets the type of the authority the action is on.

@@ -177,11 +177,8 @@ fn conditions_of_rules_look_at_user_resource_and_session() {
     .unwrap();
     let session = json!({"participants": ["alice", "bob"], "login": "root", "server_id": "1"});
     let host_cert = json!({"principals": ["a.example.com", "b.example.com"], "ttl": 5});
-    let context = RuleContext::new()
-        .with_user(&user)
-        .with("session", &session)
-        .with("host_cert", &host_cert)
-        .with_ca_type("host");
+    let context =
+        RuleContext::new().with_user(&user).with_session(&session).with_host_cert(&host_cert).with_ca_type("host");
     let holds = |text: &str| {
         let rule = json!({"rules": [{"resources": ["session"], "verbs": ["read"], "where": text}]});
         let allowed = set(vec![role("r", rule.clone(), json!({}), json!({}))])
@@ -218,9 +215,8 @@ fn conditions_of_rules_look_at_user_resource_and_session() {
 fn the_preset_access_role_reads_only_own_sessions() {
     let roles = RoleSet::compile(presets::roles().into_iter().take(1), traits(&[]));
     let user = json!({"metadata": {"name": "alice"}});
-    let with = |participants: Value| {
-        RuleContext::new().with_user(&user).with("session", &json!({"participants": participants}))
-    };
+    let with =
+        |participants: Value| RuleContext::new().with_user(&user).with_session(&json!({"participants": participants}));
     assert!(roles.check_rule("session", "read", &with(json!(["alice"]))).is_allowed());
     assert!(!roles.check_rule("session", "read", &with(json!(["bob"]))).is_allowed());
     assert!(!roles.check_rule("session", "read", &RuleContext::new().with_user(&user)).is_allowed());

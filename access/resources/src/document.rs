@@ -81,6 +81,9 @@ fn drop_old_fields(value: &mut Value) {
     }
 }
 
+/// What the YAML library tells programmers about keys that stand twice.
+const DUPLICATE_KEY_ADVICE: &str = ", set DuplicateKeyPolicy in Options if acceptable";
+
 /// The JSON values of the documents of a text; lists are flattened, empty documents skipped.
 fn values(text: &str) -> Result<Vec<Value>> {
     let options = serde_saphyr::options! {
@@ -90,7 +93,7 @@ fn values(text: &str) -> Result<Vec<Value>> {
         with_snippet: false,
     };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|e| ResourceError::Syntax(e.to_string().trim().to_owned()))?;
+        .map_err(|e| ResourceError::Syntax(e.to_string().replace(DUPLICATE_KEY_ADVICE, "").trim().to_owned()))?;
     let mut flat = Vec::new();
     for document in documents {
         match document {

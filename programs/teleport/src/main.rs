@@ -1,1 +1,25 @@
-fn main() {}
+//! `teleport`: the daemon, any set of services in one process.
+
+mod auth;
+mod cli;
+mod diagnostics;
+mod error;
+mod logging;
+mod member;
+mod node;
+mod proxy;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match cli::Cli::parse().execute() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ERROR: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -35,6 +35,9 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     pub(crate) lockout: Lockout,
     pub(crate) parsed_roles: ParsedRoles,
+    pub(crate) recordings: Arc<dyn recording::Store>,
+    /// Whether the storage is closed with this service.
+    owns_backend: bool,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -47,6 +50,7 @@ impl Auth {
     pub async fn open(mut config: AuthConfig) -> Result<Self> {
         init::prepare_folder(&config.data_dir)?;
         let host_uuid = init::host_uuid(&config)?;
+        let owns_backend = config.backend.is_none();
         let backend = match config.backend.take() {
             Some(backend) => backend,
             None => {
@@ -60,7 +64,6 @@ impl Auth {
         let spec = name.spec.clone().unwrap_or_default();
         let inner = Inner {
             audit: init::audit_log(&config, &host_uuid, &spec.cluster_name)?,
-            config,
             host_uuid,
             cluster_name: spec.cluster_name,
             cluster_id: spec.cluster_id,
@@ -69,6 +72,9 @@ impl Auth {
             hasher: Hasher::new(),
             lockout: Lockout::new(),
             parsed_roles: ParsedRoles::default(),
+            recordings: init::recordings(&config.data_dir)?,
+            owns_backend,
+            config,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         };
@@ -84,15 +90,19 @@ impl Auth {
         let (auth, closing) = (self.clone(), self.closing());
         self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_announcing()).await });
         let (auth, closing) = (self.clone(), self.closing());
+        self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_completing_recordings()).await });
+        let (auth, closing) = (self.clone(), self.closing());
         self.0.tasks.spawn(async move { closing.run_until_cancelled(init::complete(&auth)).await });
     }
 
-    /// Ends the tasks of this service and closes the storage.
+    /// Ends the tasks of this service and closes the storage, unless it was given to it.
     pub async fn shutdown(&self) {
         self.0.closing.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
-        self.0.store.backend().close().await;
+        if self.0.owns_backend {
+            self.0.store.backend().close().await;
+        }
     }
 
     /// Cancelled when the service shuts down.

@@ -80,6 +80,12 @@ pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> 
     Ok(Log::new(sink, cluster, clock))
 }
 
+/// Where recordings are kept.
+pub(crate) fn recordings(data_dir: &Path) -> Result<Arc<dyn recording::Store>> {
+    let store = recording::DiskStore::in_data_dir(data_dir).map_err(Error::from)?;
+    Ok(Arc::new(store))
+}
+
 /// The cluster in the storage, after making it or taking over the settings of the file.
 pub(crate) async fn cluster(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNameV2>> {
     match store.cached::<kind::ClusterName>("") {

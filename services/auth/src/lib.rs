@@ -24,6 +24,7 @@ mod locks;
 mod login;
 mod presence;
 mod random;
+mod recordings;
 mod roles;
 mod sessions;
 mod settings;

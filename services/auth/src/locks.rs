@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use audit::codes;
-use chrono::{DateTime, Utc};
+use rbac::{LockSubject, lock_denial, lock_in_force, lock_matches, lock_targets};
 use resources::Resource;
 use wire::{
     error::{Error, Result},
@@ -21,7 +21,8 @@ impl Auth {
     pub fn locks(&self, in_force_only: bool, targets: &[LockTarget]) -> Result<Vec<LockV2>> {
         let now = self.now();
         let wanted = |lock: &LockV2| {
-            (!in_force_only || is_in_force(lock, now)) && (targets.is_empty() || targets.iter().any(|t| shuts_out(lock, t)))
+            (!in_force_only || lock_in_force(lock, now))
+                && (targets.is_empty() || targets.iter().any(|target| lock_matches(lock, target)))
         };
         let all = self.store().cached_list::<kind::Lock>();
         Ok(all.into_iter().filter(|lock| wanted(lock)).map(Arc::unwrap_or_clone).collect())
@@ -33,20 +34,20 @@ impl Auth {
     /// `AccessDenied` with the lock's message.
     pub fn check_locks(&self, targets: &[LockTarget]) -> Result<()> {
         match self.locks(true, targets)?.first() {
-            Some(lock) => Err(Error::access_denied(refusal(lock))),
+            Some(lock) => Err(lock_denial(lock).into()),
             None => Ok(()),
         }
     }
 
     /// Refuses when a user, one of the user's roles or the device is locked.
     pub(crate) fn check_user_locks(&self, user: &UserV2, device: Option<&str>) -> Result<()> {
-        let mut targets = vec![LockTarget { user: user.name().to_owned(), ..LockTarget::default() }];
-        let roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
-        targets.extend(roles.into_iter().map(|role| LockTarget { role, ..LockTarget::default() }));
-        if let Some(id) = device {
-            targets.push(LockTarget { mfa_device: id.to_owned(), ..LockTarget::default() });
-        }
-        self.check_locks(&targets)
+        let subject = LockSubject {
+            user: user.name().to_owned(),
+            roles: user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default(),
+            mfa_device: device.map(str::to_owned),
+            ..LockSubject::default()
+        };
+        self.check_locks(&lock_targets(&subject))
     }
 
     /// Stores a lock.
@@ -77,6 +78,7 @@ impl Auth {
                 ..Default::default()
             }),
             user: Some(caller.user_metadata()),
+            target: stored.spec.as_ref().and_then(|spec| spec.target.clone()),
             lock: Some(events::LockMetadata { target: stored.spec.as_ref().and_then(|spec| spec.target.clone()) }),
             ..Default::default()
         }))
@@ -98,51 +100,5 @@ impl Auth {
             ..Default::default()
         }))
         .await
-    }
-}
-
-fn is_in_force(lock: &LockV2, now: DateTime<Utc>) -> bool {
-    let expires = lock.spec.as_ref().and_then(|spec| spec.expires.as_ref());
-    time::moment(expires).is_none_or(|expires| expires > now)
-}
-
-/// Whether everything a lock names is what the target names.
-fn shuts_out(lock: &LockV2, target: &LockTarget) -> bool {
-    let Some(locked) = lock.spec.as_ref().and_then(|spec| spec.target.as_ref()) else { return false };
-    let pairs = [
-        (&locked.user, &target.user),
-        (&locked.role, &target.role),
-        (&locked.login, &target.login),
-        (&locked.node, &target.node),
-        (&locked.mfa_device, &target.mfa_device),
-        (&locked.windows_desktop, &target.windows_desktop),
-        (&locked.access_request, &target.access_request),
-        (&locked.device, &target.device),
-        (&locked.server_id, &target.server_id),
-    ];
-    let mut named = pairs.iter().filter(|(locked, _)| !locked.is_empty()).peekable();
-    named.peek().is_some() && named.all(|(locked, target)| locked == target)
-}
-
-/// What somebody is told who is locked out.
-fn refusal(lock: &LockV2) -> String {
-    let target = lock.spec.as_ref().and_then(|spec| spec.target.clone()).unwrap_or_default();
-    let parts = [
-        ("User", &target.user),
-        ("Role", &target.role),
-        ("Login", &target.login),
-        ("Node", &target.node),
-        ("MFADevice", &target.mfa_device),
-        ("WindowsDesktop", &target.windows_desktop),
-        ("AccessRequest", &target.access_request),
-        ("Device", &target.device),
-        ("ServerID", &target.server_id),
-    ];
-    let named: Vec<String> =
-        parts.iter().filter(|(_, value)| !value.is_empty()).map(|(name, value)| format!("{name}:{value:?}")).collect();
-    let text = format!("lock targeting {} is in force", named.join(" "));
-    match lock.spec.as_ref().map_or("", |spec| &spec.message) {
-        "" => text,
-        message => format!("{text}: {message}"),
     }
 }

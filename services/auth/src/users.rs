@@ -245,7 +245,10 @@ pub(crate) fn resource_metadata<T: Resource>(resource: &T) -> events::ResourceMe
 
 fn checked_role(mut role: RoleV6) -> Result<RoleV6> {
     role.check_and_set_defaults().map_err(Error::from)?;
-    Ok(role)
+    match rbac::lint_role(&role).into_iter().find(|problem| problem.fatal) {
+        Some(problem) => Err(Error::bad_parameter(format!("{}: {problem}", role.title()))),
+        None => Ok(role),
+    }
 }
 
 /// What somebody who edits a user does not decide: state of the password, lockout, who made the user.

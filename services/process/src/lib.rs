@@ -4,6 +4,6 @@ mod identity;
 mod join;
 mod storage;
 
-pub use identity::{HostIdentity, IdentityError, NewHostKeys};
+pub use identity::{HostIdentity, IdentityError, NewHostKeys, Parts};
 pub use join::{JoinError, JoinRequest, join_at_auth, join_through_proxy};
 pub use storage::{IdentityStore, StorageError, host_uuid};

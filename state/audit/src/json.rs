@@ -134,8 +134,7 @@ fn write(event: &OneOf) -> Result<String> {
     if event.event.is_none() {
         return Err(Error::Invalid("event without content".into()));
     }
-    serde_json::to_string(event)
-        .map_err(|e| Error::Invalid(format!("event {:?} has no JSON form: {e}", event.name())))
+    serde_json::to_string(event).map_err(|e| Error::Invalid(format!("event {:?} has no JSON form: {e}", event.name())))
 }
 
 fn unknown(json: &Value, name: &str, code: &str) -> Unknown {
@@ -206,7 +205,8 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_kept_as_text() {
-        let json = json!({"event": "kube.request", "code": "T3009I", "ei": 3, "time": "2026-01-02T03:04:05Z", "verb": "GET"});
+        let json =
+            json!({"event": "kube.request", "code": "T3009I", "ei": 3, "time": "2026-01-02T03:04:05Z", "verb": "GET"});
         let event = from_json(&json);
         let Some(Event::Unknown(unknown)) = &event.event else { panic!("{event:?}") };
         assert_eq!((unknown.unknown_type.as_str(), unknown.unknown_code.as_str()), ("kube.request", "T3009I"));

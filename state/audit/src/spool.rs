@@ -34,8 +34,7 @@ impl Spool {
         let path = path.into();
         let open = || {
             let mut options = OpenOptions::new();
-            let file =
-                options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
             State::recover(&file).map(|state| (file, state))
         };
         let (file, state) = open().map_err(|e| Error::storage("open", &path, e))?;

@@ -23,7 +23,7 @@ use wire::{
 use crate::{
     Error, EventStream, FormatError, PartWriter, Recording, Result, SessionId, Store, Summary, Unfinished, Upload,
     UploadId,
-    part_file::{PartFile, from_start, make_folders, names_in, numbered_parts},
+    part_file::{PartFile, from_start, make_folders, names_in, numbered_parts, sync_folder},
     summary::summarize,
 };
 
@@ -66,6 +66,9 @@ impl DiskStore {
 
     fn start(&self, session: SessionId, upload: UploadId, number: u64, summary: Summary) -> Result<Box<dyn Upload>> {
         let file = PartFile::create(self.upload(session, upload).join(format!("{number}.part")))?;
+        // What is acknowledged later must not hang on names that a crash of the machine may take.
+        let folder = file.folder();
+        folder.ancestors().take(3).try_for_each(sync_folder)?;
         let status = StreamStatus {
             upload_id: upload.to_string(),
             last_event_index: summary.last_index,

@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn events_without_a_message_of_ours_keep_their_metadata() {
-        let metadata = Metadata { index: 7, r#type: "kube.request".into(), code: "T3009I".into(), ..Default::default() };
+        let metadata =
+            Metadata { index: 7, r#type: "kube.request".into(), code: "T3009I".into(), ..Default::default() };
         let body = Envelope { metadata: Some(metadata) }.encode_to_vec();
         // Field 36 of OneOf, length-delimited.
         let bytes = [&[0xa2, 0x02, u8::try_from(body.len()).unwrap()], body.as_slice()].concat();

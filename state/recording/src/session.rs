@@ -101,9 +101,8 @@ impl SessionWriter {
             let path = path.clone();
             move || PartFile::create(path)
         };
-        let file = tokio::task::spawn_blocking(make).await.map_err(|e| {
-            Error::Failed { session, reason: e.to_string() }
-        })??;
+        let file =
+            tokio::task::spawn_blocking(make).await.map_err(|e| Error::Failed { session, reason: e.to_string() })??;
         let (report, progress) = watch::channel(Progress::default());
         let queue = Arc::new(Queue::new(info, true));
         if follow {

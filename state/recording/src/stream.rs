@@ -5,6 +5,7 @@ use std::{collections::VecDeque, fs::File, io::BufRead};
 use audit::EventExt;
 use futures::Stream;
 use prost::Message;
+use tokio::task::{JoinHandle, spawn_blocking};
 use wire::events::OneOf;
 
 use crate::{FormatError, Result, StreamReader, part_file::from_start};
@@ -13,6 +14,8 @@ use crate::{FormatError, Result, StreamReader, part_file::from_start};
 /// memory nor a thread.
 pub struct EventStream {
     reader: Option<StreamReader<Box<dyn BufRead + Send>>>,
+    /// A batch being read. Kept here, so that a caller who stops waiting for it finds it the next time.
+    reading: Option<JoinHandle<Batch>>,
     ready: VecDeque<OneOf>,
     first_index: i64,
     failure: Option<FormatError>,
@@ -27,7 +30,7 @@ impl EventStream {
     /// Reads a recording from `source`.
     pub fn new(source: impl BufRead + Send + 'static) -> Self {
         let reader = StreamReader::new(Box::new(source) as Box<dyn BufRead + Send>);
-        Self { reader: Some(reader), ready: VecDeque::new(), first_index: i64::MIN, failure: None }
+        Self { reader: Some(reader), reading: None, ready: VecDeque::new(), first_index: i64::MIN, failure: None }
     }
 
     /// Reads a recording from a file, such as one a user has downloaded.
@@ -46,7 +49,8 @@ impl EventStream {
         self
     }
 
-    /// The next event; `None` at the end. A call after the end looks whether the source has grown.
+    /// The next event; `None` at the end. A call after the end looks whether the source has grown. Cancelling the call
+    /// loses nothing.
     ///
     /// # Errors
     ///
@@ -62,9 +66,13 @@ impl EventStream {
             if let Some(failure) = self.failure.take() {
                 return Err(failure.into());
             }
-            let Some(reader) = self.reader.take() else { return Ok(None) };
-            // Should the task be cancelled here the stream is at its end; it is dropped with the task.
-            let Ok(batch) = tokio::task::spawn_blocking(move || read_batch(reader)).await else { return Ok(None) };
+            if let Some(reader) = self.reader.take() {
+                self.reading = Some(spawn_blocking(move || read_batch(reader)));
+            }
+            let Some(reading) = &mut self.reading else { return Ok(None) };
+            let batch = reading.await;
+            self.reading = None;
+            let batch = batch.map_err(|e| FormatError::Read(std::io::Error::other(e)))?;
             self.reader = batch.failure.is_none().then_some(batch.reader);
             self.failure = batch.failure;
             self.ready = batch.events;

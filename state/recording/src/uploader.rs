@@ -97,11 +97,15 @@ impl Uploader {
     /// Uploads until it is dropped; what was going on then is resumed by the next uploader. Starts with completing
     /// what a crash has left.
     pub async fn run(mut self) {
+        let mut recovery_due = Instant::now();
         if let Err(error) = self.uploads.clear_orphans() {
             warn!(%error, "old checkpoints not removed");
         }
         loop {
-            self.recover().await;
+            if recovery_due <= Instant::now() {
+                self.recover().await;
+                recovery_due = Instant::now() + self.config.scan_interval;
+            }
             if let Err(error) = self.start_due().await {
                 warn!(%error, "recordings waiting for upload not listed");
             }
@@ -172,9 +176,8 @@ impl Uploader {
             Ok((id, outcome)) => (id, outcome),
             Err(e) => {
                 let session = self.running.get(&e.id()).copied();
-                let outcome = session.map_or(Ok(Outcome::Gone), |session| {
-                    Err(Error::Failed { session, reason: e.to_string() })
-                });
+                let outcome =
+                    session.map_or(Ok(Outcome::Gone), |session| Err(Error::Failed { session, reason: e.to_string() }));
                 (e.id(), outcome)
             }
         };
@@ -194,7 +197,9 @@ impl Uploader {
     }
 
     fn retry_later(&mut self, session: SessionId, error: &Error) {
-        if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::BadParameter) && !self.uploads.live().contains_key(&session) {
+        if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::BadParameter)
+            && !self.uploads.live().contains_key(&session)
+        {
             warn!(%session, %error, "session recording refused for good");
             if let Err(error) = self.uploads.mark_corrupt(session, &error.to_string()) {
                 warn!(%session, %error, "refused session recording not marked");

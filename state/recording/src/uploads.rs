@@ -138,7 +138,8 @@ impl Uploads {
     pub(crate) fn set_corrupt_aside(&self) -> Result<()> {
         for session in self.sessions_with(".error")? {
             for extension in ["tar", "error"] {
-                let (from, to) = (self.beside(session, extension), self.inner.corrupted.join(format!("{session}.{extension}")));
+                let (from, to) =
+                    (self.beside(session, extension), self.inner.corrupted.join(format!("{session}.{extension}")));
                 match fs::rename(&from, &to) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::storage("move", &from)(e)),
                     _ => {}

@@ -587,7 +587,7 @@ impl ProxyDialer for Tcp {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore]
 async fn bench_memory() {
-    let n: usize = 200;
+    let n: usize = 400;
     let authority = Authority::new(CLUSTER);
     let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -604,7 +604,7 @@ async fn bench_memory() {
     println!("start rss {} KB", rss_kb());
     let before = rss_kb();
     let start = Instant::now();
-    for round in 0..5 {
+    for round in 0..2 {
     let mut clients = Vec::new();
     for _ in 0..n {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -655,4 +655,59 @@ async fn bench_bulk() {
     let total = stream.read_u64().await.unwrap();
     let seconds = start.elapsed().as_secs_f64();
     println!("{} MiB in {seconds:.2} s = {:.0} MB/s", total >> 20, total as f64 / 1e6 / seconds);
+}
+
+#[allow(unsafe_code)]
+mod counting {
+    use std::alloc::{GlobalAlloc, Layout, System};
+    use std::sync::atomic::{AtomicIsize, Ordering};
+    pub struct C;
+    pub static LIVE: [AtomicIsize; 65536] = [const { AtomicIsize::new(0) }; 65536];
+    fn slot(l: usize) -> usize { (l / 8).min(65535) }
+    unsafe impl GlobalAlloc for C {
+        unsafe fn alloc(&self, l: Layout) -> *mut u8 { LIVE[slot(l.size())].fetch_add(1, Ordering::Relaxed); unsafe { System.alloc(l) } }
+        unsafe fn dealloc(&self, p: *mut u8, l: Layout) { LIVE[slot(l.size())].fetch_sub(1, Ordering::Relaxed); unsafe { System.dealloc(p, l) } }
+        unsafe fn realloc(&self, p: *mut u8, l: Layout, n: usize) -> *mut u8 { LIVE[slot(l.size())].fetch_sub(1, Ordering::Relaxed); LIVE[slot(n)].fetch_add(1, Ordering::Relaxed); unsafe { System.realloc(p, l, n) } }
+    }
+}
+#[global_allocator]
+static ALLOC: counting::C = counting::C;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn bench_allocs() {
+    let n: usize = 50;
+    let authority = Authority::new(CLUSTER);
+    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = proxy.clone();
+    tokio::spawn(async move {
+        loop {
+            let (stream, peer) = listener.accept().await.unwrap();
+            let proxy = serving.clone();
+            tokio::spawn(async move { let _ = proxy.serve(stream, peer).await; });
+        }
+    });
+    let login = identity(&authority, "Node", NODE);
+    let mut clients = Vec::new();
+    let mut before = Vec::new();
+    for i in 0..n + 5 {
+        if i == 5 { tokio::time::sleep(Duration::from_secs(1)).await; before = counting::LIVE.iter().map(|c| c.load(Ordering::Relaxed)).collect(); }
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut client = client::connect_stream(Arc::new(crate::ssh::client_config()), stream, Bare).await.unwrap();
+        assert!(client.authenticate_openssh_cert(NODE, login.key.clone(), login.certificate.clone()).await.unwrap().success());
+        let hb = client.channel_open_extension("teleport-heartbeat", Vec::new()).await.unwrap();
+        clients.push((client, hb));
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut total = 0;
+    let mut rows = Vec::new();
+    for (i, c) in counting::LIVE.iter().enumerate() {
+        let d = c.load(Ordering::Relaxed) - before[i];
+        if d != 0 { total += d * i as isize * 8; rows.push((d * i as isize * 8 / n as isize, i * 8, d)); }
+    }
+    rows.sort();
+    println!("total per tunnel {} bytes", total / n as isize);
+    for (bytes, size, count) in rows.iter().rev().take(24) { println!("{bytes:>8} bytes/tunnel: {count} x {size}"); }
 }

@@ -76,7 +76,8 @@ pub async fn list_access_requests(
     let found = api.auth().store().page::<kind::AccessRequest>(&message.start_key, limit, |request| {
         let own = request.spec.as_ref().is_some_and(|spec| context.is_user(&spec.user));
         (all || own) && wanted(&filter, request)
-    })?;
+    });
+    let found = found.await?;
     Ok(ListAccessRequestsResponse { access_requests: page::owned(found.items), next_key: found.next_key })
 }
 

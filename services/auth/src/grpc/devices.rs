@@ -76,8 +76,7 @@ pub async fn add_mfa_device_sync(
     message: AddMfaDeviceSyncRequest,
 ) -> Result<AddMfaDeviceSyncResponse> {
     require_person_or_token(context, &message.token_id)?;
-    let device = api.auth().add_mfa_device(context.caller(), message).await?;
-    Ok(AddMfaDeviceSyncResponse { device: Some(device) })
+    api.auth().add_mfa_device(context.caller(), message).await
 }
 
 pub async fn delete_mfa_device_sync(

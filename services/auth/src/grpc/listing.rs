@@ -153,7 +153,7 @@ async fn servers(api: &Api, context: &AuthContext, question: &Question<'_>) -> R
         }
     };
     if let Some(error) = failure {
-        return Err(error);
+        return Err(error.into());
     }
     let order = question.sort.map(Order::new).transpose()?;
     let mut items: Vec<PaginatedResource> =

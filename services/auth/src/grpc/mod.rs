@@ -71,16 +71,19 @@ struct State {
     inventory: Inventory,
     assertions: assertions::Assertions,
     streams: audit_stream::Streams,
+    recordings: recording::DiskStore,
 }
 
 impl Api {
     /// The handlers over the core of the service.
     pub fn new(auth: Auth) -> Self {
+        let recordings = recording::DiskStore::in_data_dir(auth.data_dir()).unwrap();
         Self(Arc::new(State {
             auth,
             inventory: Inventory::default(),
             assertions: assertions::Assertions::default(),
             streams: audit_stream::Streams::default(),
+            recordings,
         }))
     }
 
@@ -109,6 +112,10 @@ impl Api {
 
     fn auth(&self) -> &Auth {
         &self.0.auth
+    }
+
+    fn recordings(&self) -> &dyn recording::Store {
+        &self.0.recordings
     }
 
     fn closing(&self) -> CancellationToken {

@@ -14,7 +14,7 @@ use wire::types::{
     DeleteWebSessionRequest, GetWebSessionRequest, SessionState, SessionTrackerSpecV1, SessionTrackerV1, WebSessionV2,
 };
 
-use super::{Api, named, page, required};
+use super::{Api, named, required};
 use crate::authz::AuthContext;
 
 /// Registers a session of the calling service.
@@ -99,7 +99,7 @@ pub async fn get_web_session(
 }
 
 pub async fn get_web_sessions(api: &Api, context: &AuthContext, (): ()) -> Result<GetWebSessionsResponse> {
-    let mut sessions = page::owned(api.auth().web_sessions().await?);
+    let mut sessions = api.auth().web_sessions().await?;
     if !context.may_use_web_sessions() {
         sessions.iter_mut().for_each(strip);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use resources::SystemRole;
 use serde_json::json;
 use tonic::Request;
 use wire::error::{Error, Result};
@@ -136,7 +137,8 @@ async fn generate_host_cert(
     if message.host_id.is_empty() && message.principals.is_empty() {
         return Err(Error::bad_parameter("a host certificate needs a host_id or principals"));
     }
-    let role = named(&message.role, "role")?;
+    let role = SystemRole::from_name(named(&message.role, "role")?)
+        .ok_or_else(|| Error::bad_parameter(format!("{:?} is no system role", message.role)))?;
     let certificate = api
         .auth()
         .sign_host_ssh_certificate(key, &message.host_id, &message.node_name, &message.principals, role, ttl)

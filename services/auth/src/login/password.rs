@@ -26,7 +26,7 @@ const COST: u32 = 10;
 
 /// A hash of nothing anybody knows, for names without a password: comparing against it takes as long as against a
 /// real one.
-const DECOY: &str = "$2b$10$K3JuZ0pC1v8nqTqhSxH0UeYB6cQmQ5rZr5m9sXJq0P6yD2mN0oVQa";
+const DECOY: &str = "$2b$10$Q.F2zjSUiE9o3H1rL5NvSOS4984rgbIpEovTPS5xv3rZAtkJkaKTC";
 
 /// Hashes and compares passwords away from the tasks that serve connections, a few at a time.
 pub(crate) struct Hasher {
@@ -152,6 +152,9 @@ mod tests {
         assert!(!Hasher::new().fits(b"anything at all", None).await.unwrap());
         let parts: bcrypt::HashParts = DECOY.parse().unwrap();
         assert_eq!(parts.get_cost(), COST);
+        assert!(!bcrypt::verify("anything at all", DECOY).unwrap());
+        let made: bcrypt::HashParts = bcrypt::hash("anything at all", COST).unwrap().parse().unwrap();
+        assert_eq!(made.format_for_version(bcrypt::Version::TwoB).len(), DECOY.len());
     }
 
     #[test]

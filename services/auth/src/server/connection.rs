@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use chrono::{DateTime, Utc};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -143,7 +143,7 @@ impl Server {
     }
 
     async fn respond_grpc(&self, mut request: Request<Body>, peer: &Arc<Peer>) -> Response<Body> {
-        if let Some(refused) = self.refuse_old(&request).await {
+        if let Some(refused) = self.refuse_old(request.headers()).await {
             peer.refuse();
             return refused;
         }
@@ -169,11 +169,11 @@ impl Server {
     }
 
     /// Refuses releases that are too old, and says so to administrators.
-    async fn refuse_old(&self, request: &Request<Body>) -> Option<Response<Body>> {
+    async fn refuse_old(&self, headers: &HeaderMap) -> Option<Response<Body>> {
         if self.allow_old_clients {
             return None;
         }
-        let text = |name: &str| request.headers().get(name).map(HeaderValue::as_bytes);
+        let text = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
         let version = text(wire::VERSION_METADATA).map(|version| std::str::from_utf8(version).unwrap_or("?"));
         match version::judge(version) {
             Verdict::Supported => return None,

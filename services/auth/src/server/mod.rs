@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend::Clock as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use mux::listener::{ConnectionLimit, Incoming, Listener};
 use mux::{DetectConfig, DetectError, Protocol, ProxyProtocolMode};

@@ -232,7 +232,8 @@ async fn old_files_and_files_of_other_hosts_are_found() {
     let other = f.dir.path().join("log/host-2");
     fs::create_dir(&other).unwrap();
     for folder in [&other, &f.dir.path().join("log/host-1")] {
-        let line = r#"{"ei": 0, "event": "user.login", "code": "T1000I", "time": "2021-03-04T05:06:07Z", "user": "old"}"#;
+        let line =
+            r#"{"ei": 0, "event": "user.login", "code": "T1000I", "time": "2021-03-04T05:06:07Z", "user": "old"}"#;
         fs::write(folder.join("2021-03-04.00:00:00.log"), format!("{line}\n")).unwrap();
     }
     for not_logs in ["records", "upload"] {

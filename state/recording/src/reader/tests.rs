@@ -96,7 +96,16 @@ fn a_recording_cut_anywhere_yields_what_is_whole_and_says_that_it_was_cut() {
         let boundary = cut == 0 || cut == first.len() || cut == bytes.len();
         assert_eq!(failed, !boundary, "cut at {cut}");
         assert!(cut < first.len() || count >= 2);
-        assert_eq!(reader.whole(), if cut == bytes.len() { cut } else if cut >= first.len() { first.len() } else { 0 } as u64);
+        assert_eq!(
+            reader.whole(),
+            if cut == bytes.len() {
+                cut
+            } else if cut >= first.len() {
+                first.len()
+            } else {
+                0
+            } as u64
+        );
     }
 }
 
@@ -211,4 +220,23 @@ proptest! {
         }
         read(&input);
     }
+}
+
+#[tokio::test]
+async fn a_stream_survives_callers_who_stop_waiting() {
+    let bytes: Vec<u8> = (0..600).flat_map(|i| part(&[print(i, b"x")], 0)).collect();
+    let mut stream = crate::EventStream::new(io::Cursor::new(bytes));
+    let mut seen = Vec::new();
+    loop {
+        let polled = {
+            let mut next = std::pin::pin!(stream.next());
+            std::future::poll_fn(|context| std::task::Poll::Ready(next.as_mut().poll(context))).await
+        };
+        match polled {
+            std::task::Poll::Ready(Ok(Some(event))) => seen.push(event.index()),
+            std::task::Poll::Ready(end) => break assert!(end.unwrap().is_none()),
+            std::task::Poll::Pending => tokio::task::yield_now().await,
+        }
+    }
+    assert_eq!(seen, (0..600).collect::<Vec<_>>());
 }

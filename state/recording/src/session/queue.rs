@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use audit::codes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::{
@@ -22,6 +22,8 @@ use crate::Result;
 pub(super) const PRINT_BYTES: usize = 32 * 1024;
 /// Output waits for room above this.
 const QUEUE_BYTES: usize = 128 * 1024;
+/// Events need no room, but nobody makes this many while a disk works.
+const EVENTS_BYTES: usize = 4 * 1024 * 1024;
 /// Enough for a part.
 const FLUSH_BYTES: usize = 64 * 1024;
 
@@ -131,8 +133,12 @@ impl Queue {
         if self.recording && !state.closed && state.failure.is_none() {
             state.bytes += event.encoded_len();
             state.items.push_back(Item::Event(Box::new(event.clone())));
+            let stuck = state.bytes > EVENTS_BYTES;
             drop(state);
             self.filled.notify_one();
+            if stuck {
+                self.fail("the disk does not keep up");
+            }
         }
         Ok(event)
     }
@@ -230,7 +236,7 @@ impl Print {
         codes::SESSION_PRINT.event(SessionPrint {
             metadata: Some(Metadata {
                 index: self.index,
-                time: Some(timestamp(self.time)),
+                time: Some(timestamp(self.time.duration_trunc(TimeDelta::milliseconds(1)).unwrap_or(self.time))),
                 cluster_name: self.cluster,
                 ..Metadata::default()
             }),

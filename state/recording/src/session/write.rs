@@ -61,10 +61,11 @@ fn write_items(file: &mut PartFile, items: VecDeque<Item>) -> Result<()> {
     let mut parts = PartWriter::new();
     for item in items {
         match item {
-            Item::Event(event) => match parts.push(&event) {
-                Err(error) => warn!(%error, "event left out of a session recording"),
-                Ok(()) => {}
-            },
+            Item::Event(event) => {
+                if let Err(error) = parts.push(&event) {
+                    warn!(%error, "event left out of a session recording");
+                }
+            }
             Item::Print(print) => parts.push(&print.into_event())?,
         }
     }

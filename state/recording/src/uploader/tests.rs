@@ -58,10 +58,7 @@ struct Client(Arc<Auth>);
 
 #[async_trait]
 impl UploadTarget for Client {
-    async fn stream(
-        &self,
-        requests: mpsc::Receiver<AuditStreamRequest>,
-    ) -> Result<StatusStream, wire::error::Error> {
+    async fn stream(&self, requests: mpsc::Receiver<AuditStreamRequest>) -> Result<StatusStream, wire::error::Error> {
         let auth = self.0.clone();
         auth.streams.fetch_add(1, Ordering::Relaxed);
         let most = auth.breaks.lock().pop().unwrap_or(usize::MAX);
@@ -92,8 +89,14 @@ impl UploadTarget for Client {
 
 use futures::StreamExt;
 
+/// Scans so seldom that only being woken, or a retry, can be what makes an upload happen.
 fn config() -> UploaderConfig {
-    UploaderConfig { first_retry: Duration::from_millis(5), longest_retry: Duration::from_millis(20), ..Default::default() }
+    UploaderConfig {
+        scan_interval: Duration::from_secs(3600),
+        first_retry: Duration::from_millis(5),
+        longest_retry: Duration::from_millis(20),
+        ..UploaderConfig::default()
+    }
 }
 
 fn start(uploads: &Uploads, auth: &Arc<Auth>) -> tokio::task::JoinHandle<()> {
@@ -153,10 +156,8 @@ async fn a_finished_session_is_uploaded_at_once_and_removed() {
     let (uploads, auth) = (Uploads::open(dir.path()).unwrap(), Auth::new(&dir, &[]));
     let uploader = start(&uploads, &auth);
     let session = SessionId::random();
-    let began = std::time::Instant::now();
     end(&record(&uploads, session, false).await).await;
     let events = auth.received(session).await;
-    assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!(events.last().unwrap().name(), "session.end");
     assert!(events.windows(2).all(|w| w[0].index() + 1 == w[1].index()));
     until(|| is_empty(&uploads)).await;
@@ -312,7 +313,8 @@ async fn an_agent_cannot_put_events_of_other_sessions_into_a_recording() {
     let mut event = codes::SESSION_END.event(SessionEnd::default());
     event.session_mut().unwrap().session_id = SessionId::random().to_string();
     let stream = |requests: Vec<proto::audit_stream_request::Request>| {
-        let requests = requests.into_iter().map(|r| Ok::<_, wire::error::Error>(AuditStreamRequest { request: Some(r) }));
+        let requests =
+            requests.into_iter().map(|r| Ok::<_, wire::error::Error>(AuditStreamRequest { request: Some(r) }));
         let auth = auth.clone();
         async move {
             let (statuses, _answers) = mpsc::channel(16);

@@ -177,7 +177,9 @@ impl<'a> Transfer<'a> {
         let answer = async {
             let mut statuses = target.stream(queue).await?;
             let status = statuses.next().await;
-            status.unwrap_or_else(|| Err(wire::error::Error::connection_problem("upload ended without an answer"))).map(|s| (s, statuses))
+            status
+                .unwrap_or_else(|| Err(wire::error::Error::connection_problem("upload ended without an answer")))
+                .map(|s| (s, statuses))
         };
         let answer = timeout(config.answer_timeout, answer).await.map_err(|_| problem("no answer to an upload"))?;
         let (mut status, statuses) = answer.map_err(Error::Remote)?;

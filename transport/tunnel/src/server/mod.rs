@@ -139,7 +139,8 @@ impl TunnelServer {
         let config = self.shared.ssh.read().clone();
         let gate = gate::Gate::new(self.shared.clone(), peer);
         let login = gate.login();
-        let starting = tokio::time::timeout(HANDSHAKE_TIMEOUT, server::run_stream(config, stream, gate));
+        // Boxed, so that a connection does not keep the space for how it started.
+        let starting = tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(server::run_stream(config, stream, gate)));
         let session = starting.await.map_err(|_| TunnelError::Timeout)??;
         let mut session = std::pin::pin!(session);
         tokio::select! {

@@ -1,0 +1,174 @@
+//! One SSH connection to a host, through the proxy.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use russh::client::{AuthResult, Handle, Msg, connect_stream};
+use russh::keys::Certificate;
+use russh::{Channel, Disconnect};
+use tokio::time::timeout;
+
+use super::guest::{Guest, GuestError, HostCheck, Notes};
+use super::{Host, SshError, mfa};
+use crate::cluster::ClusterClient;
+use crate::error::{Error, Result};
+use crate::keys::KeyError;
+use crate::login::Ask;
+use crate::proxy_stream::{ProxyFailure, ProxyStream};
+use crate::text;
+
+/// An authenticated connection.
+pub struct SshConnection {
+    handle: Handle<Guest>,
+    notes: Arc<Mutex<Notes>>,
+    host: Host,
+}
+
+/// The parts of an attempt that do not change when it is repeated with another certificate.
+struct Attempt<'a> {
+    client: &'a ClusterClient,
+    host: &'a Host,
+    login: &'a str,
+}
+
+impl SshConnection {
+    /// Connects and authenticates.
+    ///
+    /// The user is asked for a second factor only when the host has refused the certificate and the cluster says
+    /// that it wants one: asking the cluster each time would cost every session a call.
+    pub async fn open(client: &ClusterClient, host: &Host, login: &str, ask: &mut impl Ask) -> Result<Self> {
+        let attempt = Attempt { client, host, login };
+        let denied = match attempt.run(client.account().keys.ssh_certificate.clone()).await {
+            Err(Error::Ssh(denied @ SshError::Denied { .. })) => denied,
+            other => return other,
+        };
+        match mfa::certificate(client, host, login, ask).await? {
+            Some(certificate) => attempt.run(certificate).await,
+            None => Err(denied.into()),
+        }
+    }
+
+    /// Opens a session channel.
+    pub async fn session(&self) -> Result<Channel<Msg>, SshError> {
+        match timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, self.handle.channel_open_session()).await {
+            Ok(Ok(channel)) => Ok(channel),
+            Ok(Err(russh::Error::ChannelOpenFailure(rejection))) => Err(SshError::Refused {
+                host: self.host.name.clone(),
+                reason: text::lines(&rejection.description).into_owned(),
+            }),
+            Ok(Err(error)) => Err(lost(&self.host, error.into())),
+            Err(_) => Err(SshError::Timeout { host: self.host.name.clone(), waited_for: "a session" }),
+        }
+    }
+
+    /// Whether the server is one of a cluster, which knows requests that other servers do not.
+    pub fn is_of_cluster(&self) -> bool {
+        self.notes.lock().of_cluster
+    }
+
+    /// What the server wants to be shown before a session.
+    pub fn banner(&self) -> String {
+        text::lines(&self.notes.lock().banner).into_owned()
+    }
+
+    /// Why the host was not verified, if `--insecure` let it pass.
+    pub fn unverified(&self) -> Option<String> {
+        self.notes.lock().unverified.as_ref().map(ToString::to_string)
+    }
+
+    /// The host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Sends a global request and waits for the answer; `None` when the server does not know it.
+    pub async fn ask_server(&self, name: &str, data: &[u8]) -> Option<Vec<u8>> {
+        let answer = self.handle.send_global_request(name, data, true);
+        let answer = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, answer).await.ok()?.ok()?;
+        answer.map(|payload| payload.to_vec())
+    }
+
+    /// Waits until the connection ends; the error says why, if it did not end in an orderly way.
+    pub async fn ended(&mut self) -> Result<(), SshError> {
+        (&mut self.handle).await.map_err(|error| lost(&self.host, error))
+    }
+
+    /// Takes leave of the server.
+    pub async fn close(self) {
+        // The server notices the end of the connection as well.
+        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
+        let _ = timeout(std::time::Duration::from_secs(1), goodbye).await;
+    }
+}
+
+impl Attempt<'_> {
+    async fn run(&self, certificate: Certificate) -> Result<SshConnection> {
+        let attempt = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, self.connect(certificate)).await;
+        let late = || SshError::Timeout { host: self.host.name.clone(), waited_for: "the SSH handshake" };
+        attempt.unwrap_or_else(|_| Err(late().into()))
+    }
+
+    async fn connect(&self, certificate: Certificate) -> Result<SshConnection> {
+        let Self { client, host, login } = *self;
+        let account = client.account();
+        let stream = ProxyStream::to_host(client.transport(), &host.host_port(), &account.cluster);
+        let check = HostCheck {
+            principal: host.address.clone(),
+            authorities: account.keys.host_authorities(&account.cluster).into(),
+            insecure: account.insecure,
+        };
+        let notes = Arc::new(Mutex::new(Notes::default()));
+        let guest = Guest { check, notes: notes.clone() };
+        let config = Arc::new(tunnel::ssh::client_config());
+        let mut handle = connect_stream(config, stream, guest).await.map_err(|error| unreachable(host, error))?;
+        let key = account.keys.ssh_key.to_ssh();
+        let key = key.map_err(|source| KeyError::Material { what: "SSH key", source })?;
+        let result = handle.authenticate_openssh_cert(login, Arc::new(key), certificate).await;
+        match result.map_err(|error| unreachable(host, error.into()))? {
+            AuthResult::Success => Ok(SshConnection { handle, notes, host: host.clone() }),
+            AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {
+                // The connection ended during authentication, which looks like a refusal.
+                match handle.await {
+                    Err(error) => Err(unreachable(host, error).into()),
+                    Ok(()) => Err(self.denied(&notes).into()),
+                }
+            }
+            AuthResult::Failure { .. } => Err(self.denied(&notes).into()),
+        }
+    }
+
+    fn denied(&self, notes: &Mutex<Notes>) -> SshError {
+        let reason = text::lines(notes.lock().banner.trim()).into_owned();
+        let reason = Some(reason).filter(|reason| !reason.is_empty());
+        SshError::Denied { login: self.login.to_owned(), host: self.host.name.clone(), reason }
+    }
+}
+
+/// The error of a connection that did not come about.
+fn unreachable(host: &Host, error: GuestError) -> SshError {
+    let host = host.name.clone();
+    match error {
+        GuestError::Host(problem) => SshError::Unverified { host, problem },
+        GuestError::Ssh(error) => match proxy_failure(&error) {
+            Some(failure) => SshError::Unreachable { host, status: Box::new(failure.0.clone()) },
+            None => SshError::Handshake { host, source: error },
+        },
+    }
+}
+
+/// The error of a connection that ended too early.
+fn lost(host: &Host, error: GuestError) -> SshError {
+    match unreachable(host, error) {
+        SshError::Handshake { host, source } => SshError::Lost { host, reason: source.to_string() },
+        SshError::Unreachable { host, status } => SshError::Lost { host, reason: crate::error::explain(&status) },
+        other => other,
+    }
+}
+
+/// What the proxy said, if it was the proxy that ended the connection.
+fn proxy_failure(error: &russh::Error) -> Option<&ProxyFailure> {
+    match error {
+        russh::Error::IO(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}

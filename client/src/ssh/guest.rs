@@ -1,0 +1,119 @@
+//! The client's side of the protocol's callbacks: whom to believe, and what to remember of what the server says.
+
+use std::sync::Arc;
+
+use chrono::Utc;
+use parking_lot::Mutex;
+use pki::keys::PublicKey;
+use pki::ssh_cert::{CheckError, Kind, Requirements, check};
+use russh::client::{Handler, Session};
+use russh::negotiation::Names;
+use russh::{ChannelId, PublicKeyOrCertificate};
+
+/// Start of the identification line of servers that are part of a cluster.
+const SERVER_PREFIX: &[u8] = b"SSH-2.0-Teleport";
+/// Most of a banner that is kept.
+const LONGEST_BANNER: usize = 16 << 10;
+
+/// Whom to believe to be a host.
+#[derive(Clone, Debug)]
+pub struct HostCheck {
+    /// The name that was dialled: it has to be a principal of the host's certificate, as it is.
+    pub principal: String,
+    /// Keys that sign host certificates.
+    pub authorities: Arc<[PublicKey]>,
+    /// Whether any host will do.
+    pub insecure: bool,
+}
+
+/// Why a host is not believed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum HostProblem {
+    /// It has a key that nobody vouches for.
+    #[error("it presented a key without a certificate of the cluster")]
+    NoCertificate,
+    /// Its certificate is not good for it.
+    #[error("its host {0}")]
+    Certificate(#[from] CheckError),
+}
+
+/// Why the protocol ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GuestError {
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+    #[error(transparent)]
+    Host(#[from] HostProblem),
+}
+
+/// What the server has said.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Text to be shown before the session.
+    pub banner: String,
+    /// Whether it is a server of a cluster, with requests of its own.
+    pub of_cluster: bool,
+    /// A host that was believed only because any will do.
+    pub unverified: Option<HostProblem>,
+}
+
+/// The callbacks.
+pub(super) struct Guest {
+    pub check: HostCheck,
+    pub notes: Arc<Mutex<Notes>>,
+}
+
+impl HostCheck {
+    /// Judges what a host presented.
+    pub fn judge(&self, presented: &PublicKeyOrCertificate) -> Result<(), HostProblem> {
+        let PublicKeyOrCertificate::Certificate(certificate) = presented else {
+            return Err(HostProblem::NoCertificate);
+        };
+        let required =
+            Requirements { kind: Kind::Host, principal: Some(&self.principal), now: Utc::now(), source: None };
+        check(certificate, self.authorities.iter(), &required)?;
+        Ok(())
+    }
+}
+
+impl Handler for Guest {
+    type Error = GuestError;
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), Self::Error> {
+        let mut notes = self.notes.lock();
+        if notes.banner.len() + banner.len() <= LONGEST_BANNER {
+            notes.banner.push_str(banner);
+        }
+        Ok(())
+    }
+
+    async fn check_server_key(&mut self, presented: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+        match self.check.judge(presented) {
+            Ok(()) => Ok(true),
+            Err(problem) if self.check.insecure => {
+                self.notes.lock().unverified = Some(problem);
+                Ok(true)
+            }
+            Err(problem) => Err(problem.into()),
+        }
+    }
+
+    async fn kex_done(&mut self, _: Option<&[u8]>, _: &Names, session: &mut Session) -> Result<(), Self::Error> {
+        self.notes.lock().of_cluster = session.remote_sshid().starts_with(SERVER_PREFIX);
+        Ok(())
+    }
+
+    async fn channel_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        want_reply: bool,
+        _: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        if want_reply {
+            session.channel_failure(channel)?;
+        }
+        Ok(())
+    }
+}

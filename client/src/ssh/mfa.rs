@@ -1,0 +1,70 @@
+//! A second factor for a session.
+
+use wire::mfa::{ChallengeExtensions, ChallengeScope};
+use wire::proto::create_authenticate_challenge_request::Request as ChallengeRequest;
+use wire::proto::is_mfa_required_request::Target as MfaTarget;
+use wire::proto::mfa_authenticate_response::Response as FactorResponse;
+use wire::proto::{
+    ContextUser, CreateAuthenticateChallengeRequest, IsMfaRequiredRequest, MfaAuthenticateResponse, MfaRequired,
+    NodeLogin, TotpResponse,
+};
+
+use super::Host;
+use crate::cluster::ClusterClient;
+use crate::error::{Error, Result};
+use crate::login::{Ask, single_use_certificate};
+
+/// A certificate for one session with a second factor shown, if the cluster wants that for this host and login.
+///
+/// # Errors
+/// When a factor is wanted and cannot be shown. A cluster that does not answer wants none.
+pub async fn certificate(
+    client: &ClusterClient,
+    host: &Host,
+    login: &str,
+    ask: &mut impl Ask,
+) -> Result<Option<russh::keys::Certificate>> {
+    let check = IsMfaRequiredRequest {
+        target: Some(MfaTarget::Node(NodeLogin { node: host.address.clone(), login: login.to_owned() })),
+    };
+    let account = client.account();
+    let mut asked = false;
+    if account.cluster != account.root_cluster() {
+        // The cluster of the host decides; the root cluster, where the user is known, asks.
+        match client.auth().is_mfa_required(check.clone()).await {
+            Ok(answer) if answer.get_ref().required => asked = true,
+            _ => return Ok(None),
+        }
+    }
+    let request = CreateAuthenticateChallengeRequest {
+        request: Some(ChallengeRequest::ContextUser(ContextUser {})),
+        mfa_required_check: (!asked).then_some(check),
+        challenge_extensions: Some(ChallengeExtensions {
+            scope: ChallengeScope::UserSession.into(),
+            ..Default::default()
+        }),
+    };
+    let challenge = match client.root_auth().create_authenticate_challenge(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            tracing::debug!(%status, "whether a second factor is wanted is not known");
+            return Ok(None);
+        }
+    };
+    if !asked && challenge.mfa_required() != MfaRequired::Yes {
+        return Ok(None);
+    }
+    let response = match (&challenge.totp, &challenge.webauthn_challenge) {
+        (Some(_), _) => FactorResponse::Totp(TotpResponse { code: ask.code()?.to_string() }),
+        (None, Some(_)) => {
+            return Err(Error::other("this session wants a security key, which is not part of this build yet"));
+        }
+        (None, None) => {
+            return Err(Error::other(
+                "this session wants a second factor, and you have no device for it: add one with 'tsh mfa add'",
+            ));
+        }
+    };
+    let response = MfaAuthenticateResponse { response: Some(response) };
+    Ok(Some(single_use_certificate(client, &host.address, login, response).await?))
+}

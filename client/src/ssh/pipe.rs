@@ -1,0 +1,68 @@
+//! A raw connection to a host on the standard streams, for OpenSSH's `ProxyCommand`.
+
+use std::io;
+use std::pin::pin;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::stdio::{Input, Output};
+use super::{Host, SshError};
+use crate::cluster::ClusterClient;
+use crate::error::{Error, Result};
+use crate::proxy_stream::{ProxyFailure, ProxyStream};
+
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Carries bytes between the standard streams and a host until either side ends.
+pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
+    let stream = ProxyStream::to_host(client.transport(), &host.host_port(), &client.account().cluster);
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let (mut input, mut output) = (Input::stdin(), Output::stdout());
+    let up = async {
+        while let Some(bytes) = input.next().await {
+            if writer.write_all(&bytes).await.is_err() {
+                return; // the reader learns why
+            }
+        }
+        // The host hangs up when its client does.
+        let _ = writer.shutdown().await;
+    };
+    let down = async {
+        let mut buffer = BytesMut::with_capacity(CHUNK);
+        loop {
+            buffer.reserve(CHUNK);
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {
+                    let bytes: Bytes = buffer.split().freeze();
+                    if output.write(bytes).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(failed(host, &error)),
+            }
+        }
+    };
+    let down = pin!(down);
+    let ended = match select(down, pin!(up)).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(((), down)) => down.await,
+    };
+    let written = output.finish().await;
+    ended?;
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("writing to standard output")(error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(host: &Host, error: &io::Error) -> Error {
+    let host = host.name.clone();
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<ProxyFailure>()) {
+        Some(failure) => SshError::Unreachable { host, status: Box::new(failure.0.clone()) }.into(),
+        None => SshError::Lost { host, reason: error.to_string() }.into(),
+    }
+}

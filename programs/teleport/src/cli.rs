@@ -1,0 +1,270 @@
+//! The command line.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use config::{Config, Environment, Overrides, Secret, Source};
+
+use crate::error::{Failure, Result};
+use crate::run;
+
+/// Environment variable that holds a whole configuration file in base64.
+const CONFIG_VARIABLE: &str = "TELEPORT_CONFIG";
+
+/// The daemon of the access platform.
+#[derive(Parser)]
+#[command(name = "teleport", disable_version_flag = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Starts the services of the configuration file.
+    Start(Box<Start>),
+    /// Prints a configuration file to begin with.
+    Configure(Box<Configure>),
+    /// Commands for SSH nodes.
+    #[command(subcommand)]
+    Node(Node),
+    /// Prints the version.
+    Version {
+        /// The number alone.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Says which session this terminal is in.
+    Status,
+}
+
+#[derive(Subcommand)]
+enum Node {
+    /// Prints a configuration file for an SSH node.
+    Configure(Box<Configure>),
+}
+
+#[derive(Args)]
+struct Start {
+    /// Logs everything down to severity DEBUG.
+    #[arg(long, short)]
+    debug: bool,
+    /// Services to run: auth, proxy, node.
+    #[arg(long, short, value_delimiter = ',')]
+    roles: Vec<String>,
+    /// File for the process id.
+    #[arg(long)]
+    pid_file: Option<PathBuf>,
+    /// Address announced to the cluster.
+    #[arg(long)]
+    advertise_ip: Option<String>,
+    /// Address all services listen on.
+    #[arg(long, short)]
+    listen_ip: Option<String>,
+    /// Address of an Auth Service; repeatable.
+    #[arg(long)]
+    auth_server: Vec<String>,
+    /// Token to join with, or a file that holds it.
+    #[arg(long)]
+    token: Option<String>,
+    /// Pin of the cluster's authority; repeatable.
+    #[arg(long)]
+    ca_pin: Vec<String>,
+    /// Name of this host.
+    #[arg(long)]
+    nodename: Option<String>,
+    /// The configuration file.
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    /// The configuration file's contents in base64.
+    #[arg(long, hide = true)]
+    config_string: Option<String>,
+    /// Labels of the node: `key=value,key2=[period:command]`.
+    #[arg(long)]
+    labels: Option<String>,
+    /// Address for health, readiness and metrics.
+    #[arg(long)]
+    diag_addr: Option<String>,
+    /// Lets users set environment variables in `~/.tsh/environment`.
+    #[arg(long)]
+    permit_user_env: bool,
+    /// Does not verify the certificates of servers this process connects to.
+    #[arg(long)]
+    insecure: bool,
+}
+
+#[derive(Args)]
+struct Configure {
+    #[arg(long)]
+    cluster_name: Option<String>,
+    /// `stdout`, `file` for the default path, or a path.
+    #[arg(long, short, default_value = "stdout")]
+    output: String,
+    #[arg(long)]
+    acme: bool,
+    #[arg(long)]
+    acme_email: Option<String>,
+    /// Checks a file instead of printing one.
+    #[arg(long)]
+    test: Option<PathBuf>,
+    #[arg(long)]
+    version: Option<String>,
+    #[arg(long)]
+    public_addr: Option<String>,
+    #[arg(long)]
+    cert_file: Option<String>,
+    #[arg(long)]
+    key_file: Option<String>,
+    #[arg(long)]
+    data_dir: Option<String>,
+    #[arg(long)]
+    token: Option<String>,
+    #[arg(long)]
+    join_method: Option<String>,
+    #[arg(long)]
+    roles: Option<String>,
+    #[arg(long)]
+    auth_server: Option<String>,
+    #[arg(long)]
+    proxy: Option<String>,
+    #[arg(long)]
+    ca_pin: Vec<String>,
+    #[arg(long)]
+    node_name: Option<String>,
+    #[arg(long, alias = "labels")]
+    node_labels: Option<String>,
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn execute(self) -> Result<()> {
+        match self.command {
+            Command::Start(start) => start.execute(),
+            Command::Configure(configure) => configure.execute(config::configure::sample),
+            Command::Node(Node::Configure(configure)) => configure.execute(config::configure::node),
+            Command::Version { raw: true } => say(wire::VERSION),
+            Command::Version { raw: false } => say(&format!("Teleport v{} rust", wire::VERSION)),
+            Command::Status => status(),
+        }
+    }
+}
+
+impl Start {
+    fn execute(self) -> Result<()> {
+        let source = match (&self.config_string, &self.config, std::env::var(CONFIG_VARIABLE)) {
+            (Some(text), _, _) => Source::Base64 { name: "--config-string".into(), text: text.clone() },
+            (None, Some(path), _) => Source::File(path.clone()),
+            (None, None, Ok(text)) if !text.is_empty() => Source::Base64 { name: CONFIG_VARIABLE.into(), text },
+            _ => Source::Default,
+        };
+        let overrides = Overrides {
+            roles: self.roles,
+            token: self.token.map(Secret::new),
+            auth_servers: self.auth_server,
+            ca_pins: self.ca_pin,
+            diag_addr: self.diag_addr,
+            nodename: self.nodename,
+            labels: self.labels,
+            listen_ip: self.listen_ip,
+            advertise_ip: self.advertise_ip,
+            pid_file: self.pid_file,
+            permit_user_env: self.permit_user_env,
+            debug: self.debug,
+            insecure: self.insecure,
+        };
+        run::run(Config::load(&source, &overrides, &Environment::of_process())?)
+    }
+}
+
+type Generator = fn(&config::configure::Options, &str) -> Result<String, config::configure::ConfigureError>;
+
+impl Configure {
+    fn execute(self, generate: Generator) -> Result<()> {
+        let environment = Environment::of_tool();
+        if let Some(path) = &self.test {
+            return match Config::load(&Source::File(path.clone()), &Overrides::default(), &environment) {
+                Ok(_) => {
+                    eprintln!("OK {}", path.display());
+                    Ok(())
+                }
+                Err(error) => {
+                    eprintln!("FAIL {}", path.display());
+                    Err(error.into())
+                }
+            };
+        }
+        let options = config::configure::Options {
+            cluster_name: self.cluster_name,
+            version: self.version,
+            acme: self.acme,
+            acme_email: self.acme_email,
+            public_addr: self.public_addr,
+            cert_file: self.cert_file,
+            key_file: self.key_file,
+            data_dir: self.data_dir,
+            token: self.token.map(Secret::new),
+            join_method: self.join_method,
+            roles: self.roles,
+            auth_server: self.auth_server,
+            proxy: self.proxy,
+            ca_pins: self.ca_pin,
+            node_name: self.node_name,
+            node_labels: self.node_labels,
+            ..Default::default()
+        };
+        let text = generate(&options, &environment.hostname).map_err(Failure::new)?;
+        match self.output.as_str() {
+            "stdout" | "" => say(text.trim_end()),
+            "file" => write_new(Path::new(config::DEFAULT_FILE), &text),
+            path => write_new(Path::new(path.strip_prefix("file://").unwrap_or(path)), &text),
+        }
+    }
+}
+
+/// Writes a file that must not exist yet.
+fn write_new(path: &Path, text: &str) -> Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::OpenOptions::new();
+    let opened = options.write(true).create_new(true).mode(0o600).open(path);
+    let mut file = opened.map_err(|e| Failure(format!("creating {}: {e}", path.display())))?;
+    file.write_all(text.as_bytes())?;
+    say(&format!("Wrote {}", path.display()))
+}
+
+/// Says which session this terminal belongs to.
+fn status() -> Result<()> {
+    let get = |name: &str| std::env::var(name).unwrap_or_default();
+    let session = get("SSH_SESSION_ID");
+    if session.is_empty() {
+        return Err(Failure("this terminal is not in a session of this platform".into()));
+    }
+    say(&format!(
+        "User ID     : {}, logged in as {}\nCluster Name: {}\nHost UUID   : {}\nSession ID  : {session}",
+        get("SSH_TELEPORT_USER"),
+        get("USER"),
+        get("SSH_TELEPORT_CLUSTER_NAME"),
+        get("SSH_TELEPORT_HOST_UUID"),
+    ))
+}
+
+/// Prints a line; a reader that has gone away is no error.
+fn say(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,178 @@
+//! How the services of this process become members of the cluster, and reach its Auth Service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use auth_service::{Auth, LocalIdentityRequest, SystemRole};
+use config::{Config, HostPort, JoinMethod, Server};
+use dialer::{AuthEndpoint, AuthTrust, Dialer, ProxyEndpoint, Service, Verify};
+use dialer::webapi::JsonClient;
+use process::{HostIdentity, IdentityStore, JoinRequest, join_at_auth, join_through_proxy};
+use tokio::time::sleep;
+use tracing::{info, warn};
+use wire::client::{ApiChannel, api_channel};
+use zeroize::Zeroizing;
+
+use crate::error::{Failure, Result};
+
+/// Waits between attempts to join while the cluster is out of reach.
+const MIN_RETRY: Duration = Duration::from_millis(500);
+const MAX_RETRY: Duration = Duration::from_secs(10);
+
+/// What every service of this process has in common.
+pub struct Process {
+    pub config: Config,
+    pub host_uuid: String,
+    pub store: IdentityStore,
+    pub dialer: Dialer,
+    /// The Auth Service, when it runs in this process.
+    pub auth: Option<Auth>,
+    /// Where it listens then.
+    pub local_auth: Vec<HostPort>,
+}
+
+/// The way to the cluster.
+#[derive(Clone)]
+pub enum Route {
+    /// To the Auth Service itself.
+    Auth(Vec<HostPort>),
+    /// Through a proxy's public port.
+    Proxy(HostPort),
+}
+
+/// A service's identity and its connections to the Auth Service.
+pub struct Member {
+    pub identity: HostIdentity,
+    pub route: Route,
+    pub channel: ApiChannel,
+    pub http: JsonClient,
+    /// The proxy, when the way leads through one.
+    pub proxy: Option<ProxyEndpoint>,
+}
+
+/// The names a service asks its certificates for.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    pub principals: Vec<String>,
+    pub dns_names: Vec<String>,
+}
+
+impl Process {
+    /// Becomes a member in a role: from storage, from the Auth Service in this process, or by joining.
+    pub async fn member(&self, role: SystemRole, names: Names) -> Result<Member> {
+        let route = self.route().await?;
+        let identity = match &self.auth {
+            Some(auth) => {
+                let request = LocalIdentityRequest {
+                    host_uuid: self.host_uuid.clone(),
+                    node_name: self.config.global.nodename.clone(),
+                    additional_principals: names.principals,
+                    dns_names: names.dns_names,
+                    system_roles: Vec::new(),
+                };
+                crate::auth::identity(auth, &self.store, role, request).await?
+            }
+            None => self.load_or_join(role, names, &route).await?,
+        };
+        let agent = format!("teleport/{}", wire::VERSION);
+        let credentials = identity.credentials();
+        let (channel, http, proxy) = match &route {
+            Route::Auth(addresses) => {
+                let addresses = addresses.iter().map(host_port).collect();
+                let endpoint = AuthEndpoint::new(self.dialer.clone(), addresses, AuthTrust::Cluster, credentials);
+                let endpoint = endpoint.with_user_agent(&agent);
+                (endpoint.channel(), endpoint.http(), None)
+            }
+            Route::Proxy(address) => {
+                let address = host_port(address);
+                let endpoint = ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials);
+                let endpoint = endpoint.with_user_agent(&agent);
+                let cluster = identity.cluster.clone();
+                (endpoint.channel(Service::auth_grpc(&cluster)), endpoint.auth_http(&cluster), Some(endpoint))
+            }
+        };
+        Ok(Member { identity, route, channel: api_channel(channel), http, proxy })
+    }
+
+    /// How certificates of proxies are verified.
+    pub fn verify(&self) -> Verify {
+        if self.config.insecure { Verify::Insecure } else { Verify::System }
+    }
+
+    async fn load_or_join(&self, role: SystemRole, names: Names, route: &Route) -> Result<HostIdentity> {
+        if let Some(identity) = self.store.load(role.name()).await? {
+            let now = std::time::SystemTime::now().into();
+            if identity.host_uuid == self.host_uuid && identity.is_valid_at(now) {
+                return Ok(identity);
+            }
+        }
+        let identity = self.join(role, names, route).await?;
+        info!(role = role.name(), cluster = identity.cluster, "joined the cluster");
+        self.store.save(&identity).await?;
+        Ok(identity)
+    }
+
+    async fn join(&self, role: SystemRole, names: Names, route: &Route) -> Result<HostIdentity> {
+        let join = self.config.global.join.as_ref();
+        let join = join.ok_or_else(|| Failure(format!("joining as {}: no token given: set teleport.join_params", role.name())))?;
+        if join.method != JoinMethod::Token {
+            let method = join.method.as_str();
+            return Err(Failure(format!("teleport.join_params.method: {method} is not part of this build yet, use token")));
+        }
+        let token = join.token.as_ref().ok_or_else(|| Failure("teleport.join_params.token_name: missing".into()))?;
+        let token = token.read().map_err(Failure::new)?;
+        let request = JoinRequest {
+            role: role.name().to_owned(),
+            host_uuid: self.host_uuid.clone(),
+            node_name: self.config.global.nodename.clone(),
+            token: Arc::new(Zeroizing::new(token.expose().to_owned())),
+            principals: names.principals,
+            dns_names: names.dns_names,
+        };
+        let mut wait = MIN_RETRY;
+        loop {
+            let pins = &self.config.global.ca_pins;
+            let joined = match route {
+                Route::Auth(addresses) => {
+                    let addresses: Vec<_> = addresses.iter().map(host_port).collect();
+                    join_at_auth(&self.dialer, &addresses, pins, &request).await
+                }
+                Route::Proxy(address) => {
+                    join_through_proxy(&self.dialer, &host_port(address), self.verify(), pins, &request).await
+                }
+            };
+            match joined {
+                Err(error) if error.is_temporary() => warn!(%error, "cluster out of reach: trying again"),
+                other => return Ok(other?),
+            }
+            sleep(mux::listener::jittered(wait)).await;
+            wait = (wait * 2).min(MAX_RETRY);
+        }
+    }
+
+    /// The way to the cluster. In old files an address may be the Auth Service's or a proxy's: it is asked.
+    async fn route(&self) -> Result<Route> {
+        if self.auth.is_some() {
+            return Ok(Route::Auth(self.local_auth.clone()));
+        }
+        match &self.config.global.server {
+            Some(Server::Auth(address)) => Ok(Route::Auth(vec![address.clone()])),
+            Some(Server::Proxy(address)) => Ok(Route::Proxy(address.clone())),
+            Some(Server::Any(addresses)) => {
+                for address in addresses {
+                    let endpoint = ProxyEndpoint::new(self.dialer.clone(), host_port(address), self.verify());
+                    if endpoint.find().await.is_ok_and(|found| !found.cluster_name.is_empty()) {
+                        return Ok(Route::Proxy(address.clone()));
+                    }
+                }
+                Ok(Route::Auth(addresses.clone()))
+            }
+            None => Err(Failure("neither an Auth Service nor a proxy is configured: set teleport.auth_server or teleport.proxy_server".into())),
+        }
+    }
+}
+
+/// An address of the configuration as the dialer takes it.
+pub fn host_port(address: &HostPort) -> dialer::HostPort {
+    dialer::HostPort::new(address.host.clone(), address.port)
+}

@@ -1,0 +1,87 @@
+//! The Proxy Service of this process.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use auth_service::SystemRole;
+use config::{HostPort, Version};
+use pki::keys::PrivateKey;
+use pki::x509::Certificate;
+use process::HostIdentity;
+use proxy_service::{ProxyIdentity, ProxyService, Settings, Upstream, WebCertificate};
+
+use crate::error::{Failure, Result};
+use crate::member::{Names, Process, Route};
+
+/// Starts the proxy; returns when its ports are open.
+pub async fn start(process: &Process) -> Result<ProxyService> {
+    let mut settings = settings(process)?;
+    let names = Names { principals: settings.principals(), dns_names: settings.dns_names() };
+    let member = process.member(SystemRole::Proxy, names).await?;
+    settings.auth_servers = match &member.route {
+        Route::Auth(addresses) => addresses.clone(),
+        Route::Proxy(_) => return Err(Failure("a proxy needs the address of the Auth Service: set teleport.auth_server".into())),
+    };
+    let identity = identity(&member.identity)?;
+    let upstream = Upstream::new(member.channel.clone(), member.http);
+    Ok(ProxyService::start(settings, identity, member.channel, upstream).await?)
+}
+
+fn identity(identity: &HostIdentity) -> Result<ProxyIdentity> {
+    Ok(ProxyIdentity {
+        tls_certificate: identity.tls_certificate.clone(),
+        tls_key: identity.tls_key.clone(),
+        ssh: ssh_identity(identity)?,
+    })
+}
+
+/// The SSH half of an identity.
+pub fn ssh_identity(identity: &HostIdentity) -> Result<tunnel::HostIdentity> {
+    let key = Arc::new(identity.ssh_key.to_ssh()?);
+    Ok(tunnel::HostIdentity { key, certificate: identity.ssh_certificate.clone() })
+}
+
+fn settings(process: &Process) -> Result<Settings> {
+    let (global, proxy) = (&process.config.global, &process.config.proxy);
+    let certificates = proxy.https_keypairs.iter().map(|pair| {
+        let read = |path: &std::path::Path| {
+            fs::read_to_string(path).map_err(|e| Failure(format!("reading {}: {e}", path.display())))
+        };
+        Ok(WebCertificate {
+            chain: Certificate::bundle_from_pem(&read(&pair.cert_file)?)?,
+            key: PrivateKey::from_pem(&read(&pair.key_file)?)?,
+        })
+    });
+    Ok(Settings {
+        host_uuid: process.host_uuid.clone(),
+        hostname: global.nodename.clone(),
+        data_dir: global.data_dir.clone(),
+        auth_servers: Vec::new(),
+        legacy_listeners: process.config.version == Version::V1,
+        web: proxy.web.clone(),
+        ssh: proxy.ssh.clone(),
+        tunnel: proxy.tunnel.clone(),
+        kube: proxy.kube.clone(),
+        mysql: proxy.mysql.clone(),
+        postgres: proxy.postgres.clone(),
+        mongo: proxy.mongo.clone(),
+        kube_enabled: proxy.kube_enabled,
+        public_addrs: proxy.public_addrs.clone(),
+        ssh_public_addrs: proxy.ssh_public_addrs.clone(),
+        tunnel_public_addrs: proxy.tunnel_public_addrs.clone(),
+        kube_public_addrs: proxy.kube_public_addrs.clone(),
+        postgres_public_addrs: proxy.postgres_public_addrs.clone(),
+        mysql_public_addrs: proxy.mysql_public_addrs.clone(),
+        mongo_public_addrs: proxy.mongo_public_addrs.clone(),
+        certificates: certificates.collect::<Result<_>>()?,
+        proxy_protocol: crate::auth::proxy_protocol(proxy.proxy_protocol),
+    })
+}
+
+/// The socket address of a listener.
+pub fn socket(address: &HostPort) -> Result<SocketAddr> {
+    let ip = if address.host == "localhost" { Some([127, 0, 0, 1].into()) } else { address.ip() };
+    ip.map(|ip| SocketAddr::new(ip, address.port))
+        .ok_or_else(|| Failure(format!("{address}: a listener needs an IP address, not a name")))
+}

@@ -1,0 +1,191 @@
+//! The life of the process: start what is configured, wait, stop.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Config, HostPort};
+use dialer::Dialer;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use process::IdentityStore;
+use proxy_service::ProxyService;
+use ssh_service::{Presence, SshService};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::auth::{self, AuthProcess};
+use crate::diagnostics::{self, Health, Status};
+use crate::error::Result;
+use crate::member::Process;
+use crate::{logging, node, proxy};
+
+/// How long sessions may go on after SIGTERM.
+const TERM_GRACE: Duration = Duration::from_secs(10);
+/// How long sessions may go on after SIGQUIT.
+const QUIT_GRACE: Duration = Duration::from_secs(30 * 3600);
+
+/// What runs.
+#[derive(Default)]
+struct Services {
+    auth: Option<AuthProcess>,
+    proxy: Option<ProxyService>,
+    ssh: Option<SshService>,
+}
+
+/// Runs the process to its end.
+pub fn run(config: Config) -> Result<()> {
+    logging::start(&config.global.log)?;
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    raise_file_limit();
+    // Everything that speaks TLS uses this one implementation.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // only fails when it is installed already
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let status = Status::new();
+    status.report("process", Health::Starting);
+    if let Some(address) = &config.global.diag_addr {
+        diagnostics::serve(proxy::socket(address)?, status.clone()).await?;
+    }
+    write_pid_file(config.global.pid_file.as_deref())?;
+    let mut stop = Stop::new()?;
+    let mut services = Services::default();
+    let started = tokio::select! {
+        started = start(config, &status, &mut services) => started,
+        _ = stop.wait() => {
+            info!("stopped before the start was complete");
+            Ok(())
+        }
+    };
+    let result = match started {
+        Ok(()) => {
+            status.report("process", Health::Ok);
+            let grace = tokio::select! {
+                grace = stop.wait() => grace,
+                () = follow(&services, &status) => TERM_GRACE,
+            };
+            info!("stopping");
+            services.stop(grace).await;
+            return Ok(());
+        }
+        Err(error) => Err(error),
+    };
+    services.stop(Duration::ZERO).await;
+    result
+}
+
+/// Starts the configured services, each needing those before it.
+async fn start(config: Config, status: &Status, services: &mut Services) -> Result<()> {
+    let data_dir = config.global.data_dir.clone();
+    let host_uuid = process::host_uuid(&data_dir)?;
+    let store = IdentityStore::open(&data_dir).await?;
+    let dialer = Dialer::from_env()?;
+    let mut process = Process { config, host_uuid, store, dialer, auth: None, local_auth: Vec::new() };
+    if process.config.auth.enabled {
+        let auth = auth::start(&process.config, &process.store, &process.host_uuid).await?;
+        process.auth = Some(auth.auth.clone());
+        process.local_auth = auth.addresses.iter().map(|a| local(a)).collect();
+        services.auth = Some(auth);
+    }
+    if process.config.proxy.enabled {
+        services.proxy = Some(proxy::start(&process).await?);
+    }
+    if process.config.ssh.enabled {
+        let node = node::start(&process).await?;
+        status.report("node", Health::Starting);
+        let mut presence = node.presence();
+        let status = status.clone();
+        tokio::spawn(async move {
+            let mut known = false;
+            loop {
+                let now = *presence.borrow_and_update() == Presence::Known;
+                known |= now;
+                status.report("node", if now || known { Health::Ok } else { Health::Starting });
+                if presence.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        services.ssh = Some(node);
+    }
+    Ok(())
+}
+
+/// Where this process reaches a listener of its own.
+fn local(address: &std::net::SocketAddr) -> HostPort {
+    let ip = if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
+    HostPort { host: ip.to_string(), port: address.port() }
+}
+
+/// Keeps the metrics current for ever.
+async fn follow(services: &Services, status: &Status) {
+    loop {
+        if let Some(proxy) = &services.proxy {
+            status.report_tunnels(proxy.tunnel_count());
+        }
+        sleep(Duration::from_secs(5)).await;
+    }
+}
+
+impl Services {
+    /// Stops in the reverse order of the start, so that nothing loses what it needs.
+    async fn stop(self, grace: Duration) {
+        if let Some(ssh) = self.ssh {
+            ssh.stop(grace).await;
+        }
+        if let Some(proxy) = self.proxy {
+            proxy.stop(grace.min(TERM_GRACE)).await;
+        }
+        if let Some(auth) = self.auth {
+            auth.auth.shutdown().await;
+        }
+    }
+}
+
+/// The signals that end the process.
+struct Stop {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// Waits for a signal; says how long sessions may go on.
+    async fn wait(&mut self) -> Duration {
+        tokio::select! {
+            _ = self.terminate.recv() => TERM_GRACE,
+            _ = self.interrupt.recv() => Duration::from_secs(1),
+            _ = self.quit.recv() => QUIT_GRACE,
+        }
+    }
+}
+
+fn write_pid_file(path: Option<&Path>) -> Result<()> {
+    if let Some(path) = path {
+        fs::write(path, std::process::id().to_string())?;
+    }
+    Ok(())
+}
+
+/// Ten thousand agents are ten thousand sockets.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit of open files stays as it is");
+    }
+}

@@ -1,0 +1,63 @@
+//! Recordings whose uploads nobody finishes.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use recording::{Recording, Unfinished};
+use wire::error::{Error, Result};
+
+use crate::{Auth, random, store::kind};
+
+/// How often unfinished uploads are looked at.
+const PERIOD: Duration = Duration::from_secs(5 * 60);
+
+/// How long nothing was added to an upload that is given up.
+const ABANDONED: TimeDelta = TimeDelta::minutes(10);
+
+impl Auth {
+    /// Where recordings are kept.
+    pub fn recordings(&self) -> &dyn recording::Store {
+        &*self.0.recordings
+    }
+
+    /// Completes uploads that were given up, again and again; ends only by being dropped.
+    pub(crate) async fn keep_completing_recordings(&self) {
+        loop {
+            tokio::time::sleep(random::jitter(PERIOD)).await;
+            if let Err(error) = self.complete_abandoned_recordings().await {
+                tracing::warn!(%error, "abandoned recordings could not be completed, trying again later");
+            }
+        }
+    }
+
+    /// Completes uploads to which nothing was added for a while, of sessions that nobody tracks any more: their agent
+    /// is gone. An agent that comes back later with more replaces what is here.
+    pub(crate) async fn complete_abandoned_recordings(&self) -> Result<usize> {
+        let mut completed = 0;
+        for upload in self.recordings().unfinished().await.map_err(Error::from)? {
+            if self.is_abandoned(&upload) {
+                let resumed = self.recordings().resume(upload.session, upload.upload).await.map_err(Error::from)?;
+                let recording = resumed.complete().await.map_err(Error::from)?;
+                self.announce_abandoned(&recording).await?;
+                completed += 1;
+            }
+        }
+        Ok(completed)
+    }
+
+    fn is_abandoned(&self, upload: &Unfinished) -> bool {
+        let latest = self.now() - ABANDONED;
+        !upload.busy
+            && upload.modified.is_none_or(|modified| modified < latest)
+            && self.store().cached::<kind::SessionTracker>(&upload.session.to_string()).is_err()
+    }
+
+    async fn announce_abandoned(&self, recording: &Recording) -> Result<()> {
+        let events = [recording.summary.missing_end(recording.session), recording.upload_event()];
+        for event in events.into_iter().flatten() {
+            self.emit(event).await?;
+        }
+        tracing::info!(session = %recording.session, "an abandoned recording was completed");
+        Ok(())
+    }
+}
