@@ -178,7 +178,7 @@ impl Connect for Routed {
         match first.open(&self.service).await {
             Ok(stream) => Ok(Box::new(stream)),
             Err(DialError::Tls { .. } | DialError::Protocol { .. })
-                if !upgrade && upgrade_is_needed(dialer, direct.address()).await =>
+                if !upgrade && upgrade_is_needed(dialer, direct.address()).await.is_ok_and(|needed| needed) =>
             {
                 Ok(Box::new(upgraded.open(&self.service).await?))
             }

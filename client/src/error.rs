@@ -105,8 +105,14 @@ pub fn explain(status: &Status) -> String {
 
 /// The failed dial behind a failed call, if that is what it is.
 pub fn dial_error(status: &Status) -> Option<&DialError> {
-    let causes = std::iter::successors(status.source(), |error| error.source());
-    causes.into_iter().find_map(|error| error.downcast_ref::<DialError>())
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if let Some(dial) = error.downcast_ref::<DialError>() {
+            return Some(dial);
+        }
+        cause = error.source();
+    }
+    None
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! `OUT_DIR`, and stops the build with the file and the reason if anything does not fit.
 
 use std::env;
+use std::fmt::Display;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ fn prepare() -> Result<()> {
             apply(file_patch, &target).map_err(|e| format!("{patch}: {e}"))?;
         }
     }
-    Ok(())
+    leave_out_tests(&target)
 }
 
 /// The folder of the upstream crate: where cargo says it is, else where cargo keeps what it downloads. (Cargo cannot
@@ -75,9 +76,7 @@ fn source_from_metadata() -> Result<PathBuf> {
 }
 
 fn source_from_registry() -> Option<PathBuf> {
-    let home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(env::home_dir()?.join(".cargo")))?;
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))?;
     fs::read_dir(home.join("registry/src"))
         .ok()?
         .flatten()
@@ -85,21 +84,45 @@ fn source_from_registry() -> Option<PathBuf> {
         .find(|folder| folder.join("src").is_dir())
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<()> {
-    let failed = |e: std::io::Error| format!("cannot copy {} to {}: {e}", from.display(), to.display());
-    fs::create_dir_all(to).map_err(failed)?;
-    for entry in fs::read_dir(from).map_err(failed)? {
+/// Does something to every file of a folder and its subfolders.
+fn for_each_file(folder: &Path, action: &mut impl FnMut(&Path) -> Result<()>) -> Result<()> {
+    let failed = |e: std::io::Error| format!("cannot read {}: {e}", folder.display());
+    for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let target = to.join(entry.file_name());
         if entry.file_type().map_err(failed)?.is_dir() {
-            copy_folder(&entry.path(), &target)?;
+            for_each_file(&entry.path(), action)?;
         } else {
-            // Read and write instead of fs::copy: vendored sources can be read-only.
-            let content = fs::read(entry.path()).map_err(failed)?;
-            fs::write(&target, content).map_err(failed)?;
+            action(&entry.path())?;
         }
     }
     Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    for_each_file(from, &mut |file| {
+        let failed = |e: &dyn Display| format!("cannot copy {}: {e}", file.display());
+        let target = to.join(file.strip_prefix(from).map_err(|e| failed(&e))?);
+        if let Some(folder) = target.parent() {
+            fs::create_dir_all(folder).map_err(|e| failed(&e))?;
+        }
+        // Read and write instead of fs::copy: vendored sources can be read-only.
+        let content = fs::read(file).map_err(|e| failed(&e))?;
+        fs::write(&target, content).map_err(|e| failed(&e))
+    })
+}
+
+/// Takes upstream's own unit tests out of the build. They need crates that nothing else needs, and some test what the
+/// patches change; what the patches promise is tested in `tests/`.
+fn leave_out_tests(folder: &Path) -> Result<()> {
+    for_each_file(folder, &mut |file| {
+        let failed = |e: std::io::Error| format!("cannot rewrite {}: {e}", file.display());
+        let text = fs::read_to_string(file).map_err(failed)?;
+        let text = text
+            .replace("#[cfg(test)]", "#[cfg(any())]")
+            .replace("#[cfg(all(test,", "#[cfg(all(any(),")
+            .replace("#[test]", "#[cfg(any())]");
+        fs::write(file, text).map_err(failed)
+    })
 }
 
 /// Cuts a patch in git's form into the patches of its files.
@@ -113,11 +136,8 @@ fn split_by_file(patch: &str) -> Vec<&str> {
 }
 
 fn apply(file_patch: &str, folder: &Path) -> Result<()> {
-    let name = file_patch
-        .lines()
-        .next()
-        .and_then(|line| line.strip_prefix("--- a/"))
-        .ok_or("a part has no `--- a/` line")?;
+    let name =
+        file_patch.lines().next().and_then(|line| line.strip_prefix("--- a/")).ok_or("a part has no `--- a/` line")?;
     let file = folder.join(name);
     let hunks = diffy::Patch::from_str(file_patch).map_err(|e| format!("the part for {name} is no patch: {e}"))?;
     let original = match fs::read_to_string(&file) {
@@ -125,8 +145,8 @@ fn apply(file_patch: &str, folder: &Path) -> Result<()> {
         Err(e) if e.kind() == ErrorKind::NotFound && file_patch.contains("\n@@ -0,0 ") => String::new(),
         Err(e) => return Err(format!("cannot read {name} of {UPSTREAM}: {e}")),
     };
-    let patched = diffy::apply(&original, &hunks)
-        .map_err(|e| format!("does not fit {name} of {UPSTREAM} {VERSION}: {e}"))?;
+    let patched =
+        diffy::apply(&original, &hunks).map_err(|e| format!("does not fit {name} of {UPSTREAM} {VERSION}: {e}"))?;
     fs::write(&file, patched).map_err(|e| format!("cannot write {}: {e}", file.display()))
 }
 

@@ -43,7 +43,9 @@ impl RuleContext {
         Self::default()
     }
 
-    fn with(mut self, root: &'static str, value: &impl Serialize) -> Self {
+    /// Sets what conditions know by the name `root`: one of those the methods below set.
+    #[must_use]
+    pub fn with(mut self, root: &'static str, value: &impl Serialize) -> Self {
         self.roots.insert(root, serde_json::to_value(value).unwrap_or_default());
         self
     }

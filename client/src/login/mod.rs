@@ -83,7 +83,7 @@ pub async fn login(request: &LoginRequest, ask: &mut impl Ask) -> Result<Login> 
     let wanted = wanted(request, &ping, &keys);
     let answer = authenticate(&web, &ping, request, &wanted, ask).await?;
     let keys = key_ring(&keys, &answer)?;
-    let upgrade = endpoint.upgrade_required().await;
+    let upgrade = endpoint.upgrade_required().await?;
     let account = account(request, &ping, &endpoint, keys, upgrade)?;
     complete(account).await
 }

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{CheckError, Kind, Requirements, check};
 use russh::client::{Handler, Session};
-use russh::negotiation::Names;
-use russh::{ChannelId, PublicKeyOrCertificate};
+use russh::keys::PublicKeyOrCertificate;
+use russh::{ChannelId, Names};
 
 /// Start of the identification line of servers that are part of a cluster.
 const SERVER_PREFIX: &[u8] = b"SSH-2.0-Teleport";

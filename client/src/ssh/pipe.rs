@@ -20,7 +20,7 @@ const CHUNK: usize = 64 << 10;
 pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
     let stream = ProxyStream::to_host(client.transport(), &host.host_port(), &client.account().cluster);
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let (mut input, mut output) = (Input::stdin(), Output::stdout());
+    let mut input = Input::stdin();
     let up = async {
         while let Some(bytes) = input.next().await {
             if writer.write_all(&bytes).await.is_err() {
@@ -30,30 +30,37 @@ pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
         // The host hangs up when its client does.
         let _ = writer.shutdown().await;
     };
-    let down = async {
+    let down = async move {
+        let mut output = Output::stdout();
         let mut buffer = BytesMut::with_capacity(CHUNK);
         loop {
             buffer.reserve(CHUNK);
             match reader.read_buf(&mut buffer).await {
-                Ok(0) => return Ok(()),
+                Ok(0) => return written(output.finish().await),
                 Ok(_) => {
                     let bytes: Bytes = buffer.split().freeze();
                     if output.write(bytes).await.is_err() {
-                        return Ok(());
+                        return written(output.finish().await);
                     }
                 }
-                Err(error) => return Err(failed(host, &error)),
+                Err(error) => {
+                    // What came before the end is still for OpenSSH.
+                    written(output.finish().await)?;
+                    return Err(failed(host, &error));
+                }
             }
         }
     };
     let down = pin!(down);
-    let ended = match select(down, pin!(up)).await {
+    match select(down, pin!(up)).await {
         Either::Left((ended, _)) => ended,
         Either::Right(((), down)) => down.await,
-    };
-    let written = output.finish().await;
-    ended?;
-    match written {
+    }
+}
+
+/// OpenSSH closes its end when it is done, which is no failure.
+fn written(result: io::Result<()>) -> Result<()> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("writing to standard output")(error)),
         _ => Ok(()),
     }

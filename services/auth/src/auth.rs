@@ -7,14 +7,13 @@ use backend::{Clock, Sqlite, SqliteOptions};
 use chrono::{DateTime, Utc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::{
-    error::{Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Kinded as _, Result},
     events::OneOf,
     types,
 };
 
 use crate::{
-    AuthConfig, authority,
-    init,
+    AuthConfig, authority, init,
     login::{Hasher, Lockout},
     roles::ParsedRoles,
     store::{self, Store, kind},
@@ -48,6 +47,7 @@ impl Auth {
     /// # Errors
     /// When the state cannot be read or written, or settings of the file contradict themselves.
     pub async fn open(mut config: AuthConfig) -> Result<Self> {
+        init::check_settings(&config)?;
         init::prepare_folder(&config.data_dir)?;
         let host_uuid = init::host_uuid(&config)?;
         let owns_backend = config.backend.is_none();
@@ -100,6 +100,7 @@ impl Auth {
         self.0.closing.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.retract().await;
         if self.0.owns_backend {
             self.0.store.backend().close().await;
         }
@@ -163,11 +164,14 @@ impl Auth {
     /// Writes an event to the audit log; what all events share is filled in. It is on disk when this returns.
     ///
     /// # Errors
-    /// When it could not be stored.
+    /// When it is incomplete, or could not be stored.
     pub async fn emit(&self, event: OneOf) -> Result<()> {
-        self.0.audit.emit(event).await.map_err(|e| {
-            tracing::error!(error = %e, "an audit event could not be stored");
-            Error::new(ErrorKind::Other, "the audit log cannot be written")
+        self.0.audit.emit(event).await.map_err(|e| match e.kind() {
+            ErrorKind::Other => {
+                tracing::error!(error = %e, "an audit event could not be stored");
+                Error::other("the audit log cannot be written")
+            }
+            _ => e.into(),
         })
     }
 

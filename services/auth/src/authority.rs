@@ -14,9 +14,7 @@ use pki::{
 use resources::Resource;
 use wire::{
     error::{Error, ErrorKind, Result},
-    types::{
-        CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair,
-    },
+    types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair},
 };
 
 use crate::{Auth, store::kind};
@@ -165,7 +163,9 @@ impl Auth {
         let mut signers = HashMap::new();
         for ca in self.store().cached_list::<kind::CertAuthority>() {
             let Some(spec) = &ca.spec else { continue };
-            if spec.cluster_name == self.cluster_name() && let Ok(ca_type) = spec.r#type.parse::<CaType>() {
+            if spec.cluster_name == self.cluster_name()
+                && let Ok(ca_type) = spec.r#type.parse::<CaType>()
+            {
                 signers.insert(ca_type, Arc::new(Signers::of(&ca)?));
             }
         }
@@ -205,7 +205,12 @@ impl Auth {
     ///
     /// # Errors
     /// `BadParameter` for types that do not exist; `NotFound`.
-    pub async fn get_cert_authority(&self, ca_type: &str, cluster: &str, with_secrets: bool) -> Result<CertAuthorityV2> {
+    pub async fn get_cert_authority(
+        &self,
+        ca_type: &str,
+        cluster: &str,
+        with_secrets: bool,
+    ) -> Result<CertAuthorityV2> {
         let ca_type = ca_type.parse::<CaType>().map_err(crypto)?;
         if cluster == self.cluster_name() {
             self.ensure_authority(ca_type).await?;

@@ -139,7 +139,11 @@ impl Caller {
             (_, Some(identity)) => identity.username.clone(),
             (Principal::User(name) | Principal::RemoteUser { name, .. }, None) => name.clone(),
             (Principal::Service { role, host_id, .. } | Principal::RemoteService { role, host_id, .. }, None) => {
-                if host_id.is_empty() { role.name().to_owned() } else { host_id.clone() }
+                if host_id.is_empty() {
+                    role.name().to_owned()
+                } else {
+                    host_id.clone()
+                }
             }
         }
     }
@@ -213,11 +217,7 @@ mod tests {
             ),
             (
                 identity("id-1.there", &["Proxy"], "there"),
-                Principal::RemoteService {
-                    role: SystemRole::Proxy,
-                    cluster: "there".into(),
-                    host_id: "id-1".into(),
-                },
+                Principal::RemoteService { role: SystemRole::Proxy, cluster: "there".into(), host_id: "id-1".into() },
             ),
         ];
         for (identity, principal) in cases {

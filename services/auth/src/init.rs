@@ -21,12 +21,20 @@ use wire::{
 };
 
 use crate::{
-    Auth, AuthConfig, authority,
+    Auth, AuthConfig, authority, settings,
     store::{self, Store, kind, kind::Kind},
 };
 
 /// The file with the UUID of the host.
 const HOST_UUID: &str = "host_uuid";
+
+/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists.
+pub(crate) fn check_settings(config: &AuthConfig) -> Result<()> {
+    match &config.auth_preference {
+        Some(preference) => settings::check_second_factor(preference),
+        None => Ok(()),
+    }
+}
 
 /// Makes the data directory, readable by its owner only.
 pub(crate) fn prepare_folder(folder: &Path) -> Result<()> {
@@ -140,7 +148,11 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
             writes.push(store::put::<kind::CertAuthority>(&ca, Condition::Whatever)?);
         }
     }
-    store.atomic(writes).await?;
+    match store.atomic(writes).await {
+        // Another Auth Service on the same storage was faster.
+        Err(e) if e.kind == ErrorKind::CompareFailed => return store.cached::<kind::ClusterName>(""),
+        other => other?,
+    };
     tracing::info!(cluster = %cluster_name, "a new cluster was made");
     store.cached::<kind::ClusterName>("")
 }

@@ -16,6 +16,9 @@ use crate::{
 /// How many names of one sort a request may ask for.
 const MAX_NAMES: usize = 64;
 
+/// Longest token, in bytes.
+const MAX_TOKEN: usize = 1024;
+
 /// Longest name in a request, in bytes: what DNS allows.
 const MAX_NAME: usize = 255;
 
@@ -56,7 +59,9 @@ impl Auth {
         let granted: Vec<SystemRole> = spec.roles.iter().filter_map(|role| role.parse().ok()).collect();
         let role = check_role(request, &granted)?;
         if role == SystemRole::Bot {
-            return Err(Error::not_implemented("bots cannot join yet: this version of the Auth Service has no machine identities"));
+            return Err(Error::not_implemented(
+                "bots cannot join yet: this version of the Auth Service has no machine identities",
+            ));
         }
         if request.expires.is_some() {
             return Err(Error::bad_parameter("'expires' cannot be set for host certificates"));
@@ -79,7 +84,10 @@ impl Auth {
 
     /// The address of who joins: a proxy says it for those who join through it, and is believed.
     fn joining_address(&self, caller: &Caller, request: &RegisterUsingTokenRequest) -> String {
-        if caller.has_role(SystemRole::Proxy) && !request.remote_addr.is_empty() {
+        if caller.has_role(SystemRole::Proxy)
+            && !request.remote_addr.is_empty()
+            && request.remote_addr.len() <= MAX_NAME
+        {
             return request.remote_addr.clone();
         }
         caller.remote_addr.map(|addr| addr.to_string()).unwrap_or_default()
@@ -103,10 +111,7 @@ impl Auth {
             method: if spec.join_method.is_empty() { METHOD_TOKEN.to_owned() } else { spec.join_method },
             token_name: token.map_or_else(|| tokens::mask(&request.token), tokens::safe_name),
             token_expires: token.and_then(|token| token.metadata.as_ref()).and_then(|m| m.expires),
-            connection: Some(events::ConnectionMetadata {
-                remote_addr: remote_addr.to_owned(),
-                ..Default::default()
-            }),
+            connection: Some(events::ConnectionMetadata { remote_addr: remote_addr.to_owned(), ..Default::default() }),
             ..Default::default()
         }))
         .await
@@ -138,6 +143,10 @@ fn check_form(request: &RegisterUsingTokenRequest) -> Result<()> {
     if request.host_id.is_empty() && !request.role.eq_ignore_ascii_case(SystemRole::Bot.name()) {
         return Err(Error::bad_parameter("missing parameter HostID"));
     }
+    if request.token.len() > MAX_TOKEN {
+        return Err(Error::bad_parameter(format!("token: longer than {MAX_TOKEN} bytes")));
+    }
+    check_name("role", &request.role)?;
     check_name("host id", &request.host_id)?;
     check_name("node name", &request.node_name)?;
     check_names("additional principals", &request.additional_principals)?;

@@ -57,7 +57,9 @@ impl Auth {
         server.check_and_set_defaults().map_err(Error::from)?;
         let now = self.now();
         let latest = now + SERVER_TTL;
-        if server.expires().is_none_or(|at| at > latest) {
+        // Servers without an agent do not announce themselves: they stay until somebody removes them.
+        let announces = matches!(server.sub_kind.as_str(), "" | "teleport");
+        if announces && server.expires().is_none_or(|at| at > latest) {
             server.set_expires(Some(latest));
         }
         self.store().upsert::<K>(server).await
@@ -79,6 +81,13 @@ impl Auth {
         self.upsert_auth_server(server, None).await.map(drop)
     }
 
+    /// Says that this service is there no longer.
+    pub(crate) async fn retract(&self) {
+        if let Err(error) = self.store().delete::<kind::AuthServer>(self.host_uuid()).await {
+            tracing::debug!(%error, "the record of this service could not be removed");
+        }
+    }
+
     /// Keeps saying so; ends only by being dropped.
     pub(crate) async fn keep_announcing(&self) {
         loop {
@@ -94,7 +103,8 @@ impl Auth {
         let proxies = self.store().cached_list::<kind::Proxy>();
         let specs = proxies.iter().filter_map(|proxy| proxy.spec.as_ref());
         let public = specs.clone().find_map(|spec| spec.public_addrs.first().cloned());
-        let named = || specs.clone().find(|spec| !spec.hostname.is_empty()).map(|spec| format!("{}:3080", spec.hostname));
+        let named =
+            || specs.clone().find(|spec| !spec.hostname.is_empty()).map(|spec| format!("{}:3080", spec.hostname));
         Ok(public.or_else(named).unwrap_or_else(|| UNKNOWN_PROXY.to_owned()))
     }
 

@@ -109,7 +109,10 @@ impl Auth {
         };
         self.change_semaphore(&request.semaphore_kind, &request.semaphore_name, true, |leases| {
             if leases.len() >= max {
-                let text = format!("cannot acquire semaphore {}/{} (err-max-leases)", request.semaphore_kind, request.semaphore_name);
+                let text = format!(
+                    "cannot acquire semaphore {}/{} (err-max-leases)",
+                    request.semaphore_kind, request.semaphore_name
+                );
                 return Err(Error::limit_exceeded(text));
             }
             leases.push(lease.clone());

@@ -39,7 +39,7 @@ impl Auth {
             spec.signature_algorithm_suite = self.signature_suite().to_number();
         }
         preference.check_and_set_defaults().map_err(Error::from)?;
-        check_second_factor_allowed(&preference, is_no_second_factor_allowed()).map_err(Error::from)?;
+        check_second_factor(&preference)?;
         let stored = self.set::<kind::AuthPreference>(preference, write).await?;
         self.emit_auth_preference(caller).await?;
         Ok(stored)
@@ -161,6 +161,11 @@ impl Auth {
 
 fn done() -> events::Status {
     events::Status { success: true, ..events::Status::default() }
+}
+
+/// Refuses settings under which a password alone is enough, unless the operator insists.
+pub(crate) fn check_second_factor(preference: &AuthPreferenceV2) -> Result<()> {
+    check_second_factor_allowed(preference, is_no_second_factor_allowed()).map_err(Error::from)
 }
 
 /// Whether the operator insists on logins with a password alone.

@@ -100,10 +100,8 @@ impl Service {
     }
 
     pub(crate) fn code(&self, secret: &str) -> String {
-        let totp = totp_rs::Builder::new()
-            .with_secret(totp_rs::Secret::try_from_base32(secret).unwrap())
-            .build()
-            .unwrap();
+        let totp =
+            totp_rs::Builder::new().with_secret(totp_rs::Secret::try_from_base32(secret).unwrap()).build().unwrap();
         totp.generate(u64::try_from(backend::Clock::now(&self.clock).timestamp()).unwrap()).to_string()
     }
 

@@ -11,7 +11,7 @@ use wire::{
 };
 
 use crate::{
-    Auth, AuthConfig, Caller, LocalIdentityRequest, Write,
+    Auth, AuthConfig, Caller, LocalIdentityRequest, UserCertRequest, Write,
     store::kind,
     testing::{CLUSTER, STATIC_TOKEN, Service, keys, user},
 };
@@ -43,8 +43,10 @@ async fn a_later_start_keeps_the_keys_and_takes_over_the_settings_of_the_file() 
     let before = service.auth.get_cert_authority("host", CLUSTER, true).await.unwrap();
     let uuid = service.auth.host_uuid().to_owned();
     service.auth.shutdown().await;
-    let mut recording = types::SessionRecordingConfigV2::default();
-    recording.spec = Some(types::SessionRecordingConfigSpecV2 { mode: "off".into(), ..Default::default() });
+    let recording = types::SessionRecordingConfigV2 {
+        spec: Some(types::SessionRecordingConfigSpecV2 { mode: "off".into(), ..Default::default() }),
+        ..Default::default()
+    };
     let auth = service
         .again(|config| {
             config.cluster_name = "another.name".into();
@@ -121,7 +123,10 @@ async fn a_token_gives_certificates_for_its_roles() {
     let certs = service.auth.register_using_token(&agent, request(STATIC_TOKEN, "Instance")).await.unwrap();
     let tls = Certificate::from_pem(std::str::from_utf8(&certs.tls).unwrap()).unwrap();
     let identity = pki::identity::Identity::from_certificate(&tls).unwrap();
-    assert_eq!((identity.groups, identity.system_roles), (vec!["Instance".to_owned()], vec!["Node".into(), "App".into()]));
+    assert_eq!(
+        (identity.groups, identity.system_roles),
+        (vec!["Instance".to_owned()], vec!["Node".into(), "App".into()])
+    );
 }
 
 #[tokio::test]
@@ -246,8 +251,102 @@ async fn a_semaphore_is_held_as_often_as_allowed() {
     let lease = auth.acquire_semaphore(ask()).await.unwrap();
     auth.keep_alive_semaphore(lease.clone()).await.unwrap();
     service.advance(61);
-    assert_eq!(auth.keep_alive_semaphore(types::SemaphoreLease {
-        expires: Some(wire::time::timestamp(auth.now() + chrono::TimeDelta::minutes(1))),
-        ..lease
-    }).await.unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(
+        auth.keep_alive_semaphore(types::SemaphoreLease {
+            expires: Some(wire::time::timestamp(auth.now() + chrono::TimeDelta::minutes(1))),
+            ..lease
+        })
+        .await
+        .unwrap_err()
+        .kind,
+        ErrorKind::NotFound
+    );
+}
+
+#[tokio::test]
+async fn abandoned_recordings_are_completed_once_their_session_is_gone() {
+    let service = Service::start().await;
+    let session = recording::SessionId::random();
+    let mut upload = service.auth.recordings().create(session).await.unwrap();
+    let start = audit::codes::SESSION_START.event(wire::events::SessionStart {
+        session: Some(wire::events::SessionMetadata { session_id: session.to_string(), ..Default::default() }),
+        ..Default::default()
+    });
+    upload.write(&start).await.unwrap();
+    upload.flush().await.unwrap();
+    drop(upload);
+    // The files have the machine's time; the service's clock is moved past it.
+    let ahead = chrono::Utc::now() - service.auth.now() + chrono::TimeDelta::minutes(11);
+    service.advance(ahead.num_seconds().max(0).unsigned_abs());
+    assert_eq!(service.auth.complete_abandoned_recordings().await.unwrap(), 1);
+    assert_eq!(service.auth.complete_abandoned_recordings().await.unwrap(), 0);
+    assert!(service.auth.recordings().open(session).await.is_ok());
+    let names = service.names_of_events();
+    assert!(names.iter().any(|name| name == "session.upload") && names.iter().any(|name| name == "session.end"));
+}
+
+#[tokio::test]
+async fn a_file_that_gives_up_second_factors_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let preference = types::AuthPreferenceV2 {
+        spec: Some(types::AuthPreferenceSpecV2 { second_factor: "off".into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let config = AuthConfig {
+        cluster_name: CLUSTER.into(),
+        auth_preference: Some(preference),
+        ..AuthConfig::new(folder.path())
+    };
+    let error = Auth::open(config).await.err().unwrap();
+    assert!(error.message.contains("cannot disable multi-factor authentication"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_without_logins_gets_a_certificate_that_opens_no_account() {
+    let service = Service::start().await;
+    let mut bob = user("bob", &["access"]);
+    bob.spec.as_mut().unwrap().traits = None;
+    service.auth.create_user(&service.admin(), bob).await.unwrap();
+    let request =
+        UserCertRequest { user: "bob".into(), roles: vec!["access".into()], keys: keys(), ..Default::default() };
+    let certs = service.auth.generate_user_certs(request).await.unwrap();
+    let line = std::str::from_utf8(&certs.ssh).unwrap();
+    let identity = pki::ssh_cert::UserCertificate::from_line(line).unwrap().identity;
+    assert!(identity.principals[0].starts_with("-teleport-nologin-"), "{:?}", identity.principals);
+    assert_eq!(identity.principals[1..], ["-teleport-internal-join"]);
+}
+
+#[tokio::test]
+async fn roles_cut_the_life_of_a_certificate_and_locks_forbid_it() {
+    let service = Service::start().await;
+    let mut role = (*service.auth.role("access").unwrap()).clone();
+    role.metadata_mut().name = "short".into();
+    role.metadata_mut().labels.clear();
+    let hour = 3_600_000_000_000;
+    role.spec.as_mut().unwrap().options.as_mut().unwrap().max_session_ttl = hour;
+    service.auth.create_role(&service.admin(), role).await.unwrap();
+    let request = || UserCertRequest {
+        user: "carol".into(),
+        roles: vec!["short".into()],
+        traits: [("logins".to_owned(), vec!["root".to_owned()])].into(),
+        ttl: std::time::Duration::from_secs(8 * 3600),
+        keys: keys(),
+        ..Default::default()
+    };
+    let life = |certs: &wire::proto::Certs| {
+        let tls = Certificate::from_pem(std::str::from_utf8(&certs.tls).unwrap()).unwrap();
+        (tls.not_after() - service.auth.now()).num_seconds()
+    };
+    assert_eq!(life(&service.auth.generate_user_certs(request()).await.unwrap()), 3600);
+    let signed = UserCertRequest { override_ttl: true, ..request() };
+    assert_eq!(life(&service.auth.generate_user_certs(signed).await.unwrap()), 8 * 3600);
+    let mut lock = types::LockV2::default();
+    lock.metadata_mut().name = "one".into();
+    let target = types::LockTarget { role: "short".into(), ..Default::default() };
+    lock.spec = Some(types::LockSpecV2 { target: Some(target), message: "audit".into(), ..Default::default() });
+    service.auth.upsert_lock(&service.admin(), lock).await.unwrap();
+    let error = service.auth.generate_user_certs(request()).await.unwrap_err();
+    assert_eq!((error.kind, error.message.ends_with("audit")), (ErrorKind::AccessDenied, true));
+    let stranger = UserCertRequest { route_to_cluster: "elsewhere".into(), roles: vec!["access".into()], ..request() };
+    assert_eq!(service.auth.generate_user_certs(stranger).await.unwrap_err().kind, ErrorKind::NotFound);
 }

@@ -18,8 +18,7 @@ const P256: Algorithm = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
 
 fn signed_by(certificate: &Certificate, ca: &PublicKey, kind: CertType) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
-    certificate.cert_type() == kind
-        && certificate.validate_at(now, [&ca.fingerprint(HashAlg::Sha256)]).is_ok()
+    certificate.cert_type() == kind && certificate.validate_at(now, [&ca.fingerprint(HashAlg::Sha256)]).is_ok()
 }
 
 struct Near {

@@ -122,7 +122,8 @@ async fn both_directions_can_be_busy_at_once() {
         their_writer.shutdown().await.unwrap();
     });
     let (mut from_near, mut from_far) = (Vec::new(), Vec::new());
-    let reading = async { tokio::join!(their_reader.read_to_end(&mut from_near), our_reader.read_to_end(&mut from_far)) };
+    let reading =
+        async { tokio::join!(their_reader.read_to_end(&mut from_near), our_reader.read_to_end(&mut from_far)) };
     let (near, far) = soon(reading).await;
     assert_eq!((near.unwrap(), far.unwrap()), (AMOUNT, AMOUNT));
     assert!(from_near.iter().all(|byte| *byte == 1) && from_far.iter().all(|byte| *byte == 2));

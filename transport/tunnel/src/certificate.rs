@@ -102,9 +102,9 @@ pub fn verify(
 
 /// The host UUID in a list of principals: the part before `.<cluster>` of the first one that ends so.
 pub fn host_id<'a>(principals: &'a [String], cluster: &str) -> Option<&'a str> {
-    principals.iter().find_map(|principal| {
-        principal.strip_suffix(cluster)?.strip_suffix('.').filter(|id| !id.is_empty())
-    })
+    principals
+        .iter()
+        .find_map(|principal| principal.strip_suffix(cluster)?.strip_suffix('.').filter(|id| !id.is_empty()))
 }
 
 #[cfg(test)]

@@ -208,8 +208,8 @@ mod tests {
     fn the_json_form_leaves_out_what_is_empty_but_never_the_type() {
         let request = DialRequest { server_id: "id.cluster".to_owned(), ..DialRequest::default() };
         assert_eq!(request.to_payload(), br#"{"server_id":"id.cluster","conn_type":""}"#);
-        let request = DialRequest::local_service("id.cluster", TunnelType::Kube)
-            .with_client("10.0.0.1:5".parse().unwrap(), None);
+        let request =
+            DialRequest::local_service("id.cluster", TunnelType::Kube).with_client("10.0.0.1:5".parse().unwrap(), None);
         assert_eq!(
             String::from_utf8(request.to_payload()).unwrap(),
             r#"{"address":"remote.kube.proxy.teleport.cluster.local","server_id":"id.cluster","conn_type":"kube","client_src_addr":"10.0.0.1:5"}"#,

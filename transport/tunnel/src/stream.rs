@@ -113,9 +113,8 @@ pub(crate) struct StreamPlace(Arc<Counter>);
 impl OpenStreams {
     /// Takes a place unless `limit` are taken.
     pub(crate) fn enter(&self, limit: usize) -> Option<StreamPlace> {
-        let entered = self.0.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| {
-            (open < limit).then_some(open + 1)
-        });
+        let entered =
+            self.0.open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |open| (open < limit).then_some(open + 1));
         entered.is_ok().then(|| StreamPlace(self.0.clone()))
     }
 

@@ -37,8 +37,7 @@ pub(crate) fn host_certificate(
     role: &str,
     principals: &[&str],
 ) -> Certificate {
-    let mut builder =
-        Builder::new_with_random_nonce(&mut rand::rng(), subject, 0, u64::from(u32::MAX)).unwrap();
+    let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), subject, 0, u64::from(u32::MAX)).unwrap();
     builder.cert_type(kind).unwrap();
     builder.key_id("test").unwrap();
     for principal in principals {

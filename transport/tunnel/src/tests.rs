@@ -22,9 +22,7 @@ use crate::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, 
 use crate::certificate::HostIdentity;
 use crate::dial::{DialRequest, TunnelType};
 use crate::discovery::DiscoveredProxy;
-use crate::server::{
-    AuthDialer, DialError, HostAuthorities, TunnelEvent, TunnelServer, TunnelServerConfig,
-};
+use crate::server::{AuthDialer, DialError, HostAuthorities, TunnelEvent, TunnelServer, TunnelServerConfig};
 use crate::stream::BoxedStream;
 use crate::testing::{Authority, key};
 
@@ -183,8 +181,8 @@ async fn registered(proxy: &TunnelServer, server_id: &str, kind: TunnelType) {
 }
 
 async fn dial(proxy: &TunnelServer) -> Result<crate::TunnelStream, DialError> {
-    let request = DialRequest::local_service(NODE, TunnelType::Node)
-        .with_client("198.51.100.9:1234".parse().unwrap(), None);
+    let request =
+        DialRequest::local_service(NODE, TunnelType::Node).with_client("198.51.100.9:1234".parse().unwrap(), None);
     soon(proxy.registry().dial(NODE, TunnelType::Node, &request)).await
 }
 
@@ -567,147 +565,4 @@ async fn logged_in(proxy: &TunnelServer, login: &HostIdentity) -> client::Handle
     let key: Arc<PrivateKey> = login.key.clone();
     assert!(client.authenticate_openssh_cert(user, key, login.certificate.clone()).await.unwrap().success());
     client
-}
-
-fn rss_kb() -> usize {
-    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
-    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4
-}
-
-#[derive(Clone)]
-struct Tcp(SocketAddr);
-#[async_trait]
-impl ProxyDialer for Tcp {
-    async fn dial(&self) -> io::Result<BoxedStream> {
-        Ok(Box::new(tokio::net::TcpStream::connect(self.0).await?))
-    }
-}
-
-// BENCH=server: prints address, serves. BENCH=<addr>: agents.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore]
-async fn bench_memory() {
-    let n: usize = 400;
-    let authority = Authority::new(CLUSTER);
-    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = proxy.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, peer) = listener.accept().await.unwrap();
-            let proxy = serving.clone();
-            tokio::spawn(async move { let _ = proxy.serve(stream, peer).await; });
-        }
-    });
-    let login = identity(&authority, "Node", NODE);
-    println!("start rss {} KB", rss_kb());
-    let before = rss_kb();
-    let start = Instant::now();
-    for round in 0..2 {
-    let mut clients = Vec::new();
-    for _ in 0..n {
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let mut client = client::connect_stream(Arc::new(crate::ssh::client_config()), stream, Bare).await.unwrap();
-        assert!(client.authenticate_openssh_cert(NODE, login.key.clone(), login.certificate.clone()).await.unwrap().success());
-        let hb = client.channel_open_extension("teleport-heartbeat", Vec::new()).await.unwrap();
-        clients.push((client, hb));
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    println!("{round}: {} tunnels in {:?}; rss {} KB (+{})", proxy.registry().len(), start.elapsed(), rss_kb(), rss_kb() - before);
-    drop(clients);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    println!("after drop {} tunnels {} KB", proxy.registry().len(), rss_kb());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore]
-async fn bench_bulk() {
-    let authority = Authority::new(CLUSTER);
-    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = proxy.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, peer) = listener.accept().await.unwrap();
-            let proxy = serving.clone();
-            tokio::spawn(async move { let _ = proxy.serve(stream, peer).await; });
-        }
-    });
-    let credentials = Credentials { identity: Arc::new(identity(&authority, "Node", NODE)), authorities: vec![authority.public()] };
-    let sink = |transport: IncomingTransport| async move {
-        let mut stream = transport.accept().await.unwrap();
-        let mut buf = vec![0; 256 << 10];
-        let mut total = 0u64;
-        loop { let n = stream.read(&mut buf).await.unwrap(); if n == 0 { break } total += n as u64; }
-        stream.write_u64(total).await.unwrap();
-        stream.shutdown().await.unwrap();
-    };
-    let _agent = start(AgentConfig::new(Arc::new(credentials), Arc::new(Tcp(address)), Arc::new(sink)));
-    registered(&proxy, NODE, TunnelType::Node).await;
-    let mut stream = proxy.registry().dial(NODE, TunnelType::Node, &DialRequest::local_service(NODE, TunnelType::Node)).await.unwrap();
-    let data = vec![5; 256 << 10];
-    let start = Instant::now();
-    for _ in 0..4096 { stream.write_all(&data).await.unwrap(); }
-    stream.shutdown().await.unwrap();
-    let total = stream.read_u64().await.unwrap();
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{} MiB in {seconds:.2} s = {:.0} MB/s", total >> 20, total as f64 / 1e6 / seconds);
-}
-
-#[allow(unsafe_code)]
-mod counting {
-    use std::alloc::{GlobalAlloc, Layout, System};
-    use std::sync::atomic::{AtomicIsize, Ordering};
-    pub struct C;
-    pub static LIVE: [AtomicIsize; 65536] = [const { AtomicIsize::new(0) }; 65536];
-    fn slot(l: usize) -> usize { (l / 8).min(65535) }
-    unsafe impl GlobalAlloc for C {
-        unsafe fn alloc(&self, l: Layout) -> *mut u8 { LIVE[slot(l.size())].fetch_add(1, Ordering::Relaxed); unsafe { System.alloc(l) } }
-        unsafe fn dealloc(&self, p: *mut u8, l: Layout) { LIVE[slot(l.size())].fetch_sub(1, Ordering::Relaxed); unsafe { System.dealloc(p, l) } }
-        unsafe fn realloc(&self, p: *mut u8, l: Layout, n: usize) -> *mut u8 { LIVE[slot(l.size())].fetch_sub(1, Ordering::Relaxed); LIVE[slot(n)].fetch_add(1, Ordering::Relaxed); unsafe { System.realloc(p, l, n) } }
-    }
-}
-#[global_allocator]
-static ALLOC: counting::C = counting::C;
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore]
-async fn bench_allocs() {
-    let n: usize = 50;
-    let authority = Authority::new(CLUSTER);
-    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = proxy.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, peer) = listener.accept().await.unwrap();
-            let proxy = serving.clone();
-            tokio::spawn(async move { let _ = proxy.serve(stream, peer).await; });
-        }
-    });
-    let login = identity(&authority, "Node", NODE);
-    let mut clients = Vec::new();
-    let mut before = Vec::new();
-    for i in 0..n + 5 {
-        if i == 5 { tokio::time::sleep(Duration::from_secs(1)).await; before = counting::LIVE.iter().map(|c| c.load(Ordering::Relaxed)).collect(); }
-        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let mut client = client::connect_stream(Arc::new(crate::ssh::client_config()), stream, Bare).await.unwrap();
-        assert!(client.authenticate_openssh_cert(NODE, login.key.clone(), login.certificate.clone()).await.unwrap().success());
-        let hb = client.channel_open_extension("teleport-heartbeat", Vec::new()).await.unwrap();
-        clients.push((client, hb));
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut total = 0;
-    let mut rows = Vec::new();
-    for (i, c) in counting::LIVE.iter().enumerate() {
-        let d = c.load(Ordering::Relaxed) - before[i];
-        if d != 0 { total += d * i as isize * 8; rows.push((d * i as isize * 8 / n as isize, i * 8, d)); }
-    }
-    rows.sort();
-    println!("total per tunnel {} bytes", total / n as isize);
-    for (bytes, size, count) in rows.iter().rev().take(24) { println!("{bytes:>8} bytes/tunnel: {count} x {size}"); }
 }

@@ -180,7 +180,7 @@ impl AuthContext {
     ///
     /// # Errors
     /// As [`require`](Self::require).
-    pub fn require_on(&self, kind: &str, verbs: &[&str], (name, object): (&str, &Value)) -> Result<()> {
+    pub fn require_on(&self, kind: &str, verbs: &[&str], (name, object): (&'static str, &Value)) -> Result<()> {
         match &self.access {
             Access::Person(person) => person.require(kind, verbs, &person.rules.clone().with(name, object)),
             _ => self.require_builtin(kind, verbs),

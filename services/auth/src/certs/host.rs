@@ -70,6 +70,13 @@ impl Auth {
     /// # Errors
     /// `BadParameter` for unusable keys and names, and for instances without services.
     pub async fn generate_host_certs(&self, request: HostCertRequest) -> Result<proto::Certs> {
+        let certs = self.issue_host_certs(&request).await?;
+        self.emit_host_certificate(&self.host_identity(&request)).await?;
+        Ok(certs)
+    }
+
+    /// The same for services of this process, which is no news for the audit log.
+    pub(super) async fn issue_host_certs(&self, request: &HostCertRequest) -> Result<proto::Certs> {
         if request.host_id.is_empty() {
             return Err(Error::bad_parameter("missing parameter HostID"));
         }
@@ -79,16 +86,16 @@ impl Auth {
         check_name("host id", &request.host_id)?;
         check_name("node name", &request.node_name)?;
         check_names("DNS names", &request.dns_names)?;
-        let principals = reachable_principals(&request);
+        let principals = reachable_principals(request);
         check_names("additional principals", &principals)?;
 
         let signers = self.signers(CaType::Host).await?;
         let now = self.now();
         let missing = || Error::not_found("the host authority has no usable keys");
-        let identity = self.host_identity(&request);
+        let identity = self.host_identity(request);
         let tls_key = keys::tls_key(&request.public_tls_key)?;
         let mut template = LeafTemplate::new(identity.to_subject().map_err(crypto)?, tls_key, now, end_of_host(now)?);
-        template.alternative_names = alternative_names(&request, &principals);
+        template.alternative_names = alternative_names(request, &principals);
         let tls = signers.tls.as_ref().ok_or_else(missing)?.issue(&template).map_err(crypto)?;
         let params = HostCertificateParams {
             public_key: &keys::ssh_key(&request.public_ssh_key)?,
@@ -102,7 +109,6 @@ impl Auth {
         };
         let ssh = signers.ssh.as_ref().ok_or_else(missing)?.issue_host(&params).map_err(crypto)?;
         let authority = self.host_authority()?;
-        self.emit_host_certificate(&identity, template.not_after).await?;
         Ok(proto::Certs {
             ssh: ssh_cert::to_line(&ssh).map_err(crypto)?.into_bytes(),
             tls: x509::to_pem(&tls).into_bytes(),
@@ -157,7 +163,8 @@ impl Auth {
         }
     }
 
-    async fn emit_host_certificate(&self, identity: &Identity, expires: DateTime<Utc>) -> Result<()> {
+    async fn emit_host_certificate(&self, identity: &Identity) -> Result<()> {
+        let expires = end_of_host(self.now())?;
         self.emit(codes::CERTIFICATE_CREATE.event(events::CertificateCreate {
             certificate_type: "host".to_owned(),
             identity: Some(events::Identity {

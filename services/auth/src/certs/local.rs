@@ -61,7 +61,7 @@ impl Auth {
         .map_err(crypto)?;
         let or_own = |given: String, own: &str| if given.is_empty() { own.to_owned() } else { given };
         let certs = self
-            .generate_host_certs(HostCertRequest {
+            .issue_host_certs(&HostCertRequest {
                 host_id: or_own(request.host_uuid, self.host_uuid()),
                 node_name: or_own(request.node_name, self.node_name()),
                 role,

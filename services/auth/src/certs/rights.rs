@@ -54,6 +54,8 @@ impl Rights {
         match self.roles.logins_for_ttl(ttl) {
             Ok(CertificateLogins::Names(names)) => Ok(names),
             Ok(CertificateLogins::NoneDefined) => Ok(Vec::new()),
+            // A user without any login at all still gets into everything that is not SSH.
+            Err(_) if self.roles.logins_for_ttl(Duration::ZERO).is_err() => Ok(Vec::new()),
             Err(denial) => Err(denial.into()),
         }
     }
@@ -96,7 +98,9 @@ impl Rights {
     pub(super) fn pinned_ip(&self, login_ip: &str) -> Result<String> {
         match (self.roles.options().pin_source_ip, login_ip) {
             (false, _) => Ok(String::new()),
-            (true, "") => Err(Error::bad_parameter("IP pinning is enabled for this user but there is no client IP information")),
+            (true, "") => {
+                Err(Error::bad_parameter("IP pinning is enabled for this user but there is no client IP information"))
+            }
             (true, ip) => Ok(ip.to_owned()),
         }
     }

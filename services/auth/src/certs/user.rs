@@ -13,6 +13,7 @@ use pki::{
     ssh_cert::{self, CertificateFormat, UserCertificateParams},
     x509::{self, LeafTemplate},
 };
+use rbac::{LockSubject, lock_targets};
 use wire::{
     error::{Error, Result},
     events, proto,
@@ -142,6 +143,7 @@ impl Auth {
     pub async fn generate_user_certs(&self, request: UserCertRequest) -> Result<proto::Certs> {
         let (ssh_key, tls_key) = request.keys.parse()?;
         let rights = Rights::of(self, &request)?;
+        self.check_subject_locks(&request)?;
         self.check_route(&request.route_to_cluster)?;
         let now = self.now();
         let ttl = rights.ttl(self.asked_ttl(&request), request.override_ttl);
@@ -181,6 +183,18 @@ impl Auth {
         let preference = self.auth_preference().ok();
         let nanos = preference.and_then(|p| p.spec.as_ref().map(|spec| spec.default_session_ttl)).unwrap_or(0);
         u64::try_from(nanos).ok().filter(|n| *n > 0).map_or(DEFAULT_TTL, Duration::from_nanos)
+    }
+
+    /// Refuses while the user, a role, the device or an access request of the certificate is locked.
+    fn check_subject_locks(&self, request: &UserCertRequest) -> Result<()> {
+        let device = &request.mfa_verified;
+        self.check_locks(&lock_targets(&LockSubject {
+            user: request.user.clone(),
+            roles: request.roles.clone(),
+            mfa_device: (!device.is_empty()).then(|| device.clone()),
+            access_requests: request.active_requests.clone(),
+            ..LockSubject::default()
+        }))
     }
 
     /// Refuses to route to a cluster that is not connected.

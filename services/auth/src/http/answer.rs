@@ -66,9 +66,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             };
             Failure(Error::new(kind, format!("request body: {e}")))
         })?;
-        serde_json::from_slice(&body)
-            .map(Self)
-            .map_err(|e| Failure(Error::bad_parameter(format!("request body: {e}"))))
+        serde_json::from_slice(&body).map(Self).map_err(|e| Failure(Error::bad_parameter(format!("request body: {e}"))))
     }
 }
 

@@ -8,9 +8,9 @@ use axum::{extract::FromRequestParts, http::request::Parts};
 use resources::SystemRole;
 use wire::error::{Error, Result};
 
-use crate::{Caller, Principal};
 #[cfg(feature = "api")]
 use crate::authz::AuthContext;
+use crate::{Caller, Principal};
 
 /// The peer of a request.
 pub(super) struct By {

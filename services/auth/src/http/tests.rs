@@ -89,10 +89,12 @@ async fn proxies_pass_logins_on_and_nobody_else_does() {
 #[tokio::test]
 async fn servers_announce_themselves_and_only_themselves() {
     let service = Service::start().await;
-    let server = |name: &str| json!({"server": {
+    let server = |name: &str| {
+        json!({"server": {
         "kind": "proxy", "version": "v2", "metadata": {"name": name},
         "spec": {"addr": "0.0.0.0:3080", "hostname": "p", "public_addrs": ["proxy.test:443"]},
-    }, "ttl": 600_000_000_000_i64});
+    }, "ttl": 600_000_000_000_i64})
+    };
     let (status, _) = call(&service, proxy(), "POST", "/v2/proxies", server("proxy-2")).await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let (status, _) = call(&service, proxy(), "POST", "/v2/proxies", server("proxy-1")).await;

@@ -14,6 +14,9 @@ use zeroize::Zeroizing;
 use super::{SecondFactor, devices, for_strangers, invalid_credentials};
 use crate::{Auth, store::kind};
 
+/// How much of what strangers say stands in audit events, in characters.
+const LONGEST_TOLD: usize = 256;
+
 /// What a stranger claims and shows.
 #[derive(Clone, Default)]
 pub struct Credentials {
@@ -57,7 +60,11 @@ impl Auth {
     ///
     /// # Errors
     /// `AccessDenied` in words that do not tell what was wrong; the audit event has the reason.
-    pub(crate) async fn authenticate_user(&self, credentials: &Credentials, client: &LoginClient) -> Result<Authenticated> {
+    pub(crate) async fn authenticate_user(
+        &self,
+        credentials: &Credentials,
+        client: &LoginClient,
+    ) -> Result<Authenticated> {
         let result = self.authenticate_unlocked_user(credentials).await;
         self.emit(login_event(credentials, client, &result)).await?;
         result.map_err(for_strangers)
@@ -111,7 +118,7 @@ impl Auth {
     /// # Errors
     /// As [`check_credentials`](Self::check_credentials).
     pub(crate) async fn check_password(&self, user: &str, password: &[u8]) -> Result<()> {
-        self.with_lockout(user, async {
+        self.with_lockout_halfway(user, async {
             let fits = self.password_fits(user, password).await?;
             let local = self.store().get::<kind::User>(user).await.is_ok_and(|user| is_local(&user));
             if fits && local { Ok(()) } else { Err(Error::bad_parameter("invalid username or password")) }
@@ -145,6 +152,11 @@ pub(crate) fn is_local(user: &UserV2) -> bool {
     created_by.is_none_or(|by| by.connector.as_ref().is_none_or(|c| c.r#type.is_empty() || c.r#type == "local"))
 }
 
+/// What a stranger says, cut to what an audit event can hold.
+fn told(text: &str) -> String {
+    text.chars().take(LONGEST_TOLD).collect()
+}
+
 fn login_event(credentials: &Credentials, client: &LoginClient, result: &Result<Authenticated>) -> OneOf {
     let (code, device, status) = match result {
         Ok(done) => {
@@ -156,20 +168,18 @@ fn login_event(credentials: &Credentials, client: &LoginClient, result: &Result<
         }
     };
     let user = result.as_ref().map_or(credentials.username.as_str(), |done| done.user.name());
+    let (user, user_agent, remote_addr) = (told(user), told(&client.user_agent), told(&client.remote_addr));
     code.event(events::UserLogin {
         user: Some(events::UserMetadata {
-            user: user.to_owned(),
+            user,
             user_kind: events::UserKind::Human.into(),
             ..events::UserMetadata::default()
         }),
         status: Some(status),
         method: "local".to_owned(),
         mfa_device: device.map(devices::metadata_of),
-        client: Some(events::ClientMetadata { user_agent: client.user_agent.clone() }),
-        connection: Some(events::ConnectionMetadata {
-            remote_addr: client.remote_addr.clone(),
-            ..events::ConnectionMetadata::default()
-        }),
+        client: Some(events::ClientMetadata { user_agent }),
+        connection: Some(events::ConnectionMetadata { remote_addr, ..events::ConnectionMetadata::default() }),
         ..events::UserLogin::default()
     })
 }

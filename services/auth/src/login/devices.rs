@@ -8,7 +8,7 @@ use wire::{
     events::{self, OneOf},
     proto::{self, mfa_authenticate_response, mfa_register_response},
     time,
-    types::{MfaDevice, Metadata, TotpDevice, mfa_device::Device},
+    types::{Metadata, MfaDevice, TotpDevice, mfa_device::Device},
 };
 
 use super::{ChallengeScope, SecondFactor, totp};
@@ -125,7 +125,11 @@ impl Auth {
         let device = MfaDevice {
             kind: "mfa_device".to_owned(),
             version: "v1".to_owned(),
-            metadata: Some(Metadata { name: name.to_owned(), namespace: resources::NAMESPACE.into(), ..Metadata::default() }),
+            metadata: Some(Metadata {
+                name: name.to_owned(),
+                namespace: resources::NAMESPACE.into(),
+                ..Metadata::default()
+            }),
             id: uuid::Uuid::new_v4().to_string(),
             added_at: Some(time::timestamp(now)),
             last_used: Some(time::timestamp(now)),

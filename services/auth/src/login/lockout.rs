@@ -36,6 +36,9 @@ const MAX_STRANGERS: usize = 10_000;
 /// How many names can be judged at the same time; names share places at random.
 const PLACES: usize = 256;
 
+/// Longest name that is looked at, in bytes.
+const MAX_NAME: usize = 255;
+
 /// What people are told while a name is locked.
 const LOCKED: &str = "too many incorrect attempts, please try again later";
 
@@ -44,6 +47,13 @@ pub(crate) struct Lockout {
     turns: Vec<tokio::sync::Mutex<()>>,
     hash: RandomState,
     strangers: Mutex<HashMap<String, Vec<DateTime<Utc>>>>,
+}
+
+/// What becomes of earlier failures when a check succeeds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterSuccess {
+    Forget,
+    Keep,
 }
 
 /// One wrong guess, as stored.
@@ -87,11 +97,32 @@ impl Lockout {
 }
 
 impl Auth {
-    /// Runs a check of credentials of `user`: not at all while the name is locked, and counting its failure.
+    /// Runs a check of all credentials of `user`: not at all while the name is locked, and counting its failure.
+    /// A success forgets earlier failures.
     ///
     /// # Errors
-    /// `LimitExceeded` never: a locked name is `AccessDenied`; else what the check returns.
+    /// `AccessDenied` while the name is locked; else what the check returns.
     pub(crate) async fn with_lockout<T>(&self, user: &str, check: impl Future<Output = Result<T>>) -> Result<T> {
+        self.guarded(user, AfterSuccess::Forget, check).await
+    }
+
+    /// Runs a check of only some of the credentials of `user`. A success leaves earlier failures as they are: who
+    /// knows the password could otherwise guess codes for ever.
+    ///
+    /// # Errors
+    /// As [`with_lockout`](Self::with_lockout).
+    pub(crate) async fn with_lockout_halfway<T>(
+        &self,
+        user: &str,
+        check: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.guarded(user, AfterSuccess::Keep, check).await
+    }
+
+    async fn guarded<T>(&self, user: &str, after: AfterSuccess, check: impl Future<Output = Result<T>>) -> Result<T> {
+        if user.len() > MAX_NAME {
+            return Err(Error::bad_parameter("invalid username or password"));
+        }
         let _turn = self.0.lockout.turn(user).await;
         let known = match self.store().get::<kind::User>(user).await {
             Ok(known) => Some(known),
@@ -108,7 +139,8 @@ impl Auth {
         }
         let result = check.await;
         match &result {
-            Ok(_) => self.forget_attempts(user).await?,
+            Ok(_) if after == AfterSuccess::Forget && known.is_some() => self.forget_attempts(user).await?,
+            Ok(_) => {}
             Err(e) if counts(e) => match &known {
                 Some(_) => self.count_attempt(user, now).await?,
                 None => self.0.lockout.stranger_failed(user, now),

@@ -8,8 +8,7 @@ use resources::places;
 use tokio::sync::Semaphore;
 use wire::{
     error::{Error, Result},
-    events,
-    proto, types,
+    events, proto, types,
 };
 use zeroize::Zeroizing;
 
@@ -90,7 +89,11 @@ impl Auth {
     }
 
     /// The writes that give a user a password.
-    pub(crate) async fn password_writes(&self, user: &Arc<types::UserV2>, password: &[u8]) -> Result<Vec<ConditionalAction>> {
+    pub(crate) async fn password_writes(
+        &self,
+        user: &Arc<types::UserV2>,
+        password: &[u8],
+    ) -> Result<Vec<ConditionalAction>> {
         check_new(password)?;
         let hash = self.0.hasher.hash(password).await?;
         let mut changed = (**user).clone();

@@ -59,7 +59,7 @@ mod tests {
         let info = reader.next_frame(&mut pixels).unwrap();
         assert_eq!((info.width, info.height), (456, 456));
         assert!(pixels[..456 * 16].iter().all(|p| *p == 0xFF));
-        assert!(pixels.iter().any(|p| *p == 0));
+        assert!(pixels.contains(&0));
     }
 
     #[test]

@@ -24,8 +24,11 @@ use crate::{
 async fn a_user_accepts_the_invitation_and_logs_in_with_password_and_code() {
     let service = Service::start().await;
     let alice = service.user("alice").await;
-    let response =
-        service.auth.authenticate_ssh_user(service.login("alice", PASSWORD, &service.code(&alice.secret))).await.unwrap();
+    let response = service
+        .auth
+        .authenticate_ssh_user(service.login("alice", PASSWORD, &service.code(&alice.secret)))
+        .await
+        .unwrap();
 
     let certificate = ssh_cert::from_line(std::str::from_utf8(&response.cert).unwrap()).unwrap();
     let authority = service.auth.get_cert_authority("user", "main.test", false).await.unwrap();
@@ -96,7 +99,8 @@ async fn strangers_and_users_with_a_wrong_password_look_the_same_until_and_durin
     service.user("alice").await;
     for _ in 0..5 {
         let known = service.auth.authenticate_ssh_user(service.login("alice", b"wrong", "000000")).await.unwrap_err();
-        let unknown = service.auth.authenticate_ssh_user(service.login("nobody", b"wrong", "000000")).await.unwrap_err();
+        let unknown =
+            service.auth.authenticate_ssh_user(service.login("nobody", b"wrong", "000000")).await.unwrap_err();
         assert_eq!(known, unknown);
         assert_eq!(known.message, "invalid credentials");
     }
@@ -170,11 +174,11 @@ async fn an_invitation_sets_everything_or_nothing_and_works_once() {
     let error = service.auth.change_user_authentication(&anonymous, wrong_code).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::AccessDenied);
     let short = acceptance(&token, b"short", &service.code(&secret));
-    assert!(service.auth.change_user_authentication(&anonymous, short).await.unwrap_err().message.contains("too short"));
-    let no_device = proto::ChangeUserAuthenticationRequest {
-        new_mfa_register_response: None,
-        ..acceptance(&token, PASSWORD, "")
-    };
+    assert!(
+        service.auth.change_user_authentication(&anonymous, short).await.unwrap_err().message.contains("too short")
+    );
+    let no_device =
+        proto::ChangeUserAuthenticationRequest { new_mfa_register_response: None, ..acceptance(&token, PASSWORD, "") };
     assert!(service.auth.change_user_authentication(&anonymous, no_device).await.is_err());
     assert!(service.auth.mfa_devices("alice").await.unwrap().is_empty());
     let login = service.login("alice", PASSWORD, &service.code(&secret));
@@ -200,7 +204,8 @@ async fn invitations_expire_and_replace_each_other() {
     let error = service.auth.get_reset_password_token(second.name()).await.unwrap_err();
     assert_eq!(error.message, "bad or expired token");
     let too_long = Duration::from_secs(49 * 3600);
-    let error = service.auth.create_reset_password_token(&service.admin(), "alice", "invite", too_long).await.unwrap_err();
+    let error =
+        service.auth.create_reset_password_token(&service.admin(), "alice", "invite", too_long).await.unwrap_err();
     assert_eq!(error.message, "a invite token cannot live for 49h0m0s, at most for 48h0m0s");
 }
 
@@ -264,11 +269,8 @@ async fn a_web_session_is_extended_under_a_new_id_and_belongs_to_its_user() {
     assert!(service.auth.get_web_session("bob", session.name()).await.is_err());
 
     service.advance(300);
-    let request = WebSessionRequest {
-        user: "alice".into(),
-        previous_session: session.name().into(),
-        reload_user: false,
-    };
+    let request =
+        WebSessionRequest { user: "alice".into(), previous_session: session.name().into(), reload_user: false };
     let next = service.auth.extend_web_session(&request).await.unwrap();
     assert_ne!(next.name(), session.name());
     assert_eq!(next.spec.as_ref().unwrap().expires, spec.expires);
@@ -331,4 +333,34 @@ async fn a_deleted_user_leaves_nothing_behind() {
     service.auth.create_user(&service.admin(), user("alice", &["access"])).await.unwrap();
     let login = service.login("alice", PASSWORD, &service.code(&alice.secret));
     assert_eq!(service.auth.authenticate_ssh_user(login).await.unwrap_err().message, "invalid credentials");
+}
+
+#[tokio::test]
+async fn knowing_the_password_does_not_allow_guessing_codes_for_ever() {
+    let service = Service::start().await;
+    service.user("alice").await;
+    let anonymous = Caller::anonymous(None);
+    let password = CreateAuthenticateChallengeRequest {
+        request: Some(Request::UserCredentials(proto::UserCredentials {
+            username: "alice".into(),
+            password: PASSWORD.to_vec(),
+        })),
+        ..Default::default()
+    };
+    for _ in 0..5 {
+        service.auth.create_authenticate_challenge(&anonymous, password.clone(), None).await.unwrap();
+        service.auth.authenticate_ssh_user(service.login("alice", PASSWORD, "000000")).await.unwrap_err();
+    }
+    let error = service.auth.create_authenticate_challenge(&anonymous, password, None).await.unwrap_err();
+    assert!(error.message.contains("too many"), "{error}");
+}
+
+#[tokio::test]
+async fn endless_names_are_not_remembered() {
+    let service = Service::start().await;
+    let name = "n".repeat(100_000);
+    for _ in 0..6 {
+        let error = service.auth.authenticate_ssh_user(service.login(&name, b"x", "000000")).await.unwrap_err();
+        assert_eq!(error.message, "invalid credentials");
+    }
 }

@@ -17,8 +17,7 @@ use wire::{
 
 use super::{ChallengeScope, SecondFactor, authenticate, devices, totp};
 use crate::{
-    Auth, Caller,
-    random,
+    Auth, Caller, random,
     store::{self, kind},
 };
 
@@ -117,7 +116,9 @@ impl Auth {
         self.lift_lockout(name).await?;
         let user = self.store().get::<kind::User>(name).await?;
         if !authenticate::is_local(&user) {
-            return Err(Error::bad_parameter("only local users may be reset: this one comes from an identity provider"));
+            return Err(Error::bad_parameter(
+                "only local users may be reset: this one comes from an identity provider",
+            ));
         }
         let now = self.now();
         let id = random::token::<16>()?;
@@ -225,7 +226,9 @@ impl Auth {
             Some(mfa_register_response::Response::Totp(_)) => {
                 Err(Error::bad_parameter("second factor TOTP is not allowed by the cluster"))
             }
-            None if factor.is_enforced() => Err(Error::bad_parameter("no second factor sent during user authentication")),
+            None if factor.is_enforced() => {
+                Err(Error::bad_parameter("no second factor sent during user authentication"))
+            }
             None => Ok(None),
         }
     }
@@ -348,7 +351,9 @@ fn bad_token() -> Error {
 }
 
 fn unknown_type(token_type: &str) -> Error {
-    Error::bad_parameter(format!("invalid reset password token request type {token_type:?}: expected invite or password"))
+    Error::bad_parameter(format!(
+        "invalid reset password token request type {token_type:?}: expected invite or password"
+    ))
 }
 
 fn token_event(caller: &Caller, user: &str, ttl: Duration, token: &UserTokenV3) -> OneOf {

@@ -127,7 +127,10 @@ impl Auth {
                 roles: known.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default(),
                 traits: super::traits_of(&known),
                 ttl,
-                keys: PublicKeys { ssh: Some(ssh_key.public().to_ssh_line()), tls: Some(tls_key.public().to_spki_pem()) },
+                keys: PublicKeys {
+                    ssh: Some(ssh_key.public().to_ssh_line()),
+                    tls: Some(tls_key.public().to_spki_pem()),
+                },
                 login_ip: login_ip.to_owned(),
                 attested_policy: KEY_POLICY.to_owned(),
                 ..UserCertRequest::default()

@@ -91,8 +91,7 @@ impl Change {
             (None, _, Some((sub_kind, name))) => (sub_kind, name),
             (None, _, None) => ("", name),
         };
-        let metadata =
-            Metadata { name: name.into(), namespace: resources::NAMESPACE.into(), ..Metadata::default() };
+        let metadata = Metadata { name: name.into(), namespace: resources::NAMESPACE.into(), ..Metadata::default() };
         ResourceHeader {
             kind: self.info.name.into(),
             sub_kind: sub_kind.into(),

@@ -278,9 +278,10 @@ impl Store {
     /// # Errors
     /// `CompareFailed` when a condition does not hold.
     pub(crate) async fn atomic(&self, actions: Vec<ConditionalAction>) -> Result<String> {
-        let revision = self.backend.atomic_write(actions).await.map_err(|e| storage(&e))?;
+        let written = self.backend.atomic_write(actions).await.map_err(|e| storage(&e));
+        // Also after a failed condition: what made it fail is then known here.
         self.catch_up().await;
-        Ok(revision)
+        written
     }
 
     async fn written<K: Kind>(&self, mut value: K::Value, revision: String) -> Result<Arc<K::Value>> {

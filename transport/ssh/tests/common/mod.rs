@@ -21,8 +21,7 @@ pub fn key(algorithm: Algorithm) -> PrivateKey {
 }
 
 pub fn certificate(kind: CertType, subject: &PublicKey, ca: &PrivateKey, principal: &str) -> Certificate {
-    let mut builder =
-        Builder::new_with_random_nonce(&mut rand::rng(), subject, 0, u64::from(u32::MAX)).unwrap();
+    let mut builder = Builder::new_with_random_nonce(&mut rand::rng(), subject, 0, u64::from(u32::MAX)).unwrap();
     builder.cert_type(kind).unwrap();
     builder.key_id("test").unwrap();
     builder.valid_principal(principal).unwrap();

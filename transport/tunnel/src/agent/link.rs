@@ -17,8 +17,8 @@ use super::{AgentConfig, AgentError, transport};
 use crate::certificate::{claims, host_id, verify};
 use crate::discovery;
 use crate::protocol::{
-    CONNECTION_TYPE_REQUEST, DISCOVERY_CHANNEL, DISCOVERY_REQUEST, DRAINING, HEARTBEAT_CHANNEL, PING_REQUEST, RECONNECT_REQUEST,
-    TRANSPORT_CHANNEL, VERSION_REQUEST,
+    CONNECTION_TYPE_REQUEST, DISCOVERY_CHANNEL, DISCOVERY_REQUEST, DRAINING, HEARTBEAT_CHANNEL, PING_REQUEST,
+    RECONNECT_REQUEST, TRANSPORT_CHANNEL, VERSION_REQUEST,
 };
 use crate::ssh::{self, HANDSHAKE_TIMEOUT};
 use crate::stream::OpenStreams;
@@ -147,8 +147,7 @@ impl Shared {
         if claims.role != "Proxy" {
             return Err(AgentError::NotAProxy(claims.role));
         }
-        let proxy =
-            host_id(certificate.valid_principals(), &claims.cluster).ok_or(AgentError::NamelessProxy)?;
+        let proxy = host_id(certificate.valid_principals(), &claims.cluster).ok_or(AgentError::NamelessProxy)?;
         let claim = self.tracker.claim(proxy).ok_or_else(|| AgentError::AlreadyClaimed(proxy.to_owned()))?;
         *self.claim.lock() = Some(claim);
         Ok(())
@@ -230,11 +229,7 @@ impl client::Handler for ProxyHandler {
         Ok(())
     }
 
-    async fn channel_close(
-        &mut self,
-        channel: ChannelId,
-        _session: &mut client::Session,
-    ) -> Result<(), AgentError> {
+    async fn channel_close(&mut self, channel: ChannelId, _session: &mut client::Session) -> Result<(), AgentError> {
         self.discovery.remove(&channel);
         Ok(())
     }

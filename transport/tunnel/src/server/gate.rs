@@ -16,9 +16,7 @@ use super::registry::TunnelInfo;
 use super::{Shared, TunnelError};
 use crate::certificate::{HostClaims, claims, verify};
 use crate::dial::TunnelType;
-use crate::protocol::{
-    DIAL_REQUEST, HEARTBEAT_CHANNEL, NO_SESSIONS_HERE, PING_REQUEST, STDERR, TRANSPORT_CHANNEL,
-};
+use crate::protocol::{DIAL_REQUEST, HEARTBEAT_CHANNEL, NO_SESSIONS_HERE, PING_REQUEST, STDERR, TRANSPORT_CHANNEL};
 use crate::ssh::HANDSHAKE_TIMEOUT;
 
 /// How long dialling an Auth Service may take.

@@ -96,7 +96,8 @@ impl Key {
 
 impl Registry {
     pub(super) fn new(offline_threshold: Duration) -> Self {
-        let inner = Inner { offline_threshold, tunnels: RwLock::default(), events: broadcast::Sender::new(EVENT_QUEUE) };
+        let inner =
+            Inner { offline_threshold, tunnels: RwLock::default(), events: broadcast::Sender::new(EVENT_QUEUE) };
         Self { inner: Arc::new(inner) }
     }
 
@@ -120,8 +121,7 @@ impl Registry {
         let tunnel_type = TunnelType::Proxy;
         let tunnels = self.inner.tunnels.read();
         let of_cluster = tunnels.iter().filter(|(key, _)| key.tunnel_type == tunnel_type).flat_map(|(_, found)| found);
-        let mut found: Vec<_> =
-            of_cluster.filter(|connection| connection.info().cluster == cluster).cloned().collect();
+        let mut found: Vec<_> = of_cluster.filter(|connection| connection.info().cluster == cluster).cloned().collect();
         drop(tunnels);
         if found.is_empty() {
             return Err(DialError::NotFound { server_id: cluster.to_owned(), tunnel_type });

@@ -1,0 +1,20 @@
+//! The commands, one module each.
+
+pub mod alerts;
+pub mod auth;
+pub mod create;
+pub mod edit;
+pub mod get;
+pub mod inventory;
+pub mod lock;
+pub mod nodes;
+pub mod other;
+pub mod recordings;
+pub mod rm;
+pub mod status;
+pub mod tokens;
+pub mod update;
+pub mod users;
+pub mod version;
+
+mod labels;

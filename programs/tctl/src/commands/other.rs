@@ -1,0 +1,68 @@
+//! Commands that are not there.
+
+use resources::nearest;
+
+use crate::error::Error;
+
+/// Commands of other builds that this one has no services for yet.
+const LATER: [&str; 24] = [
+    "acl",
+    "access",
+    "apps",
+    "audit",
+    "bots",
+    "db",
+    "desktop",
+    "devices",
+    "externalauditstorage",
+    "idp",
+    "kube",
+    "loadtest",
+    "login_rule",
+    "notifications",
+    "plugins",
+    "proxy",
+    "requests",
+    "saml",
+    "sso",
+    "terraform",
+    "top",
+    "windows_desktop",
+    "workload-identity",
+    "autoupdate",
+];
+
+/// Commands there are, for suggestions.
+const KNOWN: [&str; 15] = [
+    "status", "users", "tokens", "nodes", "get", "create", "edit", "update", "rm", "auth", "inventory", "lock", "alerts",
+    "recordings", "version",
+];
+
+/// Why the command line that starts with these words is refused.
+pub fn refuse(words: &[String]) -> Error {
+    let name = words.first().map(String::as_str).unwrap_or_default();
+    if LATER.contains(&name) {
+        return Error::not_built(format!("the command {name:?} is not part of this build yet"));
+    }
+    let hint = match nearest(name, KNOWN) {
+        Some(near) => format!("; did you mean {near:?}?"),
+        None => String::new(),
+    };
+    Error::bad(format!("unknown command {name:?}{hint}\n\nUsage: tctl [OPTIONS] <COMMAND>\n\n'tctl --help' lists the commands"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(name: &str) -> String {
+        refuse(&[name.to_owned()]).to_string()
+    }
+
+    #[test]
+    fn what_does_not_exist_is_refused_by_name() {
+        assert!(said("frobnicate").starts_with("unknown command \"frobnicate\"\n"));
+        assert!(said("user").starts_with("unknown command \"user\"; did you mean \"users\"?"));
+        assert_eq!(said("plugins"), "the command \"plugins\" is not part of this build yet");
+    }
+}
