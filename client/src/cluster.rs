@@ -122,6 +122,13 @@ impl ClusterClient {
     }
 }
 
+/// What the proxy at an address says about itself, for whoever is not logged in there.
+pub async fn ping(address: &str, web: Verify) -> Result<PingResponse> {
+    let dialer = Dialer::from_env().map_err(DialError::from)?;
+    let address: PartialAddress = address.parse().map_err(DialError::from)?;
+    Ok(ProxyEndpoint::discover(&dialer, address, &web).await?.1)
+}
+
 /// How the certificate of a proxy's web port is verified.
 pub fn web_verify(insecure: bool, authorities: &[Certificate]) -> Verify {
     match insecure {

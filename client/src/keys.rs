@@ -11,6 +11,7 @@ use pki::ssh_cert::{self, UserCertificate};
 use pki::suite::{Purpose, SignatureSuite, algorithm_for};
 use pki::x509::Certificate;
 use russh::keys::ssh_key::LineEnding;
+use zeroize::Zeroizing;
 
 use crate::home::{Home, HomeError, Privacy, read, remove, write};
 
@@ -164,8 +165,7 @@ impl KeyRing {
 
     /// Writes the keys, certificates and trusted authorities of a login.
     pub fn save(&self, home: &Home, proxy_host: &str, user: &str) -> Result<(), KeyError> {
-        let ssh = self.ssh_key.to_ssh().map_err(material("SSH key"))?;
-        let ssh_text = ssh.to_openssh(LineEnding::LF).map_err(|e| KeyError::Encode(e.to_string()))?;
+        let (ssh_text, line) = self.to_openssh()?;
         write(&home.ssh_key(proxy_host, user)?, ssh_text.as_bytes(), Privacy::Secret)?;
         let public = self.ssh_key.public().to_ssh_line();
         write(&home.user_file(proxy_host, user, ".pub")?, public.as_bytes(), Privacy::Secret)?;
@@ -173,7 +173,6 @@ impl KeyRing {
         write(&home.user_file(proxy_host, user, ".key")?, tls_text.as_bytes(), Privacy::Secret)?;
         let certificate = self.tls_certificate.to_pem();
         write(&home.user_file(proxy_host, user, ".crt")?, certificate.as_bytes(), Privacy::Secret)?;
-        let line = ssh_cert::to_line(&self.ssh_certificate).map_err(material("SSH certificate"))?;
         let ssh_path = home.ssh_certificate(proxy_host, user, self.root_cluster())?;
         write(&ssh_path, line.as_bytes(), Privacy::Secret)?;
         save_trusted(home, proxy_host, &self.trusted)
@@ -188,6 +187,14 @@ impl KeyRing {
         let trusted = group_authorities(&entries, file.tls_authorities);
         let key = file.private_key;
         Ok(Self { ssh_key: key.clone(), tls_key: key, ssh_certificate, tls_certificate, trusted })
+    }
+
+    /// The SSH key and certificate as OpenSSH keeps them.
+    pub fn to_openssh(&self) -> Result<(Zeroizing<String>, String), KeyError> {
+        let key = self.ssh_key.to_ssh().map_err(material("SSH key"))?;
+        let key = key.to_openssh(LineEnding::LF).map_err(|e| KeyError::Encode(e.to_string()))?;
+        let certificate = ssh_cert::to_line(&self.ssh_certificate).map_err(material("SSH certificate"))?;
+        Ok((key, certificate))
     }
 
     /// Writes an identity file. Both certificates must be for one key, as those of [`NewKeys::single`] are.

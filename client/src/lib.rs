@@ -1,18 +1,20 @@
 //! The library behind `tsh`: profiles and keys on disk, login, and dialling what a cluster protects.
 //!
 //! * [`home`], [`profile`], [`keys`]: what a login leaves in `~/.tsh`.
-//! * [`account`]: whose credentials a command uses; [`login`]: how they come about.
+//! * [`account`]: whose credentials a command uses; [`login`], [`logout`]: how they come and go; [`status`].
 //! * [`cluster`]: connections to a proxy and, through it, to the Auth Service.
-//! * [`ssh`]: sessions on servers; [`nodes`]: which servers there are.
+//! * [`ssh`]: sessions on servers; [`nodes`], [`clusters`], [`sessions`]: what there is.
 //! * [`play`]: recordings; [`openssh`]: configuration for OpenSSH's clients.
 //! * [`terminal`], [`text`]: the user's side.
 
 pub mod account;
 pub mod cluster;
+pub mod clusters;
 pub mod error;
 pub mod home;
 pub mod keys;
 pub mod login;
+pub mod logout;
 pub mod nodes;
 pub mod openssh;
 pub mod play;

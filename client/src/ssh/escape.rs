@@ -7,6 +7,8 @@ pub(super) enum Escape {
     Disconnect,
     /// `~?`: say which sequences there are.
     Help,
+    /// A moderator's `t`: end the session for all. No sequence of a shell.
+    Terminate,
 }
 
 /// What is shown for `~?`.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::session::{Exit, Run, SessionRequest, Streams, environment, run};
+use super::session::{Exit, Run, SessionRequest, Streams, Typing, environment, run};
 use super::stdio::{Input, Output};
 use super::{Host, SshConnection};
 use crate::cluster::ClusterClient;
@@ -104,8 +104,7 @@ impl FanOut<'_> {
             run: Run::Command(self.command.to_owned()),
             terminal: false,
             environment: environment(&client.account().profile.web_proxy_addr, &session),
-            escapes: false,
-            watching: false,
+            typing: Typing::Free { escapes: false },
         };
         let streams = Streams {
             input: Input::none(),

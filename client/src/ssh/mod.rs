@@ -8,6 +8,7 @@ mod connection;
 mod escape;
 pub mod fan_out;
 mod guest;
+pub mod join;
 mod mfa;
 mod options;
 mod pipe;

@@ -19,6 +19,8 @@ use crate::terminal::{self, RawMode, Size};
 
 /// Request for several variables at once, which servers of a cluster know.
 const ENVIRONMENT_REQUEST: &str = "envs@goteleport.com";
+/// Request that ends a session for all participants.
+const TERMINATE_REQUEST: &str = "x-teleport-force-terminate";
 /// Number of extended data that is standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
 /// The exit code that shells give for a command ended by a signal is this plus the signal's number.
@@ -44,10 +46,22 @@ pub struct SessionRequest {
     pub terminal: bool,
     /// Variables for it.
     pub environment: Vec<(String, String)>,
-    /// Whether `~` sequences are recognised.
-    pub escapes: bool,
-    /// Whether the user only watches: nothing typed is sent, and Ctrl-C leaves.
-    pub watching: bool,
+    /// What becomes of what the user types, on a terminal.
+    pub typing: Typing,
+}
+
+/// What becomes of what the user types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Typing {
+    /// It is for the session.
+    Free {
+        /// Whether `~` sequences are recognised in it.
+        escapes: bool,
+    },
+    /// Nothing of it is for the session; Ctrl-C leaves.
+    Observer,
+    /// The same, and `t` ends the session for all.
+    Moderator,
 }
 
 /// How a session ended.
@@ -209,8 +223,8 @@ impl Session {
         let _raw = io::stdin().is_terminal().then(|| RawMode::enter(io::stdin())).transpose();
         let _raw = _raw.map_err(Error::io("changing the terminal's mode"))?;
         let (wishes, mut wanted) = mpsc::channel(4);
-        let keyboard = Keyboard { writer: self.writer.clone(), wishes, watching: request.watching };
-        let _keyboard = AbortOnDropHandle::new(tokio::spawn(keyboard.run(input, Keys::new(request.escapes))));
+        let keyboard = Keyboard { writer: self.writer.clone(), wishes, typing: request.typing };
+        let _keyboard = AbortOnDropHandle::new(tokio::spawn(keyboard.run(input)));
         loop {
             tokio::select! {
                 message = self.reader.wait() => match message {
@@ -223,6 +237,11 @@ impl Session {
                         return Ok(());
                     }
                     Escape::Help => self.show(escape::HELP).await?,
+                    Escape::Terminate => {
+                        self.show("\r\nForcefully terminating session\r\n").await?;
+                        let asked = self.writer.request(TERMINATE_REQUEST, false, Bytes::new()).await;
+                        asked.map_err(|error| SshError::Lost { host: self.host.clone(), reason: error.to_string() })?;
+                    }
                 },
                 notice = signals.next() => match notice {
                     Notice::Resized => {
@@ -301,17 +320,18 @@ impl Session {
 struct Keyboard {
     writer: Arc<ChannelWriteHalf<Msg>>,
     wishes: mpsc::Sender<Escape>,
-    watching: bool,
+    typing: Typing,
 }
 
 impl Keyboard {
-    async fn run(self, mut input: Input, mut keys: Keys) {
+    async fn run(self, mut input: Input) {
+        let mut keys = Keys::new(matches!(self.typing, Typing::Free { escapes: true }));
         while let Some(typed) = input.next().await {
-            let (sent, wish) = if self.watching {
-                // Ctrl-C leaves; everything else is dropped.
-                (Vec::new(), typed.contains(&3).then_some(Escape::Disconnect))
-            } else {
-                keys.typed(&typed)
+            let leaves = || typed.contains(&3).then_some(Escape::Disconnect);
+            let (sent, wish) = match self.typing {
+                Typing::Free { .. } => keys.typed(&typed),
+                Typing::Moderator if typed.contains(&b't') => (Vec::new(), Some(Escape::Terminate)),
+                Typing::Moderator | Typing::Observer => (Vec::new(), leaves()),
             };
             if !sent.is_empty() && self.writer.data_bytes(sent).await.is_err() {
                 return;
@@ -322,7 +342,7 @@ impl Keyboard {
                 return;
             }
         }
-        if !self.watching {
+        if matches!(self.typing, Typing::Free { .. }) {
             let _ = self.writer.eof().await; // the channel may be closed already
         }
     }

@@ -132,8 +132,8 @@ fn kind_of(kind: dialer::webapi::ErrorKind) -> ErrorKind {
 
 /// The text of a failed call: the server's, or why it was not reached.
 fn explain(status: &Status) -> String {
-    let causes = std::iter::successors(status.source(), |error| error.source());
-    if let Some(dial) = causes.into_iter().find_map(|error| error.downcast_ref::<DialError>()) {
+    let mut causes = std::iter::successors(status.source(), |error| (*error).source());
+    if let Some(dial) = causes.find_map(|error| error.downcast_ref::<DialError>()) {
         return format!("the Auth Service was not reached: {dial}");
     }
     let message = match status.message() {

@@ -19,6 +19,9 @@ use crate::{
     store::{self, Store, kind},
 };
 
+/// How long tasks may take to end when the service stops.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(15);
+
 /// An open Auth Service; clones share everything.
 #[derive(Clone)]
 pub struct Auth(pub(crate) Arc<Inner>);
@@ -99,7 +102,9 @@ impl Auth {
     pub async fn shutdown(&self) {
         self.0.closing.cancel();
         self.0.tasks.close();
-        self.0.tasks.wait().await;
+        if tokio::time::timeout(DRAIN, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
         self.retract().await;
         if self.0.owns_backend {
             self.0.store.backend().close().await;

@@ -4,12 +4,9 @@
 //! resources, [`http`] and the gRPC services are thin layers that turn requests into calls of methods here, after
 //! the authorisation of the caller.
 
-#[cfg(feature = "api")]
 pub mod authz;
-#[cfg(feature = "api")]
 pub mod grpc;
 pub mod http;
-#[cfg(feature = "api")]
 pub mod server;
 pub mod store;
 

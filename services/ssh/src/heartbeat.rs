@@ -81,11 +81,16 @@ pub enum Presence {
 pub(crate) async fn run(channel: ApiChannel, record: NodeRecord, presence: watch::Sender<Presence>) {
     let mut backoff = MIN_BACKOFF;
     loop {
-        match follow(&channel, &record, &presence, &mut backoff).await {
+        let start = Instant::now();
+        match follow(&channel, &record, &presence).await {
             Ok(()) => debug!("inventory stream ended"),
             Err(status) => debug!(reason = status.message(), "inventory stream lost"),
         }
         presence.send_replace(Presence::Unknown);
+        // A stream that breaks at once is no success.
+        if start.elapsed() > MAX_BACKOFF {
+            backoff = MIN_BACKOFF;
+        }
         sleep(backoff.mul_f64(rand::random_range(0.5..=1.0))).await;
         backoff = (backoff * 2).min(MAX_BACKOFF);
     }
@@ -95,7 +100,6 @@ async fn follow(
     channel: &ApiChannel,
     record: &NodeRecord,
     presence: &watch::Sender<Presence>,
-    backoff: &mut Duration,
 ) -> Result<(), Status> {
     use upstream_inventory_one_of::Msg;
     let (up, requests) = mpsc::channel(8);
@@ -111,7 +115,6 @@ async fn follow(
     let open = client.inventory_control_stream(Request::new(ReceiverStream::new(requests)));
     let mut down = within(HELLO, open).await?.into_inner();
     within(HELLO, down.message()).await?.ok_or_else(|| Status::unavailable("no greeting"))?;
-    *backoff = MIN_BACKOFF;
     send(Msg::AgentMetadata(agent_metadata()))?;
     send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;
     presence.send_replace(Presence::Known);
@@ -127,12 +130,11 @@ async fn follow(
                     send(Msg::Pong(UpstreamInventoryPong { id: ping.id }))?;
                 },
             },
-            changed = commands.changed() => if changed.is_ok() {
+            // A node without command labels has nobody who could change them.
+            Ok(()) = commands.changed() => {
                 sleep(Duration::from_millis(100)).await; // several labels often change together
                 commands.mark_unchanged();
                 send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;
-            } else {
-                return Ok(());
             },
             () = sleep_until(repeat) => {
                 send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;

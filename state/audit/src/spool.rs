@@ -25,7 +25,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the queue at `path`, or makes it. It takes at most `limit` bytes.
+    /// Opens the queue at `path`, or makes it and the folder it is in. It takes at most `limit` bytes.
     ///
     /// # Errors
     ///
@@ -33,6 +33,7 @@ impl Spool {
     pub fn open(path: impl Into<PathBuf>, limit: u64) -> Result<Self> {
         let path = path.into();
         let open = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
             State::recover(&file).map(|state| (file, state))

@@ -294,10 +294,7 @@ async fn an_agent_is_back_within_a_second_after_its_proxy_restarts() {
 
     address.lead_to(&[]);
     old.close().await;
-    let mut events = old.registry().subscribe();
-    while !old.registry().is_empty() {
-        soon(events.recv()).await.unwrap();
-    }
+    soon(old.registry().emptied()).await;
     // The proxy's process takes a moment to start.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let new = server(&authority, "proxy.c", &known);
@@ -365,10 +362,7 @@ async fn a_draining_proxy_sends_agents_elsewhere_and_keeps_open_streams() {
     assert_eq!(dial(&old).await.unwrap_err().to_string(), "node is offline: no active node tunnels found");
     echo(&mut open, "still here").await;
     drop(open);
-    let mut events = old.registry().subscribe();
-    while !old.registry().is_empty() {
-        soon(events.recv()).await.unwrap();
-    }
+    soon(old.registry().emptied()).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use clap::{Args, Subcommand};
-use rand::Rng;
+use rand::RngExt;
 use resources::{AnyResource, Resource, SystemRole};
 use serde::Serialize;
 use wire::proto::{CreateTokenV2Request, create_token_v2_request};

@@ -104,9 +104,9 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let expected = "\
-Host        Labels
------------ -------------------------
-node1       env=prod,team=db,zone=one
+Host       Labels
+---------- -------------------------
+node1      env=prod,team=db,zone=one
 n\\u{1b}[2J
 ";
         assert_eq!(nodes().full(), expected);
@@ -116,8 +116,8 @@ n\\u{1b}[2J
     fn labels_are_cut_to_fit_the_terminal() {
         let mut table = Table::new(["Host", "Labels", "Version"]);
         table.row(["node1".into(), "env=prod,team=db,zone=one".into(), "17.0.0".into()]);
-        let text = table.render(Some(30));
-        assert!(text.lines().all(|l| l.chars().count() <= 30) && text.ends_with("env=prod,tea... 17.0.0\n"), "{text}");
+        let text = table.render(Some(34));
+        assert!(text.lines().all(|l| l.chars().count() <= 34) && text.ends_with("env=prod,team=db,... 17.0.0\n"), "{text}");
         let text = nodes().render(Some(30));
         assert!(text.contains("env=prod,team=d..."), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 30), "{text}");

@@ -7,8 +7,8 @@ mod write;
 
 pub use read::{Secrets, current, get, get_all, nodes, users};
 pub use remove::remove;
-pub use rows::{join, labels_text, nodes_table, table, tokens_table};
-pub use write::{Outcome, Permission, check_role, put, update};
+pub use rows::{labels_text, nodes_table, table, tokens_table};
+pub use write::{Permission, check_role, put, update};
 
 use resources::{AnyResource, Resource, kind};
 

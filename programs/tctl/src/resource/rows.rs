@@ -257,11 +257,6 @@ fn values_text(labels: &LabelValues) -> String {
     labels.values.iter().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// A list for a cell.
-pub fn join<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
-    parts.into_iter().collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -216,7 +216,10 @@ impl AuthContext {
     pub fn require_own_server(&self, host_id: &str) -> Result<()> {
         match self.host_id() {
             Some(own) if own == host_id => Ok(()),
-            _ => Err(Error::access_denied(format!("access denied: {:?} does not speak for server {host_id:?}", self.name))),
+            _ => Err(Error::access_denied(format!(
+                "access denied: {:?} does not speak for server {host_id:?}",
+                self.name
+            ))),
         }
     }
 
@@ -261,7 +264,11 @@ impl AuthContext {
     /// Whether a session on a server would be refused only for want of a second factor.
     pub fn needs_mfa_on(&self, node: &ServerV2, login: &str) -> bool {
         let Access::Person(person) = &self.access else { return false };
-        let state = AccessState { mfa_required: MfaRequired::PerRole, mfa_verified: self.has_proving_key(), ..AccessState::VISIBLE };
+        let state = AccessState {
+            mfa_required: MfaRequired::PerRole,
+            mfa_verified: self.has_proving_key(),
+            ..AccessState::VISIBLE
+        };
         let decision = person.roles.check_node(node, login, &state);
         decision.denial().is_some_and(|denial| denial.cause == Cause::MfaRequired)
     }
@@ -343,7 +350,8 @@ impl Person {
                     && conditions.cluster_labels_expression.is_empty()
             })
         });
-        let target = Target { kind: resources::kind::REMOTE_CLUSTER, name: cluster.name(), labels: Labels::fixed(labels) };
+        let target =
+            Target { kind: resources::kind::REMOTE_CLUSTER, name: cluster.name(), labels: Labels::fixed(labels) };
         silent && labels.is_empty() || self.roles.can_see(&target)
     }
 }
@@ -395,13 +403,22 @@ fn lock_targets(caller: &Caller, access: &Access) -> Vec<LockTarget> {
     match (&caller.principal, access) {
         (Principal::User(name), Access::Person(person)) => {
             targets.push(LockTarget { user: name.clone(), ..Default::default() });
-            targets.extend(person.role_names.iter().map(|role| LockTarget { role: role.clone(), ..Default::default() }));
+            targets
+                .extend(person.role_names.iter().map(|role| LockTarget { role: role.clone(), ..Default::default() }));
             if let Some(identity) = caller.identity.as_deref() {
                 let device = &identity.mfa_verified;
-                targets.extend(identity.active_requests.iter().map(|id| LockTarget { access_request: id.clone(), ..Default::default() }));
-                targets.extend((!device.is_empty()).then(|| LockTarget { mfa_device: device.clone(), ..Default::default() }));
+                targets.extend(
+                    identity
+                        .active_requests
+                        .iter()
+                        .map(|id| LockTarget { access_request: id.clone(), ..Default::default() }),
+                );
+                targets.extend(
+                    (!device.is_empty()).then(|| LockTarget { mfa_device: device.clone(), ..Default::default() }),
+                );
                 let device = &identity.device.device_id;
-                targets.extend((!device.is_empty()).then(|| LockTarget { device: device.clone(), ..Default::default() }));
+                targets
+                    .extend((!device.is_empty()).then(|| LockTarget { device: device.clone(), ..Default::default() }));
             }
         }
         (Principal::Service { host_id, role, .. }, _) if *role != SystemRole::Admin => {

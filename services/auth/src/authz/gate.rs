@@ -109,7 +109,11 @@ fn allow(context: &AuthContext, rule: Rule) -> Result<()> {
         Rule::Users => denied("users"),
         _ if context.is_admin() => Ok(()),
         Rule::Builtin(roles) | Rule::OwnServerOnly(roles) => {
-            if roles.iter().any(|role| context.has_role(*role)) { Ok(()) } else { denied("services of other roles") }
+            if roles.iter().any(|role| context.has_role(*role)) {
+                Ok(())
+            } else {
+                denied("services of other roles")
+            }
         }
         Rule::Verbs(kind, verbs) => context.require(kind, verbs),
         Rule::SelfOrVerbs(..) if context.is_person() => Ok(()),

@@ -22,8 +22,7 @@ const UPSERT: &[&str] = &["create", "update"];
 /// System roles of services that hold sessions and speak about them.
 const SESSION_SERVICES: &[SystemRole] = &[Node, Proxy, Kube, App, Db, WindowsDesktop];
 /// System roles that may keep a control stream and ask for new host certificates.
-const INSTANCES: &[SystemRole] =
-    &[Instance, Auth, Node, Proxy, Kube, App, Db, WindowsDesktop, Discovery, Okta, Mdm];
+const INSTANCES: &[SystemRole] = &[Instance, Auth, Node, Proxy, Kube, App, Db, WindowsDesktop, Discovery, Okta, Mdm];
 
 /// What a caller must be to make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

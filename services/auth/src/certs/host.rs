@@ -17,7 +17,7 @@ use wire::{
     events, proto,
 };
 
-use super::keys;
+use super::{claims, keys};
 use crate::{
     Auth,
     authority::{crypto, trusted_ssh, trusted_tls},
@@ -88,6 +88,7 @@ impl Auth {
         check_names("DNS names", &request.dns_names)?;
         let principals = reachable_principals(request);
         check_names("additional principals", &principals)?;
+        claims::check(request, &principals, self.cluster_name())?;
 
         let signers = self.signers(CaType::Host).await?;
         let now = self.now();

@@ -1,5 +1,6 @@
 //! Issuing certificates.
 
+mod claims;
 mod host;
 mod keys;
 mod local;

@@ -40,9 +40,7 @@ pub async fn get_cluster_alerts(
     let untargeted = query.with_untargeted && context.require("cluster_alert", &["list", "read"]).is_ok();
     let mut alerts = page::owned(api.auth().store().list::<kind::ClusterAlert>().await?);
     alerts.retain(|alert| {
-        matches(&query, alert)
-            && !acknowledged.contains(alert.name())
-            && (untargeted || is_permitted(context, alert))
+        matches(&query, alert) && !acknowledged.contains(alert.name()) && (untargeted || is_permitted(context, alert))
     });
     if !query.with_superseded {
         drop_superseded(&mut alerts);
@@ -131,9 +129,7 @@ fn drop_superseded(alerts: &mut Vec<ClusterAlert>) {
         .iter()
         .filter_map(|alert| Some((alert, alert.metadata().labels.get(SUPERSEDES)?)))
         .flat_map(|(alert, ids)| ids.split(',').map(|id| (severity(alert), id.trim().to_owned())))
-        .filter(|(severity_of_new, id)| {
-            alerts.iter().any(|old| old.name() == id && severity(old) < *severity_of_new)
-        })
+        .filter(|(severity_of_new, id)| alerts.iter().any(|old| old.name() == id && severity(old) < *severity_of_new))
         .map(|(_, id)| id)
         .collect();
     alerts.retain(|alert| !superseded.contains(alert.name()));

@@ -97,7 +97,8 @@ async fn check_owner(api: &Api, context: &AuthContext, event: &OneOf) -> Result<
 }
 
 pub async fn get_events(api: &Api, _: &AuthContext, message: GetEventsRequest) -> Result<Events> {
-    let order = if message.order == wire::proto::Order::Ascending as i32 { Order::Ascending } else { Order::Descending };
+    let order =
+        if message.order == wire::proto::Order::Ascending as i32 { Order::Ascending } else { Order::Descending };
     let span = (message.start_date.as_ref(), message.end_date.as_ref());
     let query = query(api, span, message.limit, message.start_key, order)?.of_types(message.event_types);
     search(api, query).await
@@ -109,7 +110,8 @@ pub async fn get_session_events(
     context: &Arc<AuthContext>,
     message: GetSessionEventsRequest,
 ) -> Result<Events> {
-    let order = if message.order == wire::proto::Order::Ascending as i32 { Order::Ascending } else { Order::Descending };
+    let order =
+        if message.order == wire::proto::Order::Ascending as i32 { Order::Ascending } else { Order::Descending };
     let span = (message.start_date.as_ref(), message.end_date.as_ref());
     let mut query = query(api, span, message.limit, message.start_key, order)?.of_types(SESSION_END_EVENTS);
     if context.require("session", &["list"]).is_err() {

@@ -38,16 +38,16 @@ pub async fn create_audit_stream(
     context: &Arc<AuthContext>,
     mut requests: Streaming<AuditStreamRequest>,
 ) -> Result<impl Stream<Item = Result<StreamStatus, Status>> + Send + 'static + use<>> {
-    let permit = Arc::clone(&api.streams().0).try_acquire_owned().map_err(|_| {
-        Error::connection_problem("too many concurrent CreateAuditStream operations, try again later")
-    })?;
+    let permit = Arc::clone(&api.streams().0)
+        .try_acquire_owned()
+        .map_err(|_| Error::connection_problem("too many concurrent CreateAuditStream operations, try again later"))?;
     let (statuses, answers) = mpsc::channel(QUEUE);
     let (api, context) = (api.clone(), Arc::clone(context));
     let tasks = api.auth().tasks().clone();
     tasks.spawn(async move {
         let _permit = permit;
         let check = |session: SessionId, event: &OneOf| check(&api, &context, session, event);
-        let outcome = recording::receive(api.recordings(), &mut requests, &statuses, check).await;
+        let outcome = recording::receive(api.auth().recordings(), &mut requests, &statuses, check).await;
         let outcome = match outcome {
             Ok(Some(recording)) => announce(&api, &recording).await,
             Ok(None) => Ok(()),
@@ -69,14 +69,14 @@ impl Api {
     ) -> Result<impl Stream<Item = Result<OneOf>> + Send + 'static + use<>> {
         use futures::TryStreamExt as _;
         let session: SessionId = session.parse().map_err(Error::from)?;
-        let events = self.recordings().open(session).await?;
+        let events = self.auth().recordings().open(session).await?;
         Ok(events.into_stream().map_err(Error::from))
     }
 
     /// The host that recorded a session, by the first event that says; `None` when there is no recording.
     pub(super) async fn recording_owner(&self, session: &str) -> Result<Option<String>> {
         let session: SessionId = session.parse().map_err(Error::from)?;
-        let Ok(mut events) = self.recordings().open(session).await else { return Ok(None) };
+        let Ok(mut events) = self.auth().recordings().open(session).await else { return Ok(None) };
         while let Some(event) = events.next().await? {
             if let Some(server) = event.server() {
                 let recorder = if server.forwarded_by.is_empty() { &server.server_id } else { &server.forwarded_by };

@@ -11,7 +11,8 @@ use wire::proto::{
 };
 use wire::types::{
     AccessCapabilities, AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestV3, GithubConnectorV3List,
-    NetworkRestrictionsV4, ResourceRequest, ResourcesWithSecretsRequest, RoleV6, TrustedClusterV2, TrustedClusterV2List,
+    NetworkRestrictionsV4, ResourceRequest, ResourcesWithSecretsRequest, RoleV6, TrustedClusterV2,
+    TrustedClusterV2List,
 };
 
 use super::{Api, named, page};
@@ -22,7 +23,8 @@ use crate::store::kind;
 const ENTITLEMENTS: [&str; 6] = ["App", "DB", "Desktop", "HSM", "JoinActiveSessions", "K8s"];
 
 /// Why trusted clusters cannot be changed.
-const NO_TRUSTED_CLUSTERS: &str = "trusted_cluster resources cannot be changed yet: this Auth Service does not connect clusters";
+const NO_TRUSTED_CLUSTERS: &str =
+    "trusted_cluster resources cannot be changed yet: this Auth Service does not connect clusters";
 
 pub async fn ping(api: &Api, context: &AuthContext, _: PingRequest) -> Result<PingResponse> {
     let auth = api.auth();
@@ -60,7 +62,7 @@ pub async fn get_current_user_roles(
     context: &AuthContext,
     (): (),
 ) -> Result<impl Stream<Item = Result<RoleV6, Status>> + Send + 'static + use<>> {
-    let roles = api.auth().roles(&context.role_names())?;
+    let roles = api.auth().roles(context.role_names())?;
     Ok(stream::iter(roles.into_iter().map(|role| Ok(RoleV6::clone(&role)))))
 }
 

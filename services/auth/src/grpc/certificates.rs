@@ -70,7 +70,6 @@ pub async fn generate_host_certs(api: &Api, context: &AuthContext, message: Host
         public_ssh_key: utf8(message.public_ssh_key, "PublicSSHKey")?,
         remote_addr: context.caller().remote_ip(),
         system_roles,
-        ..Default::default()
     };
     api.auth().generate_host_certs(request).await
 }
@@ -112,9 +111,10 @@ async fn single_use(
         CertUsage::All => return Err(missing("a usage")),
         CertUsage::Ssh => (!message.node_name.is_empty(), "NodeName"),
         CertUsage::Kubernetes => (!message.kubernetes_cluster.is_empty(), "KubernetesCluster"),
-        CertUsage::Database => {
-            (message.route_to_database.as_ref().is_some_and(|r| !r.service_name.is_empty()), "RouteToDatabase.ServiceName")
-        }
+        CertUsage::Database => (
+            message.route_to_database.as_ref().is_some_and(|r| !r.service_name.is_empty()),
+            "RouteToDatabase.ServiceName",
+        ),
         CertUsage::App => (message.route_to_app.as_ref().is_some_and(|r| !r.name.is_empty()), "RouteToApp.Name"),
         CertUsage::WindowsDesktop => (
             message.route_to_windows_desktop.as_ref().is_some_and(|r| !r.windows_desktop.is_empty()),
@@ -129,8 +129,10 @@ async fn single_use(
         _ => keys.ssh = None,
     }
     let response = message.mfa_response.clone().ok_or_else(|| missing("MFAResponse"))?;
-    let device =
-        api.auth().verify_mfa_response(context.caller(), context.username(), response, ChallengeScope::UserSession).await?;
+    let device = api
+        .auth()
+        .verify_mfa_response(context.caller(), context.username(), response, ChallengeScope::UserSession)
+        .await?;
     let subject = impersonation::own(api, context, message).await?;
     let local_proxy = matches!(
         (usage, requester(message)),
@@ -245,7 +247,12 @@ fn lifetime(now: DateTime<Utc>, wanted: DateTime<Utc>, cap: Option<DateTime<Utc>
 
 fn default_session_ttl(api: &Api) -> Result<i64> {
     let preference = api.auth().auth_preference()?;
-    Ok(preference.spec.as_ref().map(|spec| spec.default_session_ttl).filter(|ttl| *ttl > 0).unwrap_or(resources::DEFAULT_SESSION_TTL))
+    Ok(preference
+        .spec
+        .as_ref()
+        .map(|spec| spec.default_session_ttl)
+        .filter(|ttl| *ttl > 0)
+        .unwrap_or(resources::DEFAULT_SESSION_TTL))
 }
 
 fn usage(message: &UserCertsRequest) -> Result<CertUsage> {

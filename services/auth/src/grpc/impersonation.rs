@@ -101,7 +101,9 @@ async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -
         let single_sign_on =
             user.spec.as_ref().and_then(|spec| spec.created_by.as_ref()).is_some_and(|by| by.connector.is_some());
         if single_sign_on {
-            return Err(Error::access_denied(format!("access denied: {name:?} logs in by single sign-on and cannot be impersonated")));
+            return Err(Error::access_denied(format!(
+                "access denied: {name:?} logs in by single sign-on and cannot be impersonated"
+            )));
         }
         let names = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
         context.require_impersonation(&user, &names)?;

@@ -78,7 +78,9 @@ pub async fn list_resources(
         }
         kind if EMPTY_KINDS.contains(&kind) => Found::default(),
         "" => return Err(Error::bad_parameter("missing parameter ResourceType")),
-        other => return Err(Error::not_implemented(format!("resource type {other:?} is not supported for pagination"))),
+        other => {
+            return Err(Error::not_implemented(format!("resource type {other:?} is not supported for pagination")));
+        }
     };
     let total_count = if message.need_total_count { i32::try_from(found.total).unwrap_or(i32::MAX) } else { 0 };
     Ok(ListResourcesResponse { resources: found.items, next_key: found.next_key, total_count })
@@ -135,27 +137,24 @@ async fn servers(api: &Api, context: &AuthContext, question: &Question<'_>) -> R
         accepted && context.can_see_node(node)
     };
     let store = api.auth().store();
-    let (nodes, mut next_key, total) = match (question.sort, question.count) {
-        (None, false) => {
-            let found = store.page::<kind::Node>(question.start_key, question.limit, wanted).await?;
-            (found.items, found.next_key, 0)
+    // Names are the order of the store: such a page needs no look at the others.
+    let order = question.sort.map(Order::new).transpose()?.filter(|order| !order.is_natural());
+    let (nodes, mut next_key, total) = if order.is_none() && !question.count {
+        let found = store.page::<kind::Node>(question.start_key, question.limit, wanted).await?;
+        (found.items, found.next_key, 0)
+    } else {
+        let mut nodes = store.list::<kind::Node>().await?;
+        nodes.retain(|node| wanted(node));
+        if let Some(order) = &order {
+            nodes.sort_by(|a, b| order.compare(a, b));
         }
-        (sort, _) => {
-            let order = sort.map(Order::new).transpose()?;
-            let mut nodes = store.list::<kind::Node>().await?;
-            nodes.retain(|node| wanted(node));
-            if let Some(order) = &order {
-                nodes.sort_by(|a, b| order.compare(a, b));
-            }
-            let total = nodes.len();
-            let (nodes, next_key) = cut(nodes, order.as_ref(), question);
-            (nodes, next_key, total)
-        }
+        let total = nodes.len();
+        let (nodes, next_key) = cut(nodes, order.as_ref(), question);
+        (nodes, next_key, total)
     };
     if let Some(error) = failure {
         return Err(error.into());
     }
-    let order = question.sort.map(Order::new).transpose()?;
     let mut items: Vec<PaginatedResource> =
         nodes.iter().map(|node| paginated(context, node, question.include_logins)).collect();
     page::fit(&mut items, &mut next_key, |item| match &item.resource {
@@ -217,6 +216,11 @@ impl Order {
             }
         };
         Ok(Self { field, descending: sort.is_desc })
+    }
+
+    /// Whether this is the order in which servers are stored.
+    fn is_natural(&self) -> bool {
+        matches!(self.field, Field::Name) && !self.descending
     }
 
     fn value<'a>(&self, node: &'a ServerV2) -> &'a str {

@@ -79,7 +79,6 @@ async fn required(api: &Api, context: &AuthContext, message: &IsMfaRequiredReque
     }
 }
 
-
 /// Whether any server that the name could mean needs a second factor for the login. A name that no server has may be
 /// that of a host without an agent: none is needed.
 async fn node_requires(api: &Api, context: &AuthContext, target: &NodeLogin) -> Result<bool> {

@@ -71,34 +71,29 @@ struct State {
     inventory: Inventory,
     assertions: assertions::Assertions,
     streams: audit_stream::Streams,
-    recordings: recording::DiskStore,
 }
 
 impl Api {
     /// The handlers over the core of the service.
     pub fn new(auth: Auth) -> Self {
-        let recordings = recording::DiskStore::in_data_dir(auth.data_dir()).unwrap();
         Self(Arc::new(State {
             auth,
             inventory: Inventory::default(),
             assertions: assertions::Assertions::default(),
             streams: audit_stream::Streams::default(),
-            recordings,
         }))
     }
 
     /// All gRPC services behind one router. Unknown services and methods answer UNIMPLEMENTED.
     pub fn routes(&self) -> axum::Router {
-        Routes::new(
-            AuthServiceServer::new(self.clone()).accept_compressed(Gzip).max_decoding_message_size(MAX_MESSAGE),
-        )
-        .add_service(TrustServiceServer::new(self.clone()))
-        .add_service(ClusterConfigServiceServer::new(self.clone()))
-        .add_service(UsersServiceServer::new(self.clone()))
-        .add_service(PresenceServiceServer::new(self.clone()))
-        .add_service(AuditLogServiceServer::new(self.clone()))
-        .prepare()
-        .into_axum_router()
+        Routes::new(AuthServiceServer::new(self.clone()).accept_compressed(Gzip).max_decoding_message_size(MAX_MESSAGE))
+            .add_service(TrustServiceServer::new(self.clone()))
+            .add_service(ClusterConfigServiceServer::new(self.clone()))
+            .add_service(UsersServiceServer::new(self.clone()))
+            .add_service(PresenceServiceServer::new(self.clone()))
+            .add_service(AuditLogServiceServer::new(self.clone()))
+            .prepare()
+            .into_axum_router()
     }
 
     /// The servers that keep a control stream to this Auth Service.
@@ -112,10 +107,6 @@ impl Api {
 
     fn auth(&self) -> &Auth {
         &self.0.auth
-    }
-
-    fn recordings(&self) -> &dyn recording::Store {
-        &self.0.recordings
     }
 
     fn closing(&self) -> CancellationToken {

@@ -15,7 +15,11 @@ use crate::store::kind;
 pub async fn get_node(api: &Api, context: &AuthContext, message: ResourceInNamespaceRequest) -> Result<ServerV2> {
     let name = named(&message.name, "Name")?;
     let node = api.auth().store().get::<kind::Node>(name).await?;
-    if context.can_see_node(&node) { Ok((*node).clone()) } else { Err(Error::not_found(format!("node {name:?} not found"))) }
+    if context.can_see_node(&node) {
+        Ok((*node).clone())
+    } else {
+        Err(Error::not_found(format!("node {name:?} not found")))
+    }
 }
 
 /// Registers a server: an agent itself, an administrator one that runs OpenSSH.
@@ -104,7 +108,9 @@ impl Target<'_> {
         if !self.ignore_case {
             return host == self.host;
         }
-        let fits = |wanted: u8, found: u8| wanted == found || wanted.is_ascii_lowercase() && wanted.to_ascii_uppercase() == found;
+        let fits = |wanted: u8, found: u8| {
+            wanted == found || wanted.is_ascii_lowercase() && wanted.to_ascii_uppercase() == found
+        };
         host.len() == self.host.len() && self.host.bytes().zip(host.bytes()).all(|(wanted, found)| fits(wanted, found))
     }
 }

@@ -50,7 +50,11 @@ async fn get(api: &Api, context: &AuthContext, name: &str) -> Result<RemoteClust
     }
 }
 
-async fn list(api: &Api, context: &AuthContext, message: &ListRemoteClustersRequest) -> Result<ListRemoteClustersResponse> {
+async fn list(
+    api: &Api,
+    context: &AuthContext,
+    message: &ListRemoteClustersRequest,
+) -> Result<ListRemoteClustersResponse> {
     let limit = page::limit(message.page_size)?;
     let visible = |cluster: &RemoteClusterV3| context.can_see_cluster(cluster);
     let found = api.auth().store().page::<kind::RemoteCluster>(&message.page_token, limit, visible).await?;

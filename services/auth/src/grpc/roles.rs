@@ -62,13 +62,13 @@ fn matches(filter: &RoleFilter, role: &RoleV6) -> bool {
     filter.search_keywords.iter().all(|word| {
         let word = word.to_lowercase();
         metadata.name.to_lowercase().contains(&word)
-            || metadata.labels.iter().any(|(key, value)| {
-                key.to_lowercase().contains(&word) || value.to_lowercase().contains(&word)
-            })
+            || metadata
+                .labels
+                .iter()
+                .any(|(key, value)| key.to_lowercase().contains(&word) || value.to_lowercase().contains(&word))
     })
 }
 
 fn name(role: &RoleV6) -> &str {
     role.metadata.as_ref().map_or("", |metadata| metadata.name.as_str())
 }
-

@@ -9,9 +9,12 @@ use crate::authz::AuthContext;
 
 pub async fn acquire_semaphore(
     api: &Api,
-    _: &AuthContext,
-    message: AcquireSemaphoreRequest,
+    context: &AuthContext,
+    mut message: AcquireSemaphoreRequest,
 ) -> Result<SemaphoreLease> {
+    if let (Some(own), false) = (context.host_id(), context.is_admin()) {
+        own.clone_into(&mut message.holder);
+    }
     check(&message.semaphore_kind, &message.semaphore_name)?;
     if message.max_leases <= 0 {
         return Err(Error::bad_parameter("max_resources must be positive"));
@@ -33,11 +36,21 @@ pub async fn cancel_semaphore_lease(api: &Api, _: &AuthContext, lease: Semaphore
     api.auth().cancel_semaphore(lease).await
 }
 
-pub async fn get_semaphores(api: &Api, _: &AuthContext, filter: SemaphoreFilter) -> Result<Semaphores> {
-    Ok(Semaphores { semaphores: api.auth().list_semaphores(&filter).await? })
+/// The semaphores; services see their own leases only, because a lease's id is enough to end it.
+pub async fn get_semaphores(api: &Api, context: &AuthContext, filter: SemaphoreFilter) -> Result<Semaphores> {
+    let mut semaphores = api.auth().list_semaphores(&filter).await?;
+    if context.is_service() && !context.is_admin() {
+        for spec in semaphores.iter_mut().filter_map(|semaphore| semaphore.spec.as_mut()) {
+            spec.leases.retain(|lease| context.is_host(&lease.holder));
+        }
+    }
+    Ok(Semaphores { semaphores })
 }
 
-pub async fn delete_semaphore(api: &Api, _: &AuthContext, filter: SemaphoreFilter) -> Result<()> {
+pub async fn delete_semaphore(api: &Api, context: &AuthContext, filter: SemaphoreFilter) -> Result<()> {
+    if context.is_service() && !context.is_admin() {
+        return Err(Error::access_denied("access denied: services end their own leases only"));
+    }
     check(&filter.semaphore_kind, &filter.semaphore_name)?;
     api.auth().delete_semaphore(&filter).await
 }

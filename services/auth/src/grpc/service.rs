@@ -5,23 +5,32 @@ use wire::proto::auth_service_server::AuthService;
 use wire::{events, proto, types};
 
 use super::{
-    Answer, Api, Items, alerts, answer, audit, audit_stream, basics, certificates, configs, devices, inventory, listing,
-    locks, mfa, nodes, open, roles, semaphores, sessions, stream, tokens, trust, watch,
+    Answer, Api, Items, alerts, answer, audit, audit_stream, basics, certificates, configs, devices, inventory,
+    listing, locks, mfa, nodes, open, roles, semaphores, sessions, stream, tokens, trust, watch,
 };
 
 #[tonic::async_trait]
 impl AuthService for Api {
-    async fn inventory_control_stream(&self, request: Request<Streaming<proto::UpstreamInventoryOneOf>>) -> Answer<Items<proto::DownstreamInventoryOneOf>> {
+    async fn inventory_control_stream(
+        &self,
+        request: Request<Streaming<proto::UpstreamInventoryOneOf>>,
+    ) -> Answer<Items<proto::DownstreamInventoryOneOf>> {
         let (context, message) = open(request)?;
         stream(inventory::inventory_control_stream(self, &context, message).await)
     }
 
-    async fn get_inventory_status(&self, request: Request<proto::InventoryStatusRequest>) -> Answer<proto::InventoryStatusSummary> {
+    async fn get_inventory_status(
+        &self,
+        request: Request<proto::InventoryStatusRequest>,
+    ) -> Answer<proto::InventoryStatusSummary> {
         let (context, message) = open(request)?;
         answer(inventory::get_inventory_status(self, &context, message).await)
     }
 
-    async fn ping_inventory(&self, request: Request<proto::InventoryPingRequest>) -> Answer<proto::InventoryPingResponse> {
+    async fn ping_inventory(
+        &self,
+        request: Request<proto::InventoryPingRequest>,
+    ) -> Answer<proto::InventoryPingResponse> {
         let (context, message) = open(request)?;
         answer(inventory::ping_inventory(self, &context, message).await)
     }
@@ -31,7 +40,10 @@ impl AuthService for Api {
         stream(inventory::get_instances(self, &context, message).await)
     }
 
-    async fn get_cluster_alerts(&self, request: Request<types::GetClusterAlertsRequest>) -> Answer<proto::GetClusterAlertsResponse> {
+    async fn get_cluster_alerts(
+        &self,
+        request: Request<types::GetClusterAlertsRequest>,
+    ) -> Answer<proto::GetClusterAlertsResponse> {
         let (context, message) = open(request)?;
         answer(alerts::get_cluster_alerts(self, &context, message).await)
     }
@@ -46,7 +58,10 @@ impl AuthService for Api {
         answer(alerts::create_alert_ack(self, &context, message).await)
     }
 
-    async fn get_alert_acks(&self, request: Request<proto::GetAlertAcksRequest>) -> Answer<proto::GetAlertAcksResponse> {
+    async fn get_alert_acks(
+        &self,
+        request: Request<proto::GetAlertAcksRequest>,
+    ) -> Answer<proto::GetAlertAcksResponse> {
         let (context, message) = open(request)?;
         answer(alerts::get_alert_acks(self, &context, message).await)
     }
@@ -56,12 +71,18 @@ impl AuthService for Api {
         answer(alerts::clear_alert_acks(self, &context, message).await)
     }
 
-    async fn create_session_tracker(&self, request: Request<proto::CreateSessionTrackerRequest>) -> Answer<types::SessionTrackerV1> {
+    async fn create_session_tracker(
+        &self,
+        request: Request<proto::CreateSessionTrackerRequest>,
+    ) -> Answer<types::SessionTrackerV1> {
         let (context, message) = open(request)?;
         answer(sessions::create_session_tracker(self, &context, message).await)
     }
 
-    async fn get_session_tracker(&self, request: Request<proto::GetSessionTrackerRequest>) -> Answer<types::SessionTrackerV1> {
+    async fn get_session_tracker(
+        &self,
+        request: Request<proto::GetSessionTrackerRequest>,
+    ) -> Answer<types::SessionTrackerV1> {
         let (context, message) = open(request)?;
         answer(sessions::get_session_tracker(self, &context, message).await)
     }
@@ -121,17 +142,26 @@ impl AuthService for Api {
         answer(certificates::generate_open_ssh_cert(self, &context, message).await)
     }
 
-    async fn is_mfa_required(&self, request: Request<proto::IsMfaRequiredRequest>) -> Answer<proto::IsMfaRequiredResponse> {
+    async fn is_mfa_required(
+        &self,
+        request: Request<proto::IsMfaRequiredRequest>,
+    ) -> Answer<proto::IsMfaRequiredResponse> {
         let (context, message) = open(request)?;
         answer(mfa::is_mfa_required(self, &context, message).await)
     }
 
-    async fn list_access_requests(&self, request: Request<proto::ListAccessRequestsRequest>) -> Answer<proto::ListAccessRequestsResponse> {
+    async fn list_access_requests(
+        &self,
+        request: Request<proto::ListAccessRequestsRequest>,
+    ) -> Answer<proto::ListAccessRequestsResponse> {
         let (context, message) = open(request)?;
         answer(basics::list_access_requests(self, &context, message).await)
     }
 
-    async fn get_access_capabilities(&self, request: Request<types::AccessCapabilitiesRequest>) -> Answer<types::AccessCapabilities> {
+    async fn get_access_capabilities(
+        &self,
+        request: Request<types::AccessCapabilitiesRequest>,
+    ) -> Answer<types::AccessCapabilities> {
         let (context, message) = open(request)?;
         answer(basics::get_access_capabilities(self, &context, message).await)
     }
@@ -141,12 +171,18 @@ impl AuthService for Api {
         answer(basics::ping(self, &context, message).await)
     }
 
-    async fn get_reset_password_token(&self, request: Request<proto::GetResetPasswordTokenRequest>) -> Answer<types::UserTokenV3> {
+    async fn get_reset_password_token(
+        &self,
+        request: Request<proto::GetResetPasswordTokenRequest>,
+    ) -> Answer<types::UserTokenV3> {
         let (context, message) = open(request)?;
         answer(devices::get_reset_password_token(self, &context, message).await)
     }
 
-    async fn create_reset_password_token(&self, request: Request<proto::CreateResetPasswordTokenRequest>) -> Answer<types::UserTokenV3> {
+    async fn create_reset_password_token(
+        &self,
+        request: Request<proto::CreateResetPasswordTokenRequest>,
+    ) -> Answer<types::UserTokenV3> {
         let (context, message) = open(request)?;
         answer(devices::create_reset_password_token(self, &context, message).await)
     }
@@ -161,7 +197,10 @@ impl AuthService for Api {
         answer(devices::change_password(self, &context, message).await)
     }
 
-    async fn acquire_semaphore(&self, request: Request<types::AcquireSemaphoreRequest>) -> Answer<types::SemaphoreLease> {
+    async fn acquire_semaphore(
+        &self,
+        request: Request<types::AcquireSemaphoreRequest>,
+    ) -> Answer<types::SemaphoreLease> {
         let (context, message) = open(request)?;
         answer(semaphores::acquire_semaphore(self, &context, message).await)
     }
@@ -191,12 +230,18 @@ impl AuthService for Api {
         answer(audit::emit_audit_event(self, &context, message).await)
     }
 
-    async fn create_audit_stream(&self, request: Request<Streaming<proto::AuditStreamRequest>>) -> Answer<Items<events::StreamStatus>> {
+    async fn create_audit_stream(
+        &self,
+        request: Request<Streaming<proto::AuditStreamRequest>>,
+    ) -> Answer<Items<events::StreamStatus>> {
         let (context, message) = open(request)?;
         stream(audit_stream::create_audit_stream(self, &context, message).await)
     }
 
-    async fn get_web_session(&self, request: Request<types::GetWebSessionRequest>) -> Answer<proto::GetWebSessionResponse> {
+    async fn get_web_session(
+        &self,
+        request: Request<types::GetWebSessionRequest>,
+    ) -> Answer<proto::GetWebSessionResponse> {
         let (context, message) = open(request)?;
         answer(sessions::get_web_session(self, &context, message).await)
     }
@@ -256,7 +301,10 @@ impl AuthService for Api {
         answer(roles::delete_role(self, &context, message).await)
     }
 
-    async fn add_mfa_device_sync(&self, request: Request<proto::AddMfaDeviceSyncRequest>) -> Answer<proto::AddMfaDeviceSyncResponse> {
+    async fn add_mfa_device_sync(
+        &self,
+        request: Request<proto::AddMfaDeviceSyncRequest>,
+    ) -> Answer<proto::AddMfaDeviceSyncResponse> {
         let (context, message) = open(request)?;
         answer(devices::add_mfa_device_sync(self, &context, message).await)
     }
@@ -266,22 +314,34 @@ impl AuthService for Api {
         answer(devices::delete_mfa_device_sync(self, &context, message).await)
     }
 
-    async fn get_mfa_devices(&self, request: Request<proto::GetMfaDevicesRequest>) -> Answer<proto::GetMfaDevicesResponse> {
+    async fn get_mfa_devices(
+        &self,
+        request: Request<proto::GetMfaDevicesRequest>,
+    ) -> Answer<proto::GetMfaDevicesResponse> {
         let (context, message) = open(request)?;
         answer(devices::get_mfa_devices(self, &context, message).await)
     }
 
-    async fn create_authenticate_challenge(&self, request: Request<proto::CreateAuthenticateChallengeRequest>) -> Answer<proto::MfaAuthenticateChallenge> {
+    async fn create_authenticate_challenge(
+        &self,
+        request: Request<proto::CreateAuthenticateChallengeRequest>,
+    ) -> Answer<proto::MfaAuthenticateChallenge> {
         let (context, message) = open(request)?;
         answer(mfa::create_authenticate_challenge(self, &context, message).await)
     }
 
-    async fn create_register_challenge(&self, request: Request<proto::CreateRegisterChallengeRequest>) -> Answer<proto::MfaRegisterChallenge> {
+    async fn create_register_challenge(
+        &self,
+        request: Request<proto::CreateRegisterChallengeRequest>,
+    ) -> Answer<proto::MfaRegisterChallenge> {
         let (context, message) = open(request)?;
         answer(devices::create_register_challenge(self, &context, message).await)
     }
 
-    async fn get_github_connectors(&self, request: Request<types::ResourcesWithSecretsRequest>) -> Answer<types::GithubConnectorV3List> {
+    async fn get_github_connectors(
+        &self,
+        request: Request<types::ResourcesWithSecretsRequest>,
+    ) -> Answer<types::GithubConnectorV3List> {
         let (context, message) = open(request)?;
         answer(basics::get_github_connectors(self, &context, message).await)
     }
@@ -296,7 +356,10 @@ impl AuthService for Api {
         answer(basics::get_trusted_clusters(self, &context, message).await)
     }
 
-    async fn upsert_trusted_cluster(&self, request: Request<types::TrustedClusterV2>) -> Answer<types::TrustedClusterV2> {
+    async fn upsert_trusted_cluster(
+        &self,
+        request: Request<types::TrustedClusterV2>,
+    ) -> Answer<types::TrustedClusterV2> {
         let (context, message) = open(request)?;
         answer(basics::upsert_trusted_cluster(self, &context, message).await)
     }
@@ -386,7 +449,10 @@ impl AuthService for Api {
         answer(locks::replace_remote_locks(self, &context, message).await)
     }
 
-    async fn stream_session_events(&self, request: Request<proto::StreamSessionEventsRequest>) -> Answer<Items<events::OneOf>> {
+    async fn stream_session_events(
+        &self,
+        request: Request<proto::StreamSessionEventsRequest>,
+    ) -> Answer<Items<events::OneOf>> {
         let (context, message) = open(request)?;
         stream(audit::stream_session_events(self, &context, message).await)
     }
@@ -401,22 +467,34 @@ impl AuthService for Api {
         answer(trust::generate_cert_authority_crl(self, &context, message).await)
     }
 
-    async fn change_user_authentication(&self, request: Request<proto::ChangeUserAuthenticationRequest>) -> Answer<proto::ChangeUserAuthenticationResponse> {
+    async fn change_user_authentication(
+        &self,
+        request: Request<proto::ChangeUserAuthenticationRequest>,
+    ) -> Answer<proto::ChangeUserAuthenticationResponse> {
         let (context, message) = open(request)?;
         answer(devices::change_user_authentication(self, &context, message).await)
     }
 
-    async fn list_resources(&self, request: Request<proto::ListResourcesRequest>) -> Answer<proto::ListResourcesResponse> {
+    async fn list_resources(
+        &self,
+        request: Request<proto::ListResourcesRequest>,
+    ) -> Answer<proto::ListResourcesResponse> {
         let (context, message) = open(request)?;
         answer(listing::list_resources(self, &context, message).await)
     }
 
-    async fn list_unified_resources(&self, request: Request<proto::ListUnifiedResourcesRequest>) -> Answer<proto::ListUnifiedResourcesResponse> {
+    async fn list_unified_resources(
+        &self,
+        request: Request<proto::ListUnifiedResourcesRequest>,
+    ) -> Answer<proto::ListUnifiedResourcesResponse> {
         let (context, message) = open(request)?;
         answer(listing::list_unified_resources(self, &context, message).await)
     }
 
-    async fn get_ssh_targets(&self, request: Request<proto::GetSshTargetsRequest>) -> Answer<proto::GetSshTargetsResponse> {
+    async fn get_ssh_targets(
+        &self,
+        request: Request<proto::GetSshTargetsRequest>,
+    ) -> Answer<proto::GetSshTargetsResponse> {
         let (context, message) = open(request)?;
         answer(nodes::get_ssh_targets(self, &context, message).await)
     }

@@ -47,7 +47,11 @@ pub async fn get_session_tracker(
 ) -> Result<SessionTrackerV1> {
     let id = named(&message.session_id, "SessionID")?;
     let tracker = api.auth().get_session_tracker(id).await?;
-    if may_see(context, &tracker) { Ok(tracker) } else { Err(Error::not_found(format!("session_tracker {id:?} not found"))) }
+    if may_see(context, &tracker) {
+        Ok(tracker)
+    } else {
+        Err(Error::not_found(format!("session_tracker {id:?} not found")))
+    }
 }
 
 pub async fn get_active_session_trackers(

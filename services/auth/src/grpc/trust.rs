@@ -62,7 +62,9 @@ impl TrustService for Api {
         request: Request<RotateExternalCertAuthorityRequest>,
     ) -> Answer<RotateExternalCertAuthorityResponse> {
         open(request)?;
-        answer(Err(Error::not_implemented("authorities of other clusters are not taken: this Auth Service does not connect clusters")))
+        answer(Err(Error::not_implemented(
+            "authorities of other clusters are not taken: this Auth Service does not connect clusters",
+        )))
     }
 
     async fn generate_host_cert(&self, request: Request<GenerateHostCertRequest>) -> Answer<GenerateHostCertResponse> {
@@ -78,7 +80,11 @@ async fn get(api: &Api, context: &AuthContext, message: &GetCertAuthorityRequest
     api.auth().get_cert_authority(authority, cluster, message.include_key).await
 }
 
-async fn list(api: &Api, context: &AuthContext, message: &GetCertAuthoritiesRequest) -> Result<GetCertAuthoritiesResponse> {
+async fn list(
+    api: &Api,
+    context: &AuthContext,
+    message: &GetCertAuthoritiesRequest,
+) -> Result<GetCertAuthoritiesResponse> {
     let authority = named(&message.r#type, "type")?;
     refuse_keys(context, message.include_key)?;
     let cert_authorities_v2 = api.auth().get_cert_authorities(authority, message.include_key).await?;
@@ -94,7 +100,9 @@ fn refuse_keys(context: &AuthContext, include_key: bool) -> Result<()> {
     if context.is_admin() {
         Ok(())
     } else {
-        Err(Error::access_denied("access denied: private keys of authorities are read on the Auth Service's machine only"))
+        Err(Error::access_denied(
+            "access denied: private keys of authorities are read on the Auth Service's machine only",
+        ))
     }
 }
 
@@ -148,5 +156,8 @@ async fn generate_host_cert(
 
 fn duration(ttl: prost_types::Duration) -> Result<Duration> {
     let refused = || Error::bad_parameter("ttl is negative");
-    Ok(Duration::new(u64::try_from(ttl.seconds).map_err(|_| refused())?, u32::try_from(ttl.nanos).map_err(|_| refused())?))
+    Ok(Duration::new(
+        u64::try_from(ttl.seconds).map_err(|_| refused())?,
+        u32::try_from(ttl.nanos).map_err(|_| refused())?,
+    ))
 }

@@ -99,7 +99,10 @@ fn matches(filter: &UserFilter, user: &UserV2) -> bool {
             || spec.is_some_and(|spec| {
                 spec.roles.iter().any(|role| contains(role))
                     || spec.traits.as_ref().is_some_and(|traits| {
-                        traits.values.iter().any(|(name, list)| contains(name) || list.values.iter().any(|v| contains(v)))
+                        traits
+                            .values
+                            .iter()
+                            .any(|(name, list)| contains(name) || list.values.iter().any(|v| contains(v)))
                     })
             })
     })

@@ -61,12 +61,7 @@ pub async fn watch_events(
         return Err(Error::bad_parameter("none of the requested kinds can be watched"));
     }
     let changes = api.auth().store().watch(confirmed.iter().map(watched).collect())?;
-    let live = Live {
-        context: Arc::clone(context),
-        changes,
-        init: Some(init(confirmed)),
-        closing: api.closing(),
-    };
+    let live = Live { context: Arc::clone(context), changes, init: Some(init(confirmed)), closing: api.closing() };
     Ok(futures::stream::unfold(Some(live), |live| async {
         let mut live = live?;
         match live.next().await {

@@ -1,21 +1,17 @@
 //! Who asks, as handlers see it.
 
-use std::convert::Infallible;
-#[cfg(feature = "api")]
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use resources::SystemRole;
 use wire::error::{Error, Result};
 
-#[cfg(feature = "api")]
 use crate::authz::AuthContext;
 use crate::{Caller, Principal};
 
 /// The peer of a request.
 pub(super) struct By {
     pub(super) caller: Caller,
-    #[cfg(feature = "api")]
     context: Option<Arc<AuthContext>>,
 }
 
@@ -24,11 +20,7 @@ impl<S: Send + Sync> FromRequestParts<S> for By {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_else(|| Caller::anonymous(None));
-        Ok(Self {
-            caller,
-            #[cfg(feature = "api")]
-            context: parts.extensions.get::<Arc<AuthContext>>().cloned(),
-        })
+        Ok(Self { caller, context: parts.extensions.get::<Arc<AuthContext>>().cloned() })
     }
 }
 
@@ -71,12 +63,10 @@ impl By {
         if self.service(roles).is_ok() {
             return Ok(());
         }
-        #[cfg(feature = "api")]
-        if let Some(context) = &self.context {
-            return context.require(kind, verbs);
+        match &self.context {
+            Some(context) => context.require(kind, verbs),
+            None => Err(denied()),
         }
-        let _ = (kind, verbs);
-        Err(denied())
     }
 }
 

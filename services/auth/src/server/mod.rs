@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use mux::listener::{ConnectionLimit, Incoming, Listener};
 use mux::{DetectConfig, DetectError, Protocol, ProxyProtocolMode};
 use parking_lot::Mutex;
-use resources::Resource;
+use resources::{Resource, SystemRole};
 use tokio_util::task::TaskTracker;
 use wire::error::{Error, Result};
 use wire::types::{AlertSeverity, ClusterAlert, ClusterAlertSpec, Metadata, ResourceHeader};
@@ -134,6 +134,12 @@ impl Server {
         self.0.api.inventory()
     }
 
+    /// Lists the services of this process in the inventory, until the core closes. Services of this process that keep
+    /// a control stream of their own need not be named.
+    pub fn announce_process(&self, services: &[SystemRole]) {
+        self.0.api.announce_process(services);
+    }
+
     /// Tells administrators that some program is too old, once a day at most.
     async fn alert_about_old(&self, program: &str) {
         let now = self.auth.now();
@@ -213,10 +219,7 @@ async fn accept(server: &Server, listener: &Listener, connections: &TaskTracker)
 }
 
 fn alert_about_old(program: &str, now: DateTime<Utc>) -> ClusterAlert {
-    let labels = [
-        (grpc::alert_labels::ON_LOGIN, "yes"),
-        (grpc::alert_labels::VERB_PERMIT, "token:create"),
-    ];
+    let labels = [(grpc::alert_labels::ON_LOGIN, "yes"), (grpc::alert_labels::VERB_PERMIT, "token:create")];
     let message = format!(
         "connections of {program} were refused because they are older than {}: upgrade them to the version of this \
          cluster, {}",

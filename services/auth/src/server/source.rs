@@ -85,12 +85,17 @@ enum Audience {
 fn check_holder(certificate: &Certificate, cluster: &str) -> Result<(), VerifyError> {
     let holder = Identity::from_certificate(certificate).map_err(refused)?;
     let proxy = holder.groups.iter().chain(&holder.system_roles).any(|role| role == SystemRole::Proxy.name());
-    if holder.teleport_cluster == cluster && proxy { Ok(()) } else { Err(refused("the certificate is not of a proxy of this cluster")) }
+    if holder.teleport_cluster == cluster && proxy {
+        Ok(())
+    } else {
+        Err(refused("the certificate is not of a proxy of this cluster"))
+    }
 }
 
 fn check_token(token: &[u8], key: &PublicKey, expected: &Expected<'_>) -> Result<(), VerifyError> {
     let token = std::str::from_utf8(token).ok().filter(|token| token.len() <= MAX_TOKEN);
-    let (signed, signature) = token.and_then(|token| token.rsplit_once('.')).ok_or_else(|| refused("malformed token"))?;
+    let (signed, signature) =
+        token.and_then(|token| token.rsplit_once('.')).ok_or_else(|| refused("malformed token"))?;
     let (header, claims) = signed.split_once('.').ok_or_else(|| refused("malformed token"))?;
     let signature = decode(signature)?;
     let header: Header = serde_json::from_slice(&decode(header)?).map_err(refused)?;

@@ -15,6 +15,7 @@ use pki::tls::{ClusterServerVerifier, TrustedAuthorities, client_config, server_
 use pki::x509::Certificate;
 use resources::SystemRole;
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -32,7 +33,7 @@ pub const CLUSTER: &str = "one";
 pub struct Cluster {
     pub auth: Auth,
     pub server: Server,
-    pub clock: ManualClock,
+    _clock: ManualClock,
     _folder: TempDir,
 }
 
@@ -54,7 +55,7 @@ impl Cluster {
         config.backend = Some(Arc::new(Memory::with_clock(Arc::new(clock.clone()))));
         let auth = Auth::open(config).await.unwrap();
         let server = Server::new(auth.clone(), &ServerConfig::default());
-        Self { auth, server, clock, _folder: folder }
+        Self { auth, server, _clock: clock, _folder: folder }
     }
 
     /// The administrator on the machine.
@@ -141,7 +142,11 @@ impl Cluster {
     }
 
     /// A TLS connection to the server, which serves it on a task of its own.
-    pub async fn tls(&self, holder: Option<&Holder>, alpn: &str) -> std::io::Result<TlsStream<tokio::io::DuplexStream>> {
+    pub async fn tls(
+        &self,
+        holder: Option<&Holder>,
+        alpn: &str,
+    ) -> std::io::Result<TlsStream<tokio::io::DuplexStream>> {
         self.tls_as(holder.map(|holder| (&holder.certificate, &holder.key)), alpn).await
     }
 
@@ -150,12 +155,22 @@ impl Cluster {
         holder: Option<(&Certificate, &PrivateKey)>,
         alpn: &str,
     ) -> std::io::Result<TlsStream<tokio::io::DuplexStream>> {
+        self.handshake(self.dial(), holder, alpn).await
+    }
+
+    /// The client's side of TLS on a connection to the server.
+    pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        holder: Option<(&Certificate, &PrivateKey)>,
+        alpn: &str,
+    ) -> std::io::Result<TlsStream<S>> {
         let bundle = self.auth.cluster_ca_pem().unwrap();
         let authorities = TrustedAuthorities::new(&Certificate::bundle_from_pem(&bundle).unwrap()).unwrap();
         let verifier = ClusterServerVerifier::for_cluster(&authorities, CLUSTER).unwrap();
         let config = client_config(verifier, holder, &[alpn]).unwrap();
         let connector = TlsConnector::from(Arc::new(config));
-        connector.connect(server_name_of(CLUSTER).unwrap(), self.dial()).await
+        connector.connect(server_name_of(CLUSTER).unwrap(), stream).await
     }
 
     /// The client's end of a plain connection.

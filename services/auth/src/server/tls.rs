@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use wire::error::{Error, Result};
 use wire::types::CertAuthorityV2;
 
+use crate::authority::trusted_tls;
 use crate::{Auth, LocalIdentityRequest};
 
 /// Application protocols offered: gRPC, and the HTTP API.
@@ -116,16 +117,14 @@ impl Tls {
 
 /// The certificates of an authority, those of a rotation in progress included.
 pub(super) fn trusted(ca: &CertAuthorityV2) -> Vec<Certificate> {
-    let Some(spec) = &ca.spec else { return Vec::new() };
-    let pairs = [&spec.active_keys, &spec.additional_trusted_keys].into_iter().flatten().flat_map(|keys| &keys.tls);
-    pairs
-        .filter_map(|pair| std::str::from_utf8(&pair.cert).ok())
-        .filter_map(|pem| {
-            Certificate::from_pem(pem)
-                .inspect_err(|error| tracing::warn!(cluster = %spec.cluster_name, %error, "authority cannot be used"))
-                .ok()
-        })
+    let pems = trusted_tls(ca);
+    pems.iter()
+        .filter_map(|pem| Certificate::from_pem(&String::from_utf8_lossy(pem)).inspect_err(warn_unusable).ok())
         .collect()
+}
+
+fn warn_unusable(error: &pki::Error) {
+    tracing::warn!(%error, "the certificate of an authority cannot be used");
 }
 
 fn unusable(error: pki::Error) -> Error {

@@ -33,9 +33,7 @@ impl Version {
             return None;
         }
         let pre: Vec<String> = pre.map(|pre| pre.split('.').map(str::to_owned).collect()).unwrap_or_default();
-        let sound = |part: &String| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        };
+        let sound = |part: &String| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         pre.iter().all(sound).then_some(Self { core, pre })
     }
 
@@ -86,9 +84,9 @@ pub fn judge(metadata: Option<&str>) -> Verdict {
 pub fn program(user_agent: &str) -> &'static str {
     for program in ["tsh", "tbot", "tctl"] {
         let rest = user_agent.find(program).map(|at| &user_agent[at + program.len()..]);
-        let numbered = rest.and_then(|rest| rest.strip_prefix('/')).is_some_and(|rest| {
-            rest.bytes().next().is_some_and(|first| first.is_ascii_digit())
-        });
+        let numbered = rest
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some_and(|rest| rest.bytes().next().is_some_and(|first| first.is_ascii_digit()));
         if numbered {
             return program;
         }

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use russh::keys::{Certificate, PublicKeyOrCertificate};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure, Disconnect, GlobalRequestReply, client};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
@@ -31,7 +31,7 @@ const MOST_DISCOVERY_CHANNELS: usize = 4;
 
 /// How often to ask a silent proxy whether it is still there, and how often it may fail to answer. Without this a
 /// tunnel to a proxy whose machine vanished would look alive until the next heartbeat fails.
-const PROXY_KEEP_ALIVE: std::time::Duration = std::time::Duration::from_secs(30);
+const PROXY_KEEP_ALIVE: Duration = Duration::from_secs(30);
 const PROXY_KEEP_ALIVES_MISSED: usize = 2;
 
 /// A tunnel that is up.
@@ -48,7 +48,7 @@ struct Shared {
     claim: Mutex<Option<Claim>>,
     draining: CancellationToken,
     streams: OpenStreams,
-    tasks: TaskTracker,
+    handlers: TaskTracker,
 }
 
 pub(super) struct ProxyHandler {
@@ -60,6 +60,7 @@ pub(super) struct ProxyHandler {
 pub(super) async fn establish(
     config: &AgentConfig,
     tracker: &Arc<Tracker>,
+    handlers: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<Link, AgentError> {
     let stream = config.dialer.dial().await.map_err(AgentError::Dial)?;
@@ -69,7 +70,7 @@ pub(super) async fn establish(
         claim: Mutex::new(None),
         draining: stop.child_token(),
         streams: OpenStreams::default(),
-        tasks: TaskTracker::new(),
+        handlers: handlers.clone(),
     });
     let handshake = async {
         let handler = ProxyHandler { shared: shared.clone(), discovery: HashSet::new() };
@@ -104,11 +105,12 @@ fn client_config() -> client::Config {
 }
 
 impl Link {
-    /// Keeps the tunnel alive until either side is done with it.
-    pub(super) async fn run(mut self) {
+    /// Keeps the tunnel alive until either side is done with it. Says how long that was.
+    pub(super) async fn run(mut self) -> Duration {
+        let since = Instant::now();
         let shared = self.shared.clone();
-        let interval = shared.config.keep_alive_interval.max(std::time::Duration::from_secs(1));
-        let mut heartbeats = tokio::time::interval_at(tokio::time::Instant::now() + interval, interval);
+        let interval = shared.config.keep_alive_interval.max(Duration::from_secs(1));
+        let mut heartbeats = tokio::time::interval_at(Instant::now() + interval, interval);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drained = false;
         loop {
@@ -135,7 +137,7 @@ impl Link {
         shared.draining.cancel();
         shared.claim.lock().take();
         let _ = self.handle.disconnect(Disconnect::ByApplication, "agent is done", "").await;
-        shared.tasks.close();
+        since.elapsed()
     }
 }
 
@@ -156,7 +158,7 @@ impl Shared {
     /// Starts waiting for the request of a stream that was accepted.
     fn serve(self: &Arc<Self>, channel: Channel<client::Msg>, place: crate::stream::StreamPlace) {
         let shared = self.clone();
-        self.tasks.spawn(async move {
+        self.handlers.spawn(async move {
             if let Some(incoming) = transport::receive(channel, place).await {
                 debug!(request = ?incoming.request(), "stream through the tunnel");
                 shared.config.transports.handle(incoming).await;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use super::backoff::{Backoff, GOOD_TUNNEL};
@@ -20,13 +21,17 @@ pub struct AgentPool {
     config: AgentConfig,
     tracker: Arc<Tracker>,
     backoff: Mutex<Backoff>,
+    /// A good tunnel was lost: whoever waits for the next try need not wait so long.
+    hurry: Notify,
+    /// What takes the streams.
+    handlers: TaskTracker,
 }
 
 impl AgentPool {
     /// A pool without any tunnels yet.
     pub fn new(config: AgentConfig) -> Self {
         let tracker = Tracker::new(config.strategy);
-        Self { config, tracker, backoff: Mutex::default() }
+        Self { config, tracker, backoff: Mutex::default(), hurry: Notify::new(), handlers: TaskTracker::new() }
     }
 
     /// The host UUIDs of the proxies that have a tunnel, the oldest tunnel first.
@@ -50,7 +55,12 @@ impl AgentPool {
                 }
             }
         }
-        let drained = async { while links.join_next().await.is_some() {} };
+        // The streams end with their connections; what takes them needs a moment more.
+        self.handlers.close();
+        let drained = async {
+            while links.join_next().await.is_some() {}
+            self.handlers.wait().await;
+        };
         if tokio::time::timeout(self.config.drain_timeout, drained).await.is_err() {
             warn!("streams were still open when the agent's tunnels were closed");
         }
@@ -59,20 +69,25 @@ impl AgentPool {
     /// Waits until a connection is wanted, then tries one.
     async fn attempt(&self, stop: &CancellationToken) -> Result<Link, AgentError> {
         let _lease = self.tracker.lease().await;
-        let delay = self.backoff.lock().delay(random_fraction());
-        tokio::time::sleep(delay).await;
-        link::establish(&self.config, &self.tracker, stop).await
+        self.pause().await;
+        link::establish(&self.config, &self.tracker, &self.handlers, stop).await
+    }
+
+    async fn pause(&self) {
+        loop {
+            let delay = self.backoff.lock().delay(random_fraction());
+            tokio::select! {
+                () = tokio::time::sleep(delay) => return,
+                () = self.hurry.notified() => {}
+            }
+        }
     }
 
     fn note_attempt(&self, outcome: Result<Link, AgentError>, links: &mut JoinSet<Duration>) {
         match outcome {
             Ok(link) => {
                 info!("tunnel to a proxy is up");
-                links.spawn(async move {
-                    let since = Instant::now();
-                    link.run().await;
-                    since.elapsed()
-                });
+                links.spawn(link.run());
             }
             Err(error) => {
                 self.backoff.lock().failed();
@@ -82,10 +97,12 @@ impl AgentPool {
     }
 
     fn note_end(&self, lived: Option<Duration>) {
-        let mut backoff = self.backoff.lock();
         match lived {
-            Some(lived) if lived >= GOOD_TUNNEL => backoff.succeeded(),
-            _ => backoff.failed(),
+            Some(lived) if lived >= GOOD_TUNNEL => {
+                self.backoff.lock().succeeded();
+                self.hurry.notify_waiters();
+            }
+            _ => self.backoff.lock().failed(),
         }
         info!(?lived, "tunnel to a proxy ended");
     }

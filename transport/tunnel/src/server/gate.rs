@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure, Disconnect};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -18,6 +19,7 @@ use crate::certificate::{HostClaims, claims, verify};
 use crate::dial::TunnelType;
 use crate::protocol::{DIAL_REQUEST, HEARTBEAT_CHANNEL, NO_SESSIONS_HERE, PING_REQUEST, STDERR, TRANSPORT_CHANNEL};
 use crate::ssh::HANDSHAKE_TIMEOUT;
+use crate::stream::OpenStreams;
 
 /// How long dialling an Auth Service may take.
 const AUTH_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +35,9 @@ pub(super) struct Gate {
     agent: Option<Agent>,
     heartbeat: Option<ChannelId>,
     tunnel: Arc<Registration>,
-    auth_streams: crate::stream::OpenStreams,
+    auth_streams: OpenStreams,
+    /// Ends with the connection.
+    tasks: JoinSet<()>,
 }
 
 /// Who logged in.
@@ -62,7 +66,8 @@ impl Gate {
             agent: None,
             heartbeat: None,
             tunnel: Arc::new(registration),
-            auth_streams: crate::stream::OpenStreams::default(),
+            auth_streams: OpenStreams::default(),
+            tasks: JoinSet::new(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Gate {
             Ok(info) => {
                 self.heartbeat = Some(channel.id());
                 reply.accept().await;
-                tokio::spawn(register(self.tunnel.clone(), info, handle));
+                self.tasks.spawn(register(self.tunnel.clone(), info, handle));
             }
             Err(reason) => {
                 debug!(peer = %self.peer, reason, "heartbeat channel refused");
@@ -113,18 +118,22 @@ impl Gate {
         }
     }
 
-    async fn open_transport(&self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
-        match self.auth_streams.enter(MOST_AUTH_STREAMS) {
-            Some(place) => {
-                reply.accept().await;
-                let (shared, peer) = (self.shared.clone(), self.peer);
-                tokio::spawn(async move {
-                    serve_auth(channel, &shared, peer).await;
-                    drop(place);
-                });
-            }
-            None => reply.reject_with(ChannelOpenFailure::ResourceShortage, "too many streams").await,
+    async fn open_transport(&mut self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        let own = |agent: &Agent| agent.claims.cluster == self.shared.config.cluster;
+        if !self.agent.as_ref().is_some_and(own) {
+            let reason = "the auth servers of this cluster are for its own agents";
+            return reply.reject_with(ChannelOpenFailure::ConnectFailed, reason).await;
         }
+        while self.tasks.try_join_next().is_some() {}
+        let Some(place) = self.auth_streams.enter(MOST_AUTH_STREAMS) else {
+            return reply.reject_with(ChannelOpenFailure::ResourceShortage, "too many streams").await;
+        };
+        reply.accept().await;
+        let (shared, peer) = (self.shared.clone(), self.peer);
+        self.tasks.spawn(async move {
+            serve_auth(channel, &shared, peer).await;
+            drop(place);
+        });
     }
 
     async fn refuse(&self, what: &str, reply: ChannelOpenHandle) {

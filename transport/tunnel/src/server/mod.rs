@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 pub use self::registry::{DialError, Registry, TunnelEvent, TunnelInfo};
-use crate::certificate::{CertificateError, HostIdentity};
+use crate::certificate::{CertificateError, HostIdentity, host_id};
 use crate::discovery::{self, DiscoveredProxy};
 use crate::ssh::{self, HANDSHAKE_TIMEOUT};
 use crate::stream::{BoxedStream, Stream};
@@ -104,7 +104,7 @@ impl TunnelServer {
         let shared = Arc::new(Shared {
             ssh: RwLock::new(Arc::new(ssh_config(&config.identity))),
             registry: Registry::new(config.offline_threshold()),
-            proxies: watch::Sender::new(Bytes::from(discovery::to_payload(&[]))),
+            proxies: watch::Sender::new(Bytes::from(discovery::to_payload(&itself(&config)))),
             draining: CancellationToken::new(),
             config,
         });
@@ -122,7 +122,8 @@ impl TunnelServer {
         *self.shared.ssh.write() = Arc::new(ssh_config(identity));
     }
 
-    /// Tells all agents which proxies there are. Repeated every two minutes.
+    /// Tells all agents which proxies there are, this one among them. Repeated every two minutes. Until the first call
+    /// agents hear of this proxy only.
     pub fn set_proxies(&self, proxies: &[DiscoveredProxy]) {
         let payload = Bytes::from(discovery::to_payload(proxies));
         self.shared.proxies.send_if_modified(|current| {
@@ -142,20 +143,19 @@ impl TunnelServer {
         // Boxed, so that a connection does not keep the space for how it started.
         let starting = tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(server::run_stream(config, stream, gate)));
         let session = starting.await.map_err(|_| TunnelError::Timeout)??;
-        let mut session = std::pin::pin!(session);
+        let mut session = Owned(session);
         tokio::select! {
-            ended = &mut session => return ended,
+            ended = &mut session.0 => return ended,
             logged_in = tokio::time::timeout(HANDSHAKE_TIMEOUT, login.cancelled()) => if logged_in.is_err() {
                 debug!(%peer, "an agent did not log in in time");
-                session.abort();
                 return Err(TunnelError::Timeout);
             },
         }
-        session.await
+        (&mut session.0).await
     }
 
     /// Tells all agents to connect elsewhere and takes no new ones. Streams that are open go on; agents leave when
-    /// theirs are done.
+    /// theirs are done, see [`Registry::emptied`].
     pub async fn drain(&self) {
         self.shared.draining.cancel();
         let connections = self.shared.registry.connections();
@@ -163,7 +163,7 @@ impl TunnelServer {
         sweep::for_each(connections, |connection| async move { connection.ask_to_reconnect().await }).await;
     }
 
-    /// Ends all connections.
+    /// Tells all agents that their connections end now.
     pub async fn close(&self) {
         self.shared.draining.cancel();
         let connections = self.shared.registry.connections();
@@ -175,6 +175,23 @@ impl fmt::Debug for TunnelServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TunnelServer").field("config", &self.shared.config).finish_non_exhaustive()
     }
+}
+
+/// A session that ends with the task that waits for it.
+struct Owned(server::RunningSession<gate::Gate>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The list of proxies as long as nobody has said more: the proxy itself.
+fn itself(config: &TunnelServerConfig) -> Vec<DiscoveredProxy> {
+    host_id(config.identity.certificate.valid_principals(), &config.cluster)
+        .map(|id| DiscoveredProxy { id: id.to_owned(), ..DiscoveredProxy::default() })
+        .into_iter()
+        .collect()
 }
 
 fn ssh_config(identity: &HostIdentity) -> server::Config {

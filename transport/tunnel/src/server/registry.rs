@@ -119,10 +119,12 @@ impl Registry {
     /// Opens a stream through any of the proxies of a trusted cluster.
     pub async fn dial_cluster(&self, cluster: &str, request: &DialRequest) -> Result<TunnelStream, DialError> {
         let tunnel_type = TunnelType::Proxy;
-        let tunnels = self.inner.tunnels.read();
-        let of_cluster = tunnels.iter().filter(|(key, _)| key.tunnel_type == tunnel_type).flat_map(|(_, found)| found);
-        let mut found: Vec<_> = of_cluster.filter(|connection| connection.info().cluster == cluster).cloned().collect();
-        drop(tunnels);
+        let of_cluster = |connection: &Arc<Connection>| {
+            let info = connection.info();
+            info.tunnel_type == tunnel_type && info.cluster == cluster
+        };
+        let mut found = self.connections();
+        found.retain(of_cluster);
         if found.is_empty() {
             return Err(DialError::NotFound { server_id: cluster.to_owned(), tunnel_type });
         }
@@ -155,6 +157,14 @@ impl Registry {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.inner.tunnels.read().is_empty()
+    }
+
+    /// Waits until there are none.
+    pub async fn emptied(&self) {
+        let mut events = self.subscribe();
+        while !self.is_empty() {
+            let _ = events.recv().await;
+        }
     }
 
     /// What happens from now on. A subscriber that falls far behind misses events and is told so.

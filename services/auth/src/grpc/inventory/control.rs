@@ -11,8 +11,8 @@ use tonic::{Status, Streaming};
 use wire::error::{Error, Result};
 use wire::proto::{
     DownstreamInventoryHello, DownstreamInventoryOneOf, InventoryHeartbeat, UpstreamInventoryHello,
-    UpstreamInventoryOneOf, downstream_inventory_hello::SupportedCapabilities, downstream_inventory_one_of::Msg as Down,
-    upstream_inventory_one_of::Msg as Up,
+    UpstreamInventoryOneOf, downstream_inventory_hello::SupportedCapabilities,
+    downstream_inventory_one_of::Msg as Down, upstream_inventory_one_of::Msg as Up,
 };
 use wire::types::{InstanceSpecV1, InstanceV1, Metadata, ResourceHeader, ServerV2};
 
@@ -100,8 +100,7 @@ impl Control {
         if self.to_instance.send(Ok(reply)).await.is_err() {
             return Ok(());
         }
-        let stream =
-            Arc::new(Connected { hello, to_instance: self.to_instance.clone(), pings: Mutex::default() });
+        let stream = Arc::new(Connected { hello, to_instance: self.to_instance.clone(), pings: Mutex::default() });
         let mut session = Session {
             api: self.api.clone(),
             context: Arc::clone(&self.context),

@@ -168,7 +168,9 @@ pub async fn get_inventory_status(
     let mut summary = InventoryStatusSummary::default();
     if message.connected {
         if !context.is_admin() {
-            return Err(Error::access_denied("access denied: connected instances are listed on the Auth Service's machine only"));
+            return Err(Error::access_denied(
+                "access denied: connected instances are listed on the Auth Service's machine only",
+            ));
         }
         summary.connected = api.inventory().hellos();
     }
@@ -239,7 +241,7 @@ fn matches(filter: &InstanceFilter, instance: &InstanceV1) -> bool {
     equals(&filter.server_id, name)
         && equals(filter.version.trim_start_matches('v'), spec.version.trim_start_matches('v'))
         && equals(&filter.external_upgrader, &spec.external_upgrader)
-        && !(filter.no_ext_upgrader && !spec.external_upgrader.is_empty())
+        && (!filter.no_ext_upgrader || spec.external_upgrader.is_empty())
         && filter.services.iter().all(|service| spec.services.contains(service))
         && compares(&filter.older_than_version, std::cmp::Ordering::Less)
         && compares(&filter.newer_than_version, std::cmp::Ordering::Greater)

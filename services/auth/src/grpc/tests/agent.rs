@@ -22,11 +22,11 @@ use wire::proto::{
     StreamSessionEventsRequest, UpdateSessionTrackerRequest, UpstreamInventoryGoodbye, UpstreamInventoryHello,
     UpstreamInventoryOneOf, UpstreamInventoryPong, Watch, update_session_tracker_request,
 };
-use wire::trust::trust_service_client::TrustServiceClient;
 use wire::trust::GetCertAuthorityRequest;
+use wire::trust::trust_service_client::TrustServiceClient;
 use wire::types::{
-    LockSpecV2, LockTarget, LockV2, Metadata, ResourceInNamespaceRequest, ServerSpecV2, ServerV2,
-    SessionTrackerSpecV1, SessionTrackerV1, WatchKind,
+    LockSpecV2, LockTarget, LockV2, Metadata, ResourceInNamespaceRequest, ServerSpecV2, ServerV2, SessionTrackerSpecV1,
+    SessionTrackerV1, WatchKind,
 };
 
 use crate::server::testing::{CLUSTER, Cluster, Holder};
@@ -61,8 +61,7 @@ async fn an_agent_finds_all_it_reads_at_its_start() {
     let mut auth = AuthServiceClient::new(channel.clone());
     auth.ping(wire::proto::PingRequest {}).await.unwrap();
     let mut trust = TrustServiceClient::new(channel.clone());
-    let host =
-        GetCertAuthorityRequest { r#type: "host".to_owned(), domain: CLUSTER.to_owned(), include_key: false };
+    let host = GetCertAuthorityRequest { r#type: "host".to_owned(), domain: CLUSTER.to_owned(), include_key: false };
     trust.get_cert_authority(host).await.unwrap();
     let filtered = WatchKind {
         filter: [("host", CLUSTER), ("user", "*")].map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
@@ -222,14 +221,24 @@ async fn an_agent_speaks_for_no_other_server() {
     assert_eq!(next(&mut control.down).await.unwrap_err().code(), Code::PermissionDenied);
     let foreign = ResourceInNamespaceRequest { name: OTHER.to_owned(), namespace: "default".to_owned() };
     assert_eq!(client.delete_node(foreign).await.unwrap_err().code(), Code::PermissionDenied);
-    let certs = wire::proto::HostCertsRequest {
-        host_id: OTHER.to_owned(),
-        role: "Node".to_owned(),
-        ..Default::default()
-    };
+    let certs =
+        wire::proto::HostCertsRequest { host_id: OTHER.to_owned(), role: "Node".to_owned(), ..Default::default() };
     assert_eq!(client.generate_host_certs(certs.clone()).await.unwrap_err().code(), Code::PermissionDenied);
-    let proxy = wire::proto::HostCertsRequest { host_id: NODE.to_owned(), role: "Proxy".to_owned(), ..certs };
+    let proxy = wire::proto::HostCertsRequest { host_id: NODE.to_owned(), role: "Proxy".to_owned(), ..certs.clone() };
     assert_eq!(client.generate_host_certs(proxy).await.unwrap_err().code(), Code::PermissionDenied);
+    let key = pki::keys::PrivateKey::generate(pki::keys::KeyAlgorithm::EcdsaP256).unwrap();
+    let own = |principal: &str| wire::proto::HostCertsRequest {
+        host_id: NODE.to_owned(),
+        public_tls_key: key.public().to_pem().into_bytes(),
+        public_ssh_key: key.public().to_ssh_line().into_bytes(),
+        additional_principals: vec![principal.to_owned()],
+        ..certs.clone()
+    };
+    for foreign in [OTHER, "teleport.cluster.local"] {
+        assert_eq!(client.generate_host_certs(own(foreign)).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    let renewed = client.generate_host_certs(own("web1.example.com")).await.unwrap().into_inner();
+    assert!(!renewed.tls.is_empty() && !renewed.ssh.is_empty());
 }
 
 fn of(server_id: &str) -> Option<ServerMetadata> {
@@ -305,7 +314,8 @@ async fn upload(client: &mut AuthServiceClient<Channel>, server: &str) -> Result
         user: Some(wire::events::UserMetadata { user: "alice".to_owned(), ..Default::default() }),
         ..Default::default()
     });
-    let print = codes::SESSION_PRINT.event(SessionPrint { data: b"hello\r\n".to_vec(), bytes: 7, ..Default::default() });
+    let print =
+        codes::SESSION_PRINT.event(SessionPrint { data: b"hello\r\n".to_vec(), bytes: 7, ..Default::default() });
     let end = codes::SESSION_END.event(SessionEnd {
         server: of(server),
         session: session(),

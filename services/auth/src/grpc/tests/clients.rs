@@ -59,11 +59,10 @@ async fn dev_role(cluster: &Cluster) {
 }
 
 fn hostnames(resources: &[wire::proto::PaginatedResource]) -> Vec<String> {
-    let nodes = resources.iter().filter_map(|resource| match &resource.resource {
-        Some(wire::proto::paginated_resource::Resource::Node(node)) => Some(node.spec.as_ref().unwrap().hostname.clone()),
-        None => None,
-    });
-    nodes.collect()
+    let nodes = resources.iter().filter_map(|resource| resource.resource.as_ref());
+    let hostname =
+        |wire::proto::paginated_resource::Resource::Node(node): &_| node.spec.as_ref().unwrap().hostname.clone();
+    nodes.map(hostname).collect()
 }
 
 #[tokio::test]
@@ -178,7 +177,10 @@ async fn tsh_ssh_is_told_at_once_that_no_second_factor_is_needed() {
     let alice = cluster.user("alice", &["dev"], &[]).await;
     let mut client = cluster.client(Some(&alice)).await;
     let check = |node: &str, login: &str| IsMfaRequiredRequest {
-        target: Some(is_mfa_required_request::Target::Node(NodeLogin { node: node.to_owned(), login: login.to_owned() })),
+        target: Some(is_mfa_required_request::Target::Node(NodeLogin {
+            node: node.to_owned(),
+            login: login.to_owned(),
+        })),
     };
     let challenge = CreateAuthenticateChallengeRequest {
         request: Some(create_authenticate_challenge_request::Request::ContextUser(Default::default())),
@@ -196,9 +198,12 @@ async fn tsh_ssh_is_told_at_once_that_no_second_factor_is_needed() {
         .await;
     let bob = cluster.user("bob", &["dev", "careful"], &[]).await;
     let mut client = cluster.client(Some(&bob)).await;
-    for (node, login, expected) in
-        [("web1", "root", true), ("web1", "ubuntu", false), ("nowhere", "root", false), (uuid(1).as_str(), "root", true)]
-    {
+    for (node, login, expected) in [
+        ("web1", "root", true),
+        ("web1", "ubuntu", false),
+        ("nowhere", "root", false),
+        (uuid(1).as_str(), "root", true),
+    ] {
         let answer = client.is_mfa_required(check(node, login)).await.unwrap().into_inner();
         assert_eq!(answer.required, expected, "{node} {login}");
     }
@@ -295,8 +300,7 @@ async fn single_use_certificates_need_a_target_and_a_second_factor() {
     let alice = cluster.user("alice", &["access"], &["root"]).await;
     let mut client = cluster.client(Some(&alice)).await;
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-    let request =
-        UserCertsRequest { purpose: CertPurpose::SingleUseCerts as i32, ..reissue("alice", 1, &key) };
+    let request = UserCertsRequest { purpose: CertPurpose::SingleUseCerts as i32, ..reissue("alice", 1, &key) };
     let refused = async |client: &mut AuthServiceClient<Channel>, request: UserCertsRequest| {
         client.generate_user_certs(request).await.unwrap_err().code()
     };
@@ -348,7 +352,8 @@ async fn tctl_manages_users_roles_tokens_and_locks() {
     client.create_token_v2(create.clone()).await.unwrap();
     assert_eq!(client.create_token_v2(create).await.unwrap_err().code(), Code::AlreadyExists);
     assert!(!client.get_tokens(()).await.unwrap().into_inner().provision_tokens.is_empty());
-    let dev: RoleV6 = serde_json::from_value(json!({"kind": "role", "version": "v7", "metadata": {"name": "dev"}})).unwrap();
+    let dev: RoleV6 =
+        serde_json::from_value(json!({"kind": "role", "version": "v7", "metadata": {"name": "dev"}})).unwrap();
     client.upsert_role_v2(UpsertRoleRequest { role: Some(dev) }).await.unwrap();
     let roles = client.list_roles(ListRolesRequest::default()).await.unwrap().into_inner().roles;
     assert!(roles.iter().any(|role| role.metadata.as_ref().unwrap().name == "dev"));
@@ -377,7 +382,8 @@ async fn private_keys_of_authorities_go_to_the_administrator_only() {
     let cluster = Cluster::start().await;
     let editor = cluster.user("eve", &["editor"], &[]).await;
     let proxy = cluster.service(SystemRole::Proxy, &uuid(8)).await;
-    let request = || GetCertAuthorityRequest { r#type: "user".to_owned(), domain: CLUSTER.to_owned(), include_key: true };
+    let request =
+        || GetCertAuthorityRequest { r#type: "user".to_owned(), domain: CLUSTER.to_owned(), include_key: true };
     for holder in [&editor, &proxy] {
         let mut trust = TrustServiceClient::new(cluster.channel(Some(holder)).await);
         assert_eq!(trust.get_cert_authority(request()).await.unwrap_err().code(), Code::PermissionDenied);

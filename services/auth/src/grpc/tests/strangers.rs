@@ -11,11 +11,18 @@ use wire::proto::PingRequest;
 use wire::types::{LockSpecV2, LockTarget, LockV2, Metadata};
 
 use crate::server::testing::{CLUSTER, Cluster, Holder};
+use crate::server::{BoundServer, ServerConfig};
 
 #[tokio::test]
 async fn noise_and_plain_http_end_the_connection_and_nothing_else() {
     let cluster = Cluster::start().await;
-    for noise in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"SSH-2.0-x\r\n\r\n", &[0; 64], b"PROXY TCP4 x\r\n0123456789", &[0x16, 3, 1, 0xff, 0xff, 1, 2, 3]] {
+    for noise in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"SSH-2.0-x\r\n\r\n",
+        &[0; 64],
+        b"PROXY TCP4 x\r\n0123456789",
+        &[0x16, 3, 1, 0xff, 0xff, 1, 2, 3],
+    ] {
         let mut stream = cluster.dial();
         stream.write_all(noise).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -55,19 +62,14 @@ async fn certificates_of_other_authorities_and_expired_ones_fail_the_handshake()
         teleport_cluster: CLUSTER.to_owned(),
         ..Default::default()
     };
-    let template = LeafTemplate::new(
-        identity.to_subject().unwrap(),
-        key.public().clone(),
-        now,
-        now + chrono::TimeDelta::hours(1),
-    );
+    let template =
+        LeafTemplate::new(identity.to_subject().unwrap(), key.public().clone(), now, now + chrono::TimeDelta::hours(1));
     let forged = Issuer::new(ca, ca_key).unwrap().issue(&template).unwrap();
     let forged = Holder { key, certificate: pki::x509::Certificate::from_der(&forged).unwrap() };
     assert!(answers(&cluster, &forged).await.is_err());
 
     cluster.add_user("alice", &["access"], &[]).await;
-    cluster.clock.advance(Duration::from_secs(0));
-    let expired = expired(&cluster, "alice").await;
+    let expired = certificate_for(&cluster, "alice", -chrono::TimeDelta::hours(1)).await;
     let error = answers(&cluster, &expired).await.unwrap_err();
     assert!(error.contains("expired") || error.contains("Expired"), "{error}");
 }
@@ -84,8 +86,8 @@ async fn answers(cluster: &Cluster, holder: &Holder) -> Result<(), String> {
     }
 }
 
-/// A certificate of the real authority that has ended an hour ago.
-async fn expired(cluster: &Cluster, user: &str) -> Holder {
+/// A certificate of the real authority that ends so long from now.
+async fn certificate_for(cluster: &Cluster, user: &str, life: chrono::TimeDelta) -> Holder {
     let authority = cluster.auth.get_cert_authority("user", CLUSTER, true).await.unwrap();
     let pair = &authority.spec.unwrap().active_keys.unwrap().tls[0];
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -99,11 +101,48 @@ async fn expired(cluster: &Cluster, user: &str) -> Holder {
     };
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let now = chrono::Utc::now();
-    let mut template =
-        LeafTemplate::new(identity.to_subject().unwrap(), key.public().clone(), now, now - chrono::TimeDelta::hours(1));
+    let mut template = LeafTemplate::new(identity.to_subject().unwrap(), key.public().clone(), now, now + life);
     template.not_before = now - chrono::TimeDelta::hours(2);
     let der = issuer.issue(&template).unwrap();
     Holder { key, certificate: pki::x509::Certificate::from_der(&der).unwrap() }
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate_when_the_cluster_says_so() {
+    let cluster = Cluster::start().await;
+    cluster.add_user("alice", &["access"], &[]).await;
+    let mut preference = (*cluster.auth.auth_preference().unwrap()).clone();
+    preference.spec.as_mut().unwrap().disconnect_expired_cert = Some(wire::types::BoolValue { value: true });
+    let write = crate::Write::Upsert;
+    cluster.auth.set_auth_preference(&cluster.admin_caller(), preference, write).await.unwrap();
+    let alice = certificate_for(&cluster, "alice", chrono::TimeDelta::seconds(3)).await;
+    let mut stream = cluster.tls(Some(&alice), "http/1.1").await.unwrap();
+    let mut lasting = cluster.tls(None, "http/1.1").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(30), stream.read(&mut [0; 16])).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    lasting.write_all(b"GET /v2/nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    lasting.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404"));
+}
+
+#[tokio::test]
+async fn a_bound_server_serves_on_its_sockets_until_the_core_closes() {
+    let cluster = Cluster::start().await;
+    let config = ServerConfig { addresses: vec!["127.0.0.1:0".parse().unwrap()], ..Default::default() };
+    let bound = BoundServer::bind(cluster.auth.clone(), &config).unwrap();
+    bound.server().announce_process(&[SystemRole::Auth]);
+    let address = bound.addresses()[0];
+    let running = tokio::spawn(bound.run());
+    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut stream = cluster.handshake(socket, None, "http/1.1").await.unwrap();
+    stream.write_all(b"GET /v2/nothing HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 404"));
+    cluster.auth.shutdown().await;
+    tokio::time::timeout(Duration::from_secs(20), running).await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]

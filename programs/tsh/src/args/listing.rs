@@ -1,0 +1,111 @@
+//! Commands that list.
+
+use clap::{Args, Subcommand};
+
+use super::Format;
+
+/// `tsh ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Labels that hosts have to have: name=value,name=value
+    pub labels: Option<String>,
+    /// Words to look for, with commas between
+    #[arg(long, value_name = "WORDS")]
+    pub search: Option<String>,
+    /// Expression that has to be true
+    #[arg(long, value_name = "EXPRESSION")]
+    pub query: Option<String>,
+    /// Show ids and complete labels
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// How to print: text, json, yaml or names
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+    /// Hosts of all clusters
+    #[arg(short = 'R', long)]
+    pub all: bool,
+}
+
+/// `tsh clusters`.
+#[derive(Debug, Args)]
+pub struct ClustersArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show complete labels
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// No header
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `tsh sessions`.
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: SessionsCommand,
+}
+
+/// What to do with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List them
+    Ls(SessionsLsArgs),
+}
+
+/// `tsh sessions ls`.
+#[derive(Debug, Args)]
+pub struct SessionsLsArgs {
+    /// Kinds to list, with commas between: ssh, k8s, db, app, desktop
+    #[arg(long, value_delimiter = ',')]
+    pub kind: Vec<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+}
+
+/// `tsh recordings`.
+#[derive(Debug, Args)]
+pub struct RecordingsArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: RecordingsCommand,
+}
+
+/// What to do with recordings.
+#[derive(Debug, Subcommand)]
+pub enum RecordingsCommand {
+    /// List them
+    Ls(RecordingsLsArgs),
+}
+
+/// `tsh recordings ls`.
+#[derive(Debug, Args)]
+pub struct RecordingsLsArgs {
+    /// First day, as in 2006-01-02 [default: 24 hours ago]
+    #[arg(long, value_name = "DAY")]
+    pub from_utc: Option<String>,
+    /// Last day, as in 2006-01-02 [default: now]
+    #[arg(long, value_name = "DAY")]
+    pub to_utc: Option<String>,
+    /// How far back, as in 5h30m
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["from_utc", "to_utc"])]
+    pub last: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub limit: usize,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+}

@@ -1,0 +1,236 @@
+//! The command line. Options for all commands may stand before or after the command.
+
+mod listing;
+mod session;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use listing::{ClustersArgs, LsArgs, RecordingsArgs, RecordingsCommand, RecordingsLsArgs, SessionsArgs, SessionsCommand, SessionsLsArgs};
+pub use session::{ConfigArgs, JoinArgs, PlayArgs, PlayForm, ProxyArgs, ProxyCommand, ProxySshArgs, SshArgs};
+
+/// Log in to a cluster and use what it protects.
+#[derive(Debug, Parser)]
+#[command(name = "tsh", disable_version_flag = true, max_term_width = 100, propagate_version = false)]
+pub struct Cli {
+    /// For all commands.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Address of the proxy
+    #[arg(long, global = true, env = "TELEPORT_PROXY", value_name = "HOST[:PORT]", hide_env = true)]
+    pub proxy: Option<String>,
+    /// Name of the user in the cluster [default: the local user's]
+    #[arg(long, global = true, env = "TELEPORT_USER", hide_env = true)]
+    pub user: Option<String>,
+    /// Account on hosts
+    #[arg(short, long, global = true, env = "TELEPORT_LOGIN", hide_env = true, allow_hyphen_values = true)]
+    pub login: Option<String>,
+    /// Identity file to use in place of a login
+    #[arg(short, long, global = true, env = "TELEPORT_IDENTITY_FILE", value_name = "FILE", hide_env = true)]
+    pub identity: Option<PathBuf>,
+    /// How to log in: local, or the name of a connector
+    #[arg(long, global = true, env = "TELEPORT_AUTH", value_name = "CONNECTOR", hide_env = true)]
+    pub auth: Option<String>,
+    /// How long a login is to last, in minutes
+    #[arg(long, global = true, value_name = "MINUTES")]
+    pub ttl: Option<u32>,
+    /// Do not verify the proxy's certificate and the keys of hosts: for tests only
+    #[arg(long, global = true)]
+    pub insecure: bool,
+    /// Say on standard error what is done
+    #[arg(short, long, global = true, env = "TELEPORT_DEBUG", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub debug: bool,
+    /// Do not compare versions of client and cluster
+    #[arg(long, global = true)]
+    pub skip_version_check: bool,
+    /// Where keys are kept besides the client's folder: auto, no, yes or only
+    #[arg(short = 'k', long, global = true, env = "TELEPORT_ADD_KEYS_TO_AGENT", hide = true)]
+    pub add_keys_to_agent: Option<String>,
+    /// Address for the browser's callback
+    #[arg(long, global = true, env = "TELEPORT_LOGIN_BIND_ADDR", hide = true)]
+    pub bind_addr: Option<String>,
+    /// Which browser to open
+    #[arg(long, global = true, env = "TELEPORT_LOGIN_BROWSER", hide = true)]
+    pub browser: Option<String>,
+    /// How second factors are asked for
+    #[arg(long, global = true, env = "TELEPORT_MFA_MODE", hide = true)]
+    pub mfa_mode: Option<String>,
+    /// Whether memory is locked
+    #[arg(long, global = true, env = "TELEPORT_MLOCK_MODE", hide = true)]
+    pub mlock: Option<String>,
+    /// Jump host
+    #[arg(short = 'J', long, global = true, hide = true)]
+    pub jumphost: Option<String>,
+    /// Switch off the escape sequences of interactive sessions
+    #[arg(long, global = true)]
+    pub no_enable_escape_sequences: bool,
+    /// Switch on the escape sequences of interactive sessions (the default)
+    #[arg(long, global = true, hide = true)]
+    pub enable_escape_sequences: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Log in to a cluster
+    Login(LoginArgs),
+    /// Delete the credentials of logins
+    Logout,
+    /// Show who is logged in where
+    Status(StatusArgs),
+    /// Run a command or a shell on a host
+    Ssh(SshArgs),
+    /// Join a session that runs
+    Join(JoinArgs),
+    /// List hosts
+    Ls(LsArgs),
+    /// List clusters
+    Clusters(ClustersArgs),
+    /// Sessions that run
+    Sessions(SessionsArgs),
+    /// Recordings of sessions
+    #[command(visible_alias = "recording")]
+    Recordings(RecordingsArgs),
+    /// Play the recording of a session
+    Play(PlayArgs),
+    /// Print configuration for OpenSSH
+    Config(ConfigArgs),
+    /// Connections for other programs
+    Proxy(ProxyArgs),
+    /// Print shell commands that set the environment
+    Env(EnvArgs),
+    /// Print versions
+    Version(VersionArgs),
+    /// Anything else.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+    /// Names only
+    #[value(hide = true)]
+    Names,
+}
+
+/// `tsh login`.
+#[derive(Debug, Args)]
+pub struct LoginArgs {
+    /// The cluster to select
+    pub cluster: Option<String>,
+    /// Write the credentials to this file, and nothing else
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Form of that file: file, or openssh for a key and a certificate
+    #[arg(long, value_name = "FORM", default_value = "file")]
+    pub format: String,
+    /// Replace that file if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Say more about the login
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Roles to request
+    #[arg(long, hide = true)]
+    pub request_roles: Option<String>,
+    /// Reason of the request
+    #[arg(long, hide = true)]
+    pub request_reason: Option<String>,
+    /// Request to use
+    #[arg(long, hide = true)]
+    pub request_id: Option<String>,
+    /// Kubernetes cluster to select
+    #[arg(long, hide = true)]
+    pub kube_cluster: Option<String>,
+}
+
+/// `tsh status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Say more
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// `tsh env`.
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    /// Print commands that unset the variables
+    #[arg(long)]
+    pub unset: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// `tsh version`.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// Only the version of this program
+    #[arg(short, long)]
+    pub client: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_for_all_commands_stand_before_or_after_the_command() {
+        let before = Cli::try_parse_from(["tsh", "--insecure", "--proxy=p:1", "-i", "f", "ls"]).unwrap();
+        let after = Cli::try_parse_from(["tsh", "ls", "--insecure", "--proxy=p:1", "-i", "f"]).unwrap();
+        for cli in [before, after] {
+            assert!(cli.global.insecure && cli.global.proxy.as_deref() == Some("p:1") && cli.global.identity.is_some());
+        }
+    }
+
+    #[test]
+    fn what_follows_the_host_is_the_command() {
+        let line = ["tsh", "ssh", "-t", "-p", "22", "root@node1", "ls", "-p", "--help", "--", "x"];
+        let Command::Ssh(args) = Cli::try_parse_from(line).unwrap().command else { panic!() };
+        assert!(args.tty && args.port == Some(22));
+        assert_eq!(args.destination, ["root@node1", "ls", "-p", "--help", "--", "x"]);
+        let line = ["tsh", "ssh", "--login=-teleport-internal-join", "web1", "touch x"];
+        let cli = Cli::try_parse_from(line).unwrap();
+        assert_eq!(cli.global.login.as_deref(), Some("-teleport-internal-join"));
+        assert!(Cli::try_parse_from(["tsh", "ssh"]).is_err());
+    }
+
+    #[test]
+    fn commands_of_later_builds_are_recognised() {
+        let Command::Other(words) = Cli::try_parse_from(["tsh", "db", "ls", "--format=json"]).unwrap().command else { panic!() };
+        assert_eq!(words, ["db", "ls", "--format=json"]);
+    }
+}

@@ -1,0 +1,168 @@
+//! Commands about sessions.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+/// `tsh ssh`.
+#[derive(Debug, Args)]
+pub struct SshArgs {
+    /// The host, by name, id, address or labels (env=test), and what to run there
+    #[arg(required = true, trailing_var_arg = true, value_name = "[LOGIN@]HOST [COMMAND]")]
+    pub destination: Vec<String>,
+    /// Port of the host
+    #[arg(short, long)]
+    pub port: Option<u16>,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Run nothing: for forwards
+    #[arg(short = 'N', long)]
+    pub no_remote_exec: bool,
+    /// Forward the agent
+    #[arg(short = 'A', long)]
+    pub forward_agent: bool,
+    /// Forward a local port: [bind:]port:host:port
+    #[arg(short = 'L', long = "forward", value_name = "FORWARD")]
+    pub local_forward: Vec<String>,
+    /// Forward ports as the program at a local port asks (SOCKS 5): [bind:]port
+    #[arg(short = 'D', long = "dynamic-forward", value_name = "FORWARD")]
+    pub dynamic_forward: Vec<String>,
+    /// Forward a port of the host: [bind:]port:host:port
+    #[arg(short = 'R', long = "remote-forward", value_name = "FORWARD")]
+    pub remote_forward: Vec<String>,
+    /// Forward X11, untrusted
+    #[arg(short = 'X', long)]
+    pub x11_untrusted: bool,
+    /// Forward X11, trusted
+    #[arg(short = 'Y', long)]
+    pub x11_trusted: bool,
+    /// How long untrusted X11 lasts
+    #[arg(long, hide = true)]
+    pub x11_untrusted_timeout: Option<String>,
+    /// Option of OpenSSH's client: Name=value
+    #[arg(short = 'o', long = "option", value_name = "OPTION")]
+    pub options: Vec<String>,
+    /// Run the command here
+    #[arg(long)]
+    pub local: bool,
+    /// Go to the background before the command runs
+    #[arg(short = 'f', long = "fork-after-authentication")]
+    pub background: bool,
+    /// Who is invited to join
+    #[arg(long, value_delimiter = ',')]
+    pub invite: Vec<String>,
+    /// Why the session is opened
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Show what participants the session needs
+    #[arg(long)]
+    pub participant_req: bool,
+    /// Keep what each of several hosts prints in this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub log_dir: Option<PathBuf>,
+    /// Do not resume the session when the connection is lost
+    #[arg(long, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_resume: bool,
+    /// Why access is requested
+    #[arg(long, hide = true)]
+    pub request_reason: Option<String>,
+    /// What is requested when access is denied
+    #[arg(long, env = "TELEPORT_REQUEST_MODE", hide = true)]
+    pub request_mode: Option<String>,
+    /// Request nothing when access is denied
+    #[arg(long, hide = true)]
+    pub disable_access_request: bool,
+}
+
+/// `tsh join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// Id of the session
+    pub session: String,
+    /// What to do in it: observer, moderator or peer
+    #[arg(short, long, default_value = "observer")]
+    pub mode: String,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+}
+
+/// `tsh play`.
+#[derive(Debug, Args)]
+pub struct PlayArgs {
+    /// Id of the session, or a .tar file
+    pub session: String,
+    /// How fast: 0.5x, 1x, 2x, 4x or 8x
+    #[arg(long, default_value = "1x")]
+    pub speed: String,
+    /// Cut long pauses
+    #[arg(long)]
+    pub skip_idle_time: bool,
+    /// How: on the terminal, or as text
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: PlayForm,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+}
+
+/// How a recording is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PlayForm {
+    /// As it looked, in its time
+    #[default]
+    Pty,
+    /// Its events in JSON
+    Json,
+    /// Its events in YAML
+    Yaml,
+    /// What the terminal showed
+    Text,
+}
+
+/// `tsh config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// Port of hosts
+    #[arg(short, long)]
+    pub port: Option<u16>,
+}
+
+/// `tsh proxy`.
+#[derive(Debug, Args)]
+pub struct ProxyArgs {
+    /// What to connect
+    #[command(subcommand)]
+    pub command: ProxyCommand,
+}
+
+/// What to connect.
+#[derive(Debug, Subcommand)]
+pub enum ProxyCommand {
+    /// Standard input and output with the SSH server of a host
+    Ssh(ProxySshArgs),
+    /// Anything else.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// `tsh proxy ssh`.
+#[derive(Debug, Args)]
+pub struct ProxySshArgs {
+    /// The host
+    #[arg(value_name = "[LOGIN@]HOST[:PORT]", allow_hyphen_values = true)]
+    pub destination: String,
+    /// Port of the host
+    #[arg(short, long)]
+    pub port: Option<u16>,
+    /// The cluster
+    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    pub cluster: Option<String>,
+    /// Do not resume the connection when it is lost
+    #[arg(long, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_resume: bool,
+}
