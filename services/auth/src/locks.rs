@@ -58,7 +58,8 @@ impl Auth {
         lock.check_and_set_defaults().map_err(Error::from)?;
         let now = self.now();
         let spec = lock.spec.get_or_insert_default();
-        if spec.created_at.is_none() {
+        // Programs send the year 1 for "not set".
+        if time::moment(spec.created_at.as_ref()).is_none() {
             spec.created_at = Some(time::timestamp(now));
         }
         if spec.created_by.is_empty() {

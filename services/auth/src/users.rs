@@ -116,7 +116,7 @@ impl Auth {
                 _ => e,
             })?;
         }
-        if spec.created_by.as_ref().is_none_or(|by| by.user.is_none()) {
+        if spec.created_by.as_ref().is_none_or(|by| by.user.as_ref().is_none_or(|user| user.name.is_empty())) {
             let connector = spec.created_by.take().and_then(|by| by.connector);
             let user = Some(UserRef { name: caller.user_name() });
             spec.created_by = Some(CreatedBy { connector, time: Some(time::timestamp(now)), user });

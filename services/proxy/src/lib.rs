@@ -3,10 +3,12 @@
 //! A connection is served in these steps, each in its own module: [`listen`] detects the protocol and ends TLS as
 //! the routing table says; [`web`] answers HTTP; [`transport`] takes clients' gRPC connections, [`gate`] lets them in
 //! or not, [`resolve`] finds the node they mean and [`dial`] connects to it through a tunnel or directly.
+//! [`tunnels`] holds the agents' connections, [`presence`] tells the cluster where this proxy is.
 
 mod dial;
 mod gate;
 mod listen;
+mod presence;
 mod resolve;
 mod settings;
 mod tls;
@@ -72,9 +74,11 @@ impl ProxyService {
             return Err(Error::connection_problem("waited 30 s for the auth service"));
         }
         let tunnels = tunnels::server(&settings, &cache, &identity);
+        let announcement = presence::announce(settings.clone(), upstream.clone());
         let door = door(&settings, &cache, &identity, upstream, &tunnels, &tasks, &shutdown)?;
         let mut service = Self { addresses: Vec::new(), tunnels, shutdown, tasks };
         service.listen(&door)?;
+        service.tasks.spawn(until(&service.shutdown, announcement));
         info!(addresses = ?service.addresses, "proxy service started");
         Ok(service)
     }

@@ -54,7 +54,8 @@ impl TrustService for Api {
     ) -> Answer<RotateCertAuthorityResponse> {
         let (_, message) = open(request)?;
         let text = format!("certificate authority {:?} cannot be rotated yet by this Auth Service", message.r#type);
-        answer(Err(Error::not_implemented(text)))
+        // Programs take "not implemented" for an older server and try a path that is gone; these words reach the user.
+        answer(Err(Error::bad_parameter(text)))
     }
 
     async fn rotate_external_cert_authority(

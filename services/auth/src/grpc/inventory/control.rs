@@ -224,7 +224,9 @@ impl Session {
         {
             tracing::debug!(server = %self.server_id(), %error, "server record not removed");
         }
-        if let Err(error) = store.delete::<kind::Instance>(self.server_id()).await {
+        if self.api.inventory().is_only(&self.stream)
+            && let Err(error) = store.delete::<kind::Instance>(self.server_id()).await
+        {
             tracing::debug!(server = %self.server_id(), %error, "instance record not removed");
         }
     }
@@ -236,6 +238,7 @@ impl Session {
 
 /// Writes the record that `tctl inventory` lists; a failure is logged, the next record comes soon enough.
 pub async fn report(api: &Api, hello: &UpstreamInventoryHello) {
+    let hello = api.inventory().with_all_services(hello);
     let now = api.auth().now();
     let store = api.auth().store();
     let known = store.get::<kind::Instance>(&hello.server_id).await.ok();

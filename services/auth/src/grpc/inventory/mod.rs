@@ -56,9 +56,29 @@ pub struct Connected {
 impl Inventory {
     /// What the connected instances said about themselves, one entry for each.
     pub fn hellos(&self) -> Vec<UpstreamInventoryHello> {
+        let mut hellos: BTreeMap<String, UpstreamInventoryHello> = BTreeMap::new();
+        let local = self.local.lock().clone();
         let connected = self.connected.lock();
-        let remote = connected.values().filter_map(|streams| streams.last()).map(|stream| stream.hello.clone());
-        self.local.lock().clone().into_iter().chain(remote).collect()
+        for hello in local.iter().chain(connected.values().flatten().map(|stream| &stream.hello)) {
+            match hellos.get_mut(&hello.server_id) {
+                Some(known) => add_services(known, hello),
+                None => drop(hellos.insert(hello.server_id.clone(), hello.clone())),
+            }
+        }
+        hellos.into_values().collect()
+    }
+
+    /// A hello with the services of all streams of its instance: one process may keep several, and the Auth Service
+    /// runs in a process that may have other services, too.
+    fn with_all_services(&self, hello: &UpstreamInventoryHello) -> UpstreamInventoryHello {
+        let mut whole = hello.clone();
+        if let Some(local) = self.local.lock().as_ref().filter(|local| local.server_id == hello.server_id) {
+            add_services(&mut whole, local);
+        }
+        for stream in self.connected.lock().get(&hello.server_id).into_iter().flatten() {
+            add_services(&mut whole, &stream.hello);
+        }
+        whole
     }
 
     /// How many instances are connected.
@@ -100,6 +120,13 @@ impl Inventory {
         }
     }
 
+    /// Whether nothing else of the instance is here.
+    fn is_only(&self, stream: &Connected) -> bool {
+        let id = &stream.hello.server_id;
+        let local = self.local.lock().as_ref().is_some_and(|local| local.server_id == *id);
+        !local && self.connected.lock().get(id).is_none_or(|streams| streams.len() <= 1)
+    }
+
     fn add(&self, stream: Arc<Connected>) {
         self.connected.lock().entry(stream.hello.server_id.clone()).or_default().push(stream);
     }
@@ -114,6 +141,14 @@ impl Inventory {
             connected.remove(&stream.hello.server_id);
         }
         last
+    }
+}
+
+fn add_services(to: &mut UpstreamInventoryHello, from: &UpstreamInventoryHello) {
+    for service in &from.services {
+        if !to.services.contains(service) {
+            to.services.push(service.clone());
+        }
     }
 }
 
@@ -270,6 +305,26 @@ mod tests {
         assert!(!matches(&InstanceFilter { services: vec!["Db".to_owned()], ..all.clone() }, &instance));
         assert!(!matches(&InstanceFilter { no_ext_upgrader: true, ..all.clone() }, &instance));
         assert!(matches(&InstanceFilter { version: "v16.4.0".to_owned(), ..all }, &instance));
+    }
+
+    #[test]
+    fn a_process_with_several_streams_is_one_instance_with_all_its_services() {
+        let inventory = Inventory::default();
+        let hello = |service: &str| UpstreamInventoryHello {
+            server_id: "s1".to_owned(),
+            services: vec![service.to_owned()],
+            ..Default::default()
+        };
+        *inventory.local.lock() = Some(hello("Auth"));
+        let (to_instance, _outgoing) = mpsc::channel(1);
+        for service in ["Node", "Proxy"] {
+            let to_instance = to_instance.clone();
+            inventory.add(Arc::new(Connected { hello: hello(service), to_instance, pings: Mutex::default() }));
+        }
+        let hellos = inventory.hellos();
+        assert_eq!(hellos.len(), 1);
+        assert_eq!(hellos[0].services, ["Auth", "Node", "Proxy"]);
+        assert_eq!(inventory.with_all_services(&hello("Node")).services, ["Node", "Auth", "Proxy"]);
     }
 
     #[tokio::test]
