@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::Api;
-use crate::commands::{self, alerts, auth, create, edit, get, inventory, lock, nodes, recordings, rm, tokens, update, users};
+use crate::commands::{self, access, alerts, auth, create, edit, get, inventory, lock, nodes, recordings, rm, tokens, update, users};
 use crate::connect::{Wanted, connect};
 use crate::error::Result;
 use crate::output;
@@ -74,6 +74,9 @@ enum Command {
     Inventory(inventory::Inventory),
     /// Keep somebody or something out.
     Lock(lock::Lock),
+    /// What roles decide, and why.
+    #[command(subcommand)]
+    Access(access::Access),
     /// Messages to the users of the cluster.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
@@ -89,18 +92,24 @@ enum Command {
 impl Cli {
     /// Does what the command line says.
     pub async fn run(self) -> Result<()> {
-        match self.command {
+        let wanted = self.global.wanted();
+        let command = match self.command {
             Command::Version => {
                 output::say(&commands::version::text());
                 return Ok(());
             }
             Command::Other(words) => return Err(commands::other::refuse(&words)),
-            _ => {}
-        }
-        let api = connect(&self.global.wanted()).await?;
-        self.command.run(&api).await?;
-        for message in api.severe_alerts().await {
-            output::complain(&format!("\n{}", output::text::lines(&message)));
+            // Policies can be tested where there is no cluster.
+            Command::Access(command) => return command.run(&wanted).await,
+            other => other,
+        };
+        let api = connect(&wanted).await?;
+        let shows_alerts = matches!(command, Command::Alerts(_));
+        command.run(&api).await?;
+        if !shows_alerts {
+            for message in api.severe_alerts().await {
+                output::complain(&format!("\nALERT: {}", output::text::lines(&message)));
+            }
         }
         Ok(())
     }
@@ -136,7 +145,7 @@ impl Command {
             Self::Lock(command) => command.run(api).await,
             Self::Alerts(command) => command.run(api).await,
             Self::Recordings(command) => command.run(api).await,
-            Self::Version | Self::Other(_) => Ok(()),
+            Self::Access(_) | Self::Version | Self::Other(_) => Ok(()),
         }
     }
 }

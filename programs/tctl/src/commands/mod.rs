@@ -1,5 +1,6 @@
 //! The commands, one module each.
 
+pub mod access;
 pub mod alerts;
 pub mod auth;
 pub mod create;

@@ -5,9 +5,8 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 24] = [
+const LATER: [&str; 23] = [
     "acl",
-    "access",
     "apps",
     "audit",
     "bots",
@@ -33,8 +32,8 @@ const LATER: [&str; 24] = [
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 15] = [
-    "status", "users", "tokens", "nodes", "get", "create", "edit", "update", "rm", "auth", "inventory", "lock", "alerts",
+const KNOWN: [&str; 16] = [
+    "access", "status", "users", "tokens", "nodes", "get", "create", "edit", "update", "rm", "auth", "inventory", "lock", "alerts",
     "recordings", "version",
 ];
 

@@ -11,9 +11,9 @@ use wire::proto::{CreateAuthenticateChallengeRequest, UserCredentials, create_au
 
 use super::{ClientAddress, JsonBody, Web, WebError, WebResult, client_ip};
 
-/// Keys for which certificates are asked, in the forms of old and new clients.
-const KEY_FIELDS: [&str; 5] =
-    ["pub_key", "ssh_pub_key", "tls_pub_key", "attestation_statement", "ssh_attestation_statement"];
+/// Keys for which certificates are asked, in the forms of old and new clients, and their names at the Auth Service.
+const KEY_FIELDS: [(&str, &str); 3] =
+    [("pub_key", "public_key"), ("ssh_pub_key", "ssh_public_key"), ("tls_pub_key", "tls_public_key")];
 
 /// `POST /webapi/ssh/certs`.
 #[derive(Deserialize)]
@@ -124,8 +124,7 @@ fn certificate_body(user: &str, request: &Map<String, Value>, client: ClientAddr
     let agent = headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let mut body = Map::new();
     body.insert("username".into(), user.into());
-    for field in KEY_FIELDS {
-        let name = if field == "pub_key" { "public_key" } else { field };
+    for (field, name) in KEY_FIELDS {
         if let Some(value) = request.get(field) {
             body.insert(name.into(), value.clone());
         }

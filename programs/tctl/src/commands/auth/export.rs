@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use pki::authority::CaType;
-use pki::keys::{PrivateKey, PublicKey};
+use pki::keys::{KeyAlgorithm, PrivateKey, PublicKey};
 use pki::known_hosts::{host_authority_line, user_authority_line};
 use pki::x509::Certificate;
 use wire::trust::GetCertAuthoritiesRequest;
@@ -167,8 +167,7 @@ impl Wanted<'_> {
         let mut text = Zeroizing::new(Vec::new());
         for pair in &keys.ssh {
             if self.matches(&public_key(pair)?) {
-                text.extend_from_slice(exportable(&pair.private_key, pair.private_key_type)?);
-                text.push(b'\n');
+                text.extend_from_slice(&for_openssh(exportable(&pair.private_key, pair.private_key_type)?)?);
             }
         }
         Ok(text)
@@ -194,6 +193,19 @@ fn public_key(pair: &SshKeyPair) -> Result<PublicKey> {
     Ok(PublicKey::from_ssh_line(String::from_utf8_lossy(&pair.public_key).trim())?)
 }
 
+/// A private key as OpenSSH reads it: it knows Ed25519 in its own form only.
+fn for_openssh(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    let key = PrivateKey::from_pem(&String::from_utf8_lossy(pem)).ok();
+    match key.filter(|key| key.algorithm() == KeyAlgorithm::Ed25519) {
+        Some(key) => {
+            let text = key.to_ssh()?.to_openssh(ssh_key::LineEnding::LF);
+            let text = text.map_err(|e| Error::other(format!("the SSH key cannot be written: {e}")))?;
+            Ok(Zeroizing::new(text.as_bytes().to_vec()))
+        }
+        None => Ok(Zeroizing::new([pem, b"\n"].concat())),
+    }
+}
+
 /// A private key that is here: not hidden from the caller, not in a security module.
 fn exportable(key: &[u8], key_type: i32) -> Result<&[u8]> {
     match (key.trim_ascii_end(), key_type) {
@@ -207,7 +219,6 @@ fn exportable(key: &[u8], key_type: i32) -> Result<&[u8]> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use pki::keys::KeyAlgorithm;
     use pki::x509::CaCertificate;
 
     use super::*;

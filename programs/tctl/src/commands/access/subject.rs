@@ -1,0 +1,102 @@
+//! Who asks: a user of the cluster, or roles and traits that somebody thought of.
+
+use std::collections::BTreeMap;
+
+use rbac::{AccessState, RoleSet, Traits};
+use resources::{AnyResource, Reference, Resource, kind};
+use tokio::sync::OnceCell;
+use wire::types::{AuthPreferenceV2, RoleV6, ServerV2, UserV2};
+
+use crate::api::Api;
+use crate::connect::{Wanted, connect};
+use crate::error::{Error, Result};
+use crate::resource::{self, Secrets};
+
+/// What the cluster knows, asked for when it is needed, with proposed roles over it.
+pub struct Cluster<'a> {
+    wanted: &'a Wanted,
+    api: OnceCell<Api>,
+    proposed: BTreeMap<String, RoleV6>,
+    nodes: OnceCell<Vec<ServerV2>>,
+    preference: OnceCell<AuthPreferenceV2>,
+}
+
+impl<'a> Cluster<'a> {
+    /// The cluster that the command line leads to. `proposed` roles count in place of stored ones of the same name.
+    pub fn new(wanted: &'a Wanted, proposed: Vec<RoleV6>) -> Self {
+        let proposed = proposed.into_iter().map(|role| (role.name().to_owned(), role)).collect();
+        Self { wanted, api: OnceCell::new(), proposed, nodes: OnceCell::new(), preference: OnceCell::new() }
+    }
+
+    /// The Auth Service.
+    pub async fn api(&self) -> Result<&Api> {
+        self.api.get_or_try_init(|| connect(self.wanted)).await
+    }
+
+    /// A user.
+    pub async fn user(&self, name: &str) -> Result<UserV2> {
+        match self.one(kind::USER, name).await? {
+            AnyResource::User(user) => Ok(*user),
+            other => Err(Error::other(format!("expected a user, got {}", other.title()))),
+        }
+    }
+
+    /// A server, by its id or hostname.
+    pub async fn node(&self, name: &str) -> Result<ServerV2> {
+        let all = || async { resource::nodes(self.api().await?, &Default::default()).await };
+        let nodes = self.nodes.get_or_try_init(all).await?;
+        let named = |node: &&ServerV2| node.name() == name || node.spec.as_ref().is_some_and(|s| s.hostname == name);
+        let mut found = nodes.iter().filter(named);
+        match (found.next(), found.next()) {
+            (None, _) => Err(Error::not_found(format!("node {name:?} not found"))),
+            (Some(_), Some(_)) => Err(Error::bad(format!("several servers are named {name:?}: use the id"))),
+            (Some(node), None) => Ok(node.clone()),
+        }
+    }
+
+    /// The settings that decide about second factors and devices.
+    pub async fn preference(&self) -> Result<&AuthPreferenceV2> {
+        let read = || async {
+            match self.one_of(Reference { kind: kind::CLUSTER_AUTH_PREFERENCE.into(), sub_kind: None, name: None }).await? {
+                AnyResource::AuthPreference(preference) => Ok(*preference),
+                other => Err(Error::other(format!("expected settings, got {}", other.title()))),
+            }
+        };
+        self.preference.get_or_try_init(read).await
+    }
+
+    /// The rights of these roles with these traits.
+    pub async fn role_set(&self, names: &[String], traits: Traits) -> Result<RoleSet> {
+        let mut roles = Vec::with_capacity(names.len());
+        for name in names {
+            roles.push(match self.proposed.get(name) {
+                Some(role) => role.clone(),
+                None => match self.one(kind::ROLE, name).await? {
+                    AnyResource::Role(role) => *role,
+                    other => return Err(Error::other(format!("expected a role, got {}", other.title()))),
+                },
+            });
+        }
+        Ok(RoleSet::compile(roles, traits))
+    }
+
+    /// The rights of a user as they are, at the next login.
+    pub async fn rights(&self, user: &UserV2) -> Result<RoleSet> {
+        let roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
+        self.role_set(&roles, Traits::of(user)).await
+    }
+
+    /// What was proved, in this cluster.
+    pub async fn state(&self, rights: &RoleSet, mfa: bool, device: bool) -> Result<AccessState> {
+        Ok(AccessState::of(rights, self.preference().await?, mfa, device))
+    }
+
+    async fn one(&self, kind: &str, name: &str) -> Result<AnyResource> {
+        self.one_of(Reference { kind: kind.to_owned(), sub_kind: None, name: Some(name.to_owned()) }).await
+    }
+
+    async fn one_of(&self, reference: Reference) -> Result<AnyResource> {
+        let found = resource::get(self.api().await?, &reference, Secrets::Hidden).await?;
+        found.into_iter().next().ok_or_else(|| Error::not_found(format!("{reference} not found")))
+    }
+}
