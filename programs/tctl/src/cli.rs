@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::Api;
-use crate::commands::{self, access, alerts, auth, create, edit, get, inventory, lock, nodes, recordings, rm, tokens, update, users};
+use crate::commands::{
+    self, access, alerts, auth, create, edit, get, inventory, lock, nodes, recordings, rm, tokens, update, users,
+};
 use crate::connect::{Wanted, connect};
 use crate::error::Result;
 use crate::output;
@@ -69,6 +71,9 @@ enum Command {
     /// Authorities and credentials.
     #[command(subcommand)]
     Auth(auth::Auth),
+    /// Proxies of the cluster.
+    #[command(subcommand)]
+    Proxy(auth::Proxy),
     /// Instances of this software in the cluster.
     #[command(subcommand)]
     Inventory(inventory::Inventory),
@@ -141,6 +146,7 @@ impl Command {
             Self::Update(command) => command.run(api).await,
             Self::Rm(command) => command.run(api).await,
             Self::Auth(command) => command.run(api).await,
+            Self::Proxy(command) => command.run(api).await,
             Self::Inventory(command) => command.run(api).await,
             Self::Lock(command) => command.run(api).await,
             Self::Alerts(command) => command.run(api).await,
@@ -165,7 +171,9 @@ mod tests {
 
     #[test]
     fn global_flags_may_stand_anywhere() {
-        for line in ["tctl -c f --insecure nodes ls", "tctl nodes ls -c f --insecure", "tctl nodes --config=f ls --insecure"] {
+        for line in
+            ["tctl -c f --insecure nodes ls", "tctl nodes ls -c f --insecure", "tctl nodes --config=f ls --insecure"]
+        {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             assert_eq!((cli.global.config, cli.global.insecure), (Some("f".into()), true), "{line}");
         }
@@ -173,7 +181,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_stands_before_the_usage() {
-        for (line, word) in [("tctl get", "required"), ("tctl get roles --format=xml", "xml"), ("tctl rm", "required")] {
+        for (line, word) in [("tctl get", "required"), ("tctl get roles --format=xml", "xml"), ("tctl rm", "required")]
+        {
             let said = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
             let (reason, usage) = (said.find(word).unwrap(), said.find("Usage").unwrap_or(usize::MAX));
             assert!(reason < usage, "{said}");

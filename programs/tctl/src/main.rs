@@ -12,6 +12,8 @@ mod connect;
 mod error;
 mod output;
 mod resource;
+#[cfg(test)]
+mod testing;
 
 use std::process::ExitCode;
 

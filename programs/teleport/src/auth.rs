@@ -26,14 +26,9 @@ pub struct AuthProcess {
 /// Opens the state, opens the port, and keeps the administrator's identity where `tctl` finds it.
 pub async fn start(config: &Config, store: &IdentityStore, host_uuid: &str) -> Result<AuthProcess> {
     let settings = settings(config, host_uuid)?;
+    check_name(&settings.cluster_name)?;
     let auth = Auth::open(settings).await?;
-    if auth.cluster_name().len() > MAX_CLUSTER_NAME {
-        let name = auth.cluster_name();
-        return Err(Failure(format!(
-            "auth_service.cluster_name: {name:?} has {} bytes, expected at most {MAX_CLUSTER_NAME}: clients cannot name it in TLS",
-            name.len()
-        )));
-    }
+    check_name(auth.cluster_name())?; // state may be older than the file
     let listen = crate::proxy::socket(&config.auth.listen_addr)?;
     let server = ServerConfig {
         addresses: vec![listen],
@@ -43,10 +38,22 @@ pub async fn start(config: &Config, store: &IdentityStore, host_uuid: &str) -> R
     };
     let bound = BoundServer::bind(auth.clone(), &server)?;
     let addresses = bound.addresses();
+    let services = [Some(SystemRole::Auth), config.proxy.enabled.then_some(SystemRole::Proxy)];
+    bound.server().announce_process(&services.into_iter().flatten().collect::<Vec<_>>());
     tokio::spawn(bound.run());
     keep_admin_identity(&auth, store).await?;
     info!(?addresses, cluster = auth.cluster_name(), "auth service started");
     Ok(AuthProcess { auth, addresses })
+}
+
+fn check_name(name: &str) -> Result<()> {
+    if name.len() <= MAX_CLUSTER_NAME {
+        return Ok(());
+    }
+    Err(Failure(format!(
+        "auth_service.cluster_name: {name:?} has {} bytes, expected at most {MAX_CLUSTER_NAME}: clients cannot name it in TLS",
+        name.len()
+    )))
 }
 
 /// `tctl` on this machine acts as the administrator: its identity lies beside the state it could change anyway.

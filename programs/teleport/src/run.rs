@@ -11,7 +11,8 @@ use process::IdentityStore;
 use proxy_service::ProxyService;
 use ssh_service::{Presence, SshService};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::auth::{self, AuthProcess};
@@ -24,6 +25,9 @@ use crate::{logging, node, proxy};
 const TERM_GRACE: Duration = Duration::from_secs(10);
 /// How long sessions may go on after SIGQUIT.
 const QUIT_GRACE: Duration = Duration::from_secs(30 * 3600);
+
+/// How long a node may be unknown to the cluster, as it is while a proxy restarts, before that is reported.
+const RECONNECT: Duration = Duration::from_secs(15);
 
 /// What runs.
 #[derive(Default)]
@@ -100,19 +104,7 @@ async fn start(config: Config, status: &Status, services: &mut Services) -> Resu
     if process.config.ssh.enabled {
         let node = node::start(&process).await?;
         status.report("node", Health::Starting);
-        let mut presence = node.presence();
-        let status = status.clone();
-        tokio::spawn(async move {
-            let mut known = false;
-            loop {
-                let now = *presence.borrow_and_update() == Presence::Known;
-                known |= now;
-                status.report("node", if now || known { Health::Ok } else { Health::Starting });
-                if presence.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
+        tokio::spawn(follow_presence(node.presence(), status.clone()));
         services.ssh = Some(node);
     }
     Ok(())
@@ -122,6 +114,25 @@ async fn start(config: Config, status: &Status, services: &mut Services) -> Resu
 fn local(address: &std::net::SocketAddr) -> HostPort {
     let ip = if address.ip().is_unspecified() { [127, 0, 0, 1].into() } else { address.ip() };
     HostPort { host: ip.to_string(), port: address.port() }
+}
+
+/// Reports how the node is doing for as long as it runs.
+async fn follow_presence(mut presence: watch::Receiver<Presence>, status: Status) {
+    let mut missing = Health::Starting;
+    loop {
+        let now = *presence.borrow_and_update();
+        if now == Presence::Known {
+            missing = Health::Degraded;
+            status.report("node", Health::Ok);
+        } else if let Ok(Ok(())) = timeout(RECONNECT, presence.changed()).await {
+            continue;
+        } else {
+            status.report("node", missing);
+        }
+        if presence.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Keeps the metrics current for ever.

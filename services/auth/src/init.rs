@@ -28,12 +28,11 @@ use crate::{
 /// The file with the UUID of the host.
 const HOST_UUID: &str = "host_uuid";
 
-/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists.
+/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists, or that leave
+/// sessions without a recording.
 pub(crate) fn check_settings(config: &AuthConfig) -> Result<()> {
-    match &config.auth_preference {
-        Some(preference) => settings::check_second_factor(preference),
-        None => Ok(()),
-    }
+    config.auth_preference.as_ref().map_or(Ok(()), settings::check_second_factor)?;
+    config.recording.as_ref().map_or(Ok(()), settings::check_recorder)
 }
 
 /// Makes the data directory, readable by its owner only.

@@ -61,7 +61,10 @@ impl Create {
                 file.take(LARGEST).read_to_string(&mut text).map_err(failed())?;
             }
             None => {
-                std::io::stdin().take(LARGEST).read_to_string(&mut text).map_err(Error::io("reading standard input"))?;
+                std::io::stdin()
+                    .take(LARGEST)
+                    .read_to_string(&mut text)
+                    .map_err(Error::io("reading standard input"))?;
             }
         }
         Ok(text)
@@ -88,6 +91,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::testing::{Service, State};
 
     #[test]
     fn a_misspelt_field_is_refused_with_a_suggestion() {
@@ -95,6 +99,19 @@ mod tests {
         let error = check(text, Fields::Known).unwrap_err().to_string();
         assert!(error.contains("spec.allow.loginz") && error.contains("\"logins\""), "{error}");
         assert_eq!(check(text, Fields::Any).unwrap().0.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_a_refusal_is_told() {
+        let service = Service::with(State { refused: vec!["b"], ..Default::default() });
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("roles.yaml");
+        let role = |name| format!("{{kind: role, version: v7, metadata: {{name: {name}}}, spec: {{}}}}\n---\n");
+        std::fs::write(&file, ["a", "b", "c"].map(role).concat()).unwrap();
+        let create = Create { file: Some(file), force: true, confirm: false, force_unknown: false };
+        let error = create.run(&service.api()).await.unwrap_err().to_string();
+        assert_eq!(error, "access denied (1 of 3 resources were written before, 2 were not)");
+        assert_eq!(service.0.lock().roles.len(), 1);
     }
 
     #[test]

@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn a_draft_is_kept_only_on_request() {
         let draft = Draft::new("../a b", "text").unwrap();
-        assert_eq!((draft.text().unwrap(), draft.path.file_name().unwrap().to_str()), ("text".into(), Some("___a_b.yaml")));
+        assert_eq!(
+            (draft.text().unwrap(), draft.path.file_name().unwrap().to_str()),
+            ("text".into(), Some("___a_b.yaml"))
+        );
         let path = draft.path.clone();
         drop(draft);
         assert!(!path.exists());

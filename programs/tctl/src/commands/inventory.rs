@@ -147,8 +147,7 @@ impl Ls {
 }
 
 fn table(instances: &[InstanceV1]) -> String {
-    let mut table =
-        Table::new(["Server ID", "Hostname", "Services", "Agent Version", "Upgrader", "Upgrader Version"]);
+    let mut table = Table::new(["Server ID", "Hostname", "Services", "Agent Version", "Upgrader", "Upgrader Version"]);
     for instance in instances {
         let spec = instance.spec.clone().unwrap_or_default();
         let upgrader = or_none(&spec.external_upgrader);
@@ -185,7 +184,8 @@ mod tests {
             service_counts: [("Auth".to_owned(), 1), ("Node".to_owned(), 1)].into(),
             ..Default::default()
         };
-        let expected = "Versions:\n  17.0.0: 2\nUpgraders:\n  none: 2\nServices:\n  Auth: 1\n  Node: 1\nTotal Instances: 2\n";
+        let expected =
+            "Versions:\n  17.0.0: 2\nUpgraders:\n  none: 2\nServices:\n  Auth: 1\n  Node: 1\nTotal Instances: 2\n";
         assert_eq!(counts(&summary), expected);
     }
 

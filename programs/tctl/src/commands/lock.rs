@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_lock_is_one_time() {
-        let said = Line::try_parse_from(["lock", "--user=x", "--ttl=1h", "--expires=2037-01-01T00:00:00Z"]).unwrap_err();
+        let said =
+            Line::try_parse_from(["lock", "--user=x", "--ttl=1h", "--expires=2037-01-01T00:00:00Z"]).unwrap_err();
         assert!(said.to_string().contains("--expires") && said.to_string().contains("--ttl"));
         assert!(lock("lock --user=x --expires=tomorrow").unwrap_err().to_string().contains("tomorrow"));
     }

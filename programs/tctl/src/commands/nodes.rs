@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use resources::{AnyResource, SystemRole};
 use wire::proto::ListResourcesRequest;
 
-use super::tokens::{DEFAULT_TTL, Place, create, random_token};
 use super::labels;
+use super::tokens::{DEFAULT_TTL, Place, create, random_token};
 use crate::api::Api;
 use crate::error::{Error, Result};
 use crate::output::{self, Format, say, time};

@@ -5,7 +5,7 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 23] = [
+const LATER: [&str; 22] = [
     "acl",
     "apps",
     "audit",
@@ -20,7 +20,6 @@ const LATER: [&str; 23] = [
     "login_rule",
     "notifications",
     "plugins",
-    "proxy",
     "requests",
     "saml",
     "sso",
@@ -32,9 +31,24 @@ const LATER: [&str; 23] = [
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 16] = [
-    "access", "status", "users", "tokens", "nodes", "get", "create", "edit", "update", "rm", "auth", "inventory", "lock", "alerts",
-    "recordings", "version",
+const KNOWN: [&str; 17] = [
+    "access",
+    "status",
+    "users",
+    "tokens",
+    "nodes",
+    "proxy",
+    "get",
+    "create",
+    "edit",
+    "update",
+    "rm",
+    "auth",
+    "inventory",
+    "lock",
+    "alerts",
+    "recordings",
+    "version",
 ];
 
 /// Why the command line that starts with these words is refused.
@@ -47,7 +61,9 @@ pub fn refuse(words: &[String]) -> Error {
         Some(near) => format!("; did you mean {near:?}?"),
         None => String::new(),
     };
-    Error::bad(format!("unknown command {name:?}{hint}\n\nUsage: tctl [OPTIONS] <COMMAND>\n\n'tctl --help' lists the commands"))
+    Error::bad(format!(
+        "unknown command {name:?}{hint}\n\nUsage: tctl [OPTIONS] <COMMAND>\n\n'tctl --help' lists the commands"
+    ))
 }
 
 #[cfg(test)]

@@ -110,7 +110,8 @@ async fn events(api: &Api, from: DateTime<Utc>, to: DateTime<Utc>, limit: u32) -
         request.limit = i32::try_from(wanted - found.len()).unwrap_or(PAGE).min(PAGE);
         let page = api.auth().get_session_events(request.clone()).within("listing recordings").await?;
         for event in &page.items {
-            found.push(serde_json::to_value(event).map_err(|e| Error::other(format!("an event cannot be shown: {e}")))?);
+            found
+                .push(serde_json::to_value(event).map_err(|e| Error::other(format!("an event cannot be shown: {e}")))?);
         }
         if page.last_key.is_empty() {
             break;
@@ -176,7 +177,8 @@ mod tests {
 
     #[test]
     fn days_are_whole_and_not_in_the_future() {
-        let (from, to) = Ls { from_utc: Some("2024-03-01".into()), to_utc: Some("2024-03-01".into()), ..ls() }.range(now()).unwrap();
+        let (from, to) =
+            Ls { from_utc: Some("2024-03-01".into()), to_utc: Some("2024-03-01".into()), ..ls() }.range(now()).unwrap();
         assert_eq!((to - from, from.to_rfc3339()), (TimeDelta::days(1), "2024-03-01T00:00:00+00:00".into()));
         let refused = |ls: Ls| ls.range(now()).unwrap_err().to_string();
         assert!(refused(Ls { to_utc: Some("2024-03-03".into()), ..ls() }).contains("future"));

@@ -64,8 +64,7 @@ mod tests {
         let at = Some(wire::time::timestamp(time::rfc3339("2024-01-02T15:00:00Z").unwrap()));
         let done = Rotation { last_rotated: at, ..Default::default() };
         assert_eq!(state(Some(&done)), "rotated 02 Jan 24 15:00 UTC");
-        let running =
-            Rotation { state: "in_progress".into(), phase: "init".into(), started: at, ..Default::default() };
+        let running = Rotation { state: "in_progress".into(), phase: "init".into(), started: at, ..Default::default() };
         assert_eq!(state(Some(&running)), "rotation in progress: init (mode: manual, started 02 Jan 24 15:00 UTC)");
     }
 }

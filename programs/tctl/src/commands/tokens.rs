@@ -314,7 +314,15 @@ mod tests {
     fn the_text_says_how_to_join() {
         let add = add("tokens add --type=node --ttl=25m");
         let text = add.instructions("secret", &add.roles().unwrap(), Duration::from_secs(1500), &place());
-        for part in ["25m", "teleport start", "--roles=node", "--token=secret", "--ca-pin=sha256:aa", "--ca-pin=sha256:bb", "proxy.test:443"] {
+        for part in [
+            "25m",
+            "teleport start",
+            "--roles=node",
+            "--token=secret",
+            "--ca-pin=sha256:aa",
+            "--ca-pin=sha256:bb",
+            "proxy.test:443",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

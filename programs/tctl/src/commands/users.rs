@@ -357,6 +357,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::testing::{Service, State};
 
     #[derive(Parser)]
     struct Line {
@@ -370,25 +371,56 @@ mod tests {
 
     #[test]
     fn each_flag_sets_its_trait() {
-        let Users::Add(add) = parse("users add ann --roles=access,,access --logins=root,ann --db-users=du --host-user-uid=7")
+        let Users::Add(add) =
+            parse("users add ann --roles=access,,access --logins=root,ann --db-users=du --host-user-uid=7")
         else {
             panic!()
         };
         let spec = add.user().unwrap().spec.unwrap();
         assert_eq!(spec.roles, ["access"]);
-        let traits: Vec<_> = spec.traits.unwrap().values.into_iter().map(|(k, v)| format!("{k}={}", v.values.join("+"))).collect();
+        let traits: Vec<_> =
+            spec.traits.unwrap().values.into_iter().map(|(k, v)| format!("{k}={}", v.values.join("+"))).collect();
         assert_eq!(traits, ["db_users=du", "host_user_uid=7", "logins=root+ann"]);
     }
 
     #[test]
     fn an_update_changes_what_was_named_and_nothing_else() {
-        let Users::Add(add) = parse("users add ann --roles=access --logins=root --db-users=du --db-names=dn") else { panic!() };
+        let Users::Add(add) = parse("users add ann --roles=access --logins=root --db-users=du --db-names=dn") else {
+            panic!()
+        };
         let mut user = add.user().unwrap();
         let Users::Update(update) = parse("users update ann --set-logins=bob,eve --set-db-names=") else { panic!() };
         apply(&mut user, None, &update.traits.given());
         let spec = user.spec.unwrap();
-        let traits: Vec<_> = spec.traits.unwrap().values.into_iter().map(|(k, v)| format!("{k}={}", v.values.join("+"))).collect();
-        assert_eq!((spec.roles, traits), (vec!["access".to_owned()], vec!["db_users=du".to_owned(), "logins=bob+eve".to_owned()]));
+        let traits: Vec<_> =
+            spec.traits.unwrap().values.into_iter().map(|(k, v)| format!("{k}={}", v.values.join("+"))).collect();
+        assert_eq!(
+            (spec.roles, traits),
+            (vec!["access".to_owned()], vec!["db_users=du".to_owned(), "logins=bob+eve".to_owned()])
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_is_left_behind_without_a_link() {
+        let service = Service::default();
+        let error = parse("users add ann --roles=access").run(&service.api()).await.unwrap_err();
+        assert_eq!(error.to_string(), "no proxy is known");
+        assert!(service.0.lock().users.is_empty());
+        service.0.lock().links = true;
+        parse("users add ann --roles=access").run(&service.api()).await.unwrap();
+        assert_eq!(service.0.lock().users.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_update_is_repeated_when_somebody_was_faster() {
+        let service = Service::with(State { links: true, races: ATTEMPTS - 1, ..Default::default() });
+        let api = service.api();
+        parse("users add ann --roles=access").run(&api).await.unwrap();
+        parse("users update ann --set-roles=editor").run(&api).await.unwrap();
+        assert_eq!(service.0.lock().users[0].spec.as_ref().unwrap().roles, ["editor"]);
+        service.0.lock().races = ATTEMPTS;
+        let error = parse("users update ann --set-roles=access").run(&api).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::CompareFailed);
     }
 
     #[test]

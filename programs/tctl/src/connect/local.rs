@@ -19,16 +19,19 @@ pub async fn connect(config: &Config, servers: &[String]) -> Result<Api> {
     let identity = administrator(&config.global.data_dir).await?;
     let addresses = match servers {
         [] => vec![address(config)],
-        servers => servers.iter().map(|s| HostPort::parse(s, AUTH_PORT)).collect::<Result<_, _>>().map_err(
-            |e| Error::bad(format!("--auth-server: {e}")),
-        )?,
+        servers => servers
+            .iter()
+            .map(|s| HostPort::parse(s, AUTH_PORT))
+            .collect::<Result<_, _>>()
+            .map_err(|e| Error::bad(format!("--auth-server: {e}")))?,
     };
     // The service of this host is never behind a proxy of the environment.
     let dialer = match servers {
         [] => Dialer::direct(),
         _ => Dialer::from_env().map_err(dialer::DialError::from)?,
     };
-    let auth = AuthEndpoint::new(dialer, addresses, AuthTrust::Cluster, identity.credentials()).with_user_agent(USER_AGENT);
+    let auth =
+        AuthEndpoint::new(dialer, addresses, AuthTrust::Cluster, identity.credentials()).with_user_agent(USER_AGENT);
     Ok(Api::new(identity.cluster, api_channel(auth.channel()), auth.http()))
 }
 

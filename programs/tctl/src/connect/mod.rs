@@ -45,7 +45,11 @@ pub async fn connect(wanted: &Wanted) -> Result<Api> {
         return remote::with_identity_file(identity, &servers, wanted.insecure);
     }
     let why = match auth_host(wanted)? {
-        AuthHost::This(config) => return local::connect(&config, &wanted.servers).await,
+        AuthHost::This(config) => match local::connect(&config, &wanted.servers).await {
+            // Nobody asked for this host's credentials: a login will do.
+            Err(error) if wanted.config.is_none() => error.to_string(),
+            result => return result,
+        },
         AuthHost::NotThis(why) => why,
     };
     match remote::with_login(wanted).await? {
@@ -73,10 +77,9 @@ fn auth_host(wanted: &Wanted) -> Result<AuthHost> {
     }
     match load(&path) {
         Ok(config) if config.auth.enabled => Ok(AuthHost::This(Box::new(config))),
-        Ok(_) if wanted.config.is_some() => Ok(AuthHost::NotThis(format!(
-            "the Auth Service is not enabled in {}",
-            path.display()
-        ))),
+        Ok(_) if wanted.config.is_some() => {
+            Ok(AuthHost::NotThis(format!("the Auth Service is not enabled in {}", path.display())))
+        }
         Ok(_) => Ok(AuthHost::NotThis(format!("no Auth Service runs on this host ({DEFAULT_CONFIG})"))),
         // Somebody who is not root may have a login of their own.
         Err(error) if wanted.config.is_none() && unreadable(&path) => Ok(AuthHost::NotThis(error.to_string())),

@@ -117,9 +117,12 @@ n\\u{1b}[2J
         let mut table = Table::new(["Host", "Labels", "Version"]);
         table.row(["node1".into(), "env=prod,team=db,zone=one".into(), "17.0.0".into()]);
         let text = table.render(Some(34));
-        assert!(text.lines().all(|l| l.chars().count() <= 34) && text.ends_with("env=prod,team=db,... 17.0.0\n"), "{text}");
+        assert!(
+            text.lines().all(|l| l.chars().count() <= 34) && text.ends_with("env=prod,team=db,... 17.0.0\n"),
+            "{text}"
+        );
         let text = nodes().render(Some(30));
-        assert!(text.contains("env=prod,team=d..."), "{text}");
+        assert!(text.contains("env=prod,team=db..."), "{text}");
         assert!(text.lines().all(|l| l.chars().count() <= 30), "{text}");
     }
 

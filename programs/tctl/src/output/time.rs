@@ -48,7 +48,9 @@ pub fn lifetime(text: &str) -> Result<Duration> {
 /// A moment in RFC 3339, as a flag has it.
 pub fn rfc3339(text: &str) -> Result<DateTime<Utc>> {
     let parsed = DateTime::parse_from_rfc3339(text).map(|at| at.with_timezone(&Utc));
-    parsed.map_err(|e| Error::bad(format!("{text:?} is not a time: {e}; expected RFC 3339, such as \"2030-01-02T15:04:05Z\"")))
+    parsed.map_err(|e| {
+        Error::bad(format!("{text:?} is not a time: {e}; expected RFC 3339, such as \"2030-01-02T15:04:05Z\""))
+    })
 }
 
 /// `now` and a lifetime later.
@@ -67,7 +69,10 @@ mod tests {
     #[test]
     fn lifetimes_are_shown_without_zeros() {
         let shown = |seconds| short(Duration::from_secs(seconds));
-        assert_eq!((shown(45 * 60), shown(3600), shown(5400), shown(90)), ("45m".into(), "1h".into(), "1h30m".into(), "1m30s".into()));
+        assert_eq!(
+            (shown(45 * 60), shown(3600), shown(5400), shown(90)),
+            ("45m".into(), "1h".into(), "1h30m".into(), "1m30s".into())
+        );
         assert_eq!((shown(10), shown(0), shown(48 * 3600)), ("10s".into(), "0s".into(), "48h".into()));
     }
 

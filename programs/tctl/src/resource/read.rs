@@ -72,9 +72,7 @@ pub async fn get(api: &Api, reference: &Reference, secrets: Secrets) -> Result<V
         kind::AUTH_SERVER => chosen(any(api.http().get::<Vec<ServerV2>>("/v2/authservers").await?), reference),
         kind::PROXY => chosen(any(api.http().get::<Vec<ServerV2>>("/v2/proxies").await?), reference),
         kind::NAMESPACE => chosen(any(api.http().get::<Vec<Namespace>>("/v2/namespaces").await?), reference),
-        kind::TUNNEL => {
-            chosen(any(api.http().get::<Vec<ReverseTunnelV2>>("/v2/reversetunnels").await?), reference)
-        }
+        kind::TUNNEL => chosen(any(api.http().get::<Vec<ReverseTunnelV2>>("/v2/reversetunnels").await?), reference),
         kind::CLUSTER_NAME => Ok(any([api.http().get::<ClusterNameV2>("/v2/configuration/name").await?])),
         kind::CERT_AUTHORITY => Ok(any(authorities(api, reference, shown).await?)),
         kind::REMOTE_CLUSTER => remote_clusters(api, name).await,

@@ -78,7 +78,10 @@ async fn remove_node(api: &Api, reference: &Reference) -> Result<()> {
         [] => wanted,
         [id] => (*id).to_owned(),
         ids => {
-            return Err(Error::bad(format!("several servers are named {wanted:?}: give the id, one of {}", ids.join(", "))));
+            return Err(Error::bad(format!(
+                "several servers are named {wanted:?}: give the id, one of {}",
+                ids.join(", ")
+            )));
         }
     };
     let request = ResourceInNamespaceRequest { name: id, namespace: resources::NAMESPACE.to_owned() };

@@ -86,7 +86,9 @@ pub fn check_replaces(resource: &AnyResource, before: Option<&AnyResource>, perm
     };
     let title = title(resource);
     let exists = || {
-        Error::Plain(wire::error::Error::already_exists(format!("{title} already exists, use -f or --force to overwrite")))
+        Error::Plain(wire::error::Error::already_exists(format!(
+            "{title} already exists, use -f or --force to overwrite"
+        )))
     };
     match (resource.kind(), origin(before)) {
         (kind, Some(Origin::ConfigFile)) if SETTINGS.contains(&kind) => match permission {
@@ -169,8 +171,7 @@ async fn upsert(api: &Api, resource: AnyResource, what: &str) -> Result<()> {
 
 async fn update_remote_cluster(api: &Api, cluster: wire::types::RemoteClusterV3, what: &str) -> Result<()> {
     let paths = vec!["Metadata.labels".to_owned()];
-    let request =
-        UpdateRemoteClusterRequest { remote_cluster: Some(cluster), update_mask: Some(FieldMask { paths }) };
+    let request = UpdateRemoteClusterRequest { remote_cluster: Some(cluster), update_mask: Some(FieldMask { paths }) };
     api.presence().update_remote_cluster(request).within(what).await.map(drop)
 }
 

@@ -113,7 +113,7 @@ impl Explain {
         let mut answer = Answer::of(&explanation);
         if let Some(lock) = lock_on(&locks, &subject) {
             answer.allowed = false;
-            answer.reason = rbac::lock_denial(lock).explanation();
+            answer.reason = rbac::lock_denial(lock).message;
         }
         Ok(answer)
     }

@@ -57,7 +57,10 @@ impl<'a> Cluster<'a> {
     /// The settings that decide about second factors and devices.
     pub async fn preference(&self) -> Result<&AuthPreferenceV2> {
         let read = || async {
-            match self.one_of(Reference { kind: kind::CLUSTER_AUTH_PREFERENCE.into(), sub_kind: None, name: None }).await? {
+            match self
+                .one_of(Reference { kind: kind::CLUSTER_AUTH_PREFERENCE.into(), sub_kind: None, name: None })
+                .await?
+            {
                 AnyResource::AuthPreference(preference) => Ok(*preference),
                 other => Err(Error::other(format!("expected settings, got {}", other.title()))),
             }

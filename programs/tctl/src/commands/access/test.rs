@@ -27,8 +27,15 @@ use crate::connect::Wanted;
 use crate::error::{Error, Result};
 use crate::output::{say, text};
 
+const EXAMPLE: &str = "\
+Example of a table:
+  cases:
+  - {user: alice, node: web1, login: root, expect: allow}
+  - {roles: [dev], traits: {logins: [root]}, labels: {env: prod}, login: root, expect: deny, because: no-prod}";
+
 /// Check a table of expected decisions, for policies that are tested like code.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLE)]
 pub struct Test {
     /// The table: a list `cases` of user or roles, node or labels, login, and expect: allow|deny.
     file: PathBuf,

@@ -237,7 +237,8 @@ mod tests {
         };
         let tls = TlsKeyPair { cert: certificate.to_pem().into_bytes(), key: pem, ..Default::default() };
         let keys = CaKeySet { ssh: vec![ssh], tls: vec![tls], ..Default::default() };
-        let spec = CertAuthoritySpecV2 { cluster_name: "main.test".into(), active_keys: Some(keys), ..Default::default() };
+        let spec =
+            CertAuthoritySpecV2 { cluster_name: "main.test".into(), active_keys: Some(keys), ..Default::default() };
         (key.public().clone(), spec)
     }
 

@@ -31,6 +31,23 @@ pub enum Auth {
     Ls(ls::Ls),
 }
 
+/// Proxies.
+#[derive(Debug, Subcommand)]
+pub enum Proxy {
+    /// List proxies.
+    #[command(alias = "list")]
+    Ls(ls::Ls),
+}
+
+impl Proxy {
+    /// Does what the command line says.
+    pub async fn run(self, api: &Api) -> Result<()> {
+        match self {
+            Self::Ls(command) => command.proxies(api).await,
+        }
+    }
+}
+
 impl Auth {
     /// Does what the command line says.
     pub async fn run(self, api: &Api) -> Result<()> {
@@ -39,7 +56,7 @@ impl Auth {
             Self::Sign(command) => command.run(api).await,
             Self::Rotate(command) => command.run(api).await,
             Self::Crl(command) => command.run(api).await,
-            Self::Ls(command) => command.run(api).await,
+            Self::Ls(command) => command.auth(api).await,
         }
     }
 }

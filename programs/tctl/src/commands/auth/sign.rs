@@ -121,7 +121,9 @@ impl Sign {
             }
             (_, format) => {
                 let name = format.name();
-                return Err(Error::not_built(format!("--format={name}: credentials of this form are not part of this build yet")));
+                return Err(Error::not_built(format!(
+                    "--format={name}: credentials of this form are not part of this build yet"
+                )));
             }
         };
         let written = target.write(&files)?;
