@@ -44,6 +44,7 @@ pub struct LoginStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kubernetes_groups: Vec<String>,
     /// Databases with credentials.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<String>,
     /// When the credentials end.
     pub valid_until: DateTime<Utc>,
@@ -73,15 +74,14 @@ impl LoginStatus {
         let ssh = &account.keys.ssh_certificate;
         let principals = ssh.valid_principals().iter().filter(|p| !p.starts_with(OWN_PRINCIPAL)).cloned();
         let extensions = ssh.extensions().iter().map(|(name, _)| name).filter(|name| !name.starts_with(OWN_EXTENSION));
-        let mut extensions: Vec<String> = extensions.cloned().collect();
-        extensions.sort();
+        let extensions = sorted(extensions.cloned().collect());
         let critical = ssh.critical_options().iter().map(|(name, value)| (name.clone(), value.clone()));
         Ok(Self {
             profile_url: format!("https://{}", account.profile.web_proxy_addr),
             username: account.username.clone(),
             active_requests: identity.active_requests.clone(),
             cluster: account.cluster.clone(),
-            roles: identity.groups.clone(),
+            roles: sorted(identity.groups.clone()),
             traits: identity.traits.clone().unwrap_or_default(),
             logins: principals.collect(),
             kubernetes_enabled: !account.profile.kube_proxy_addr.is_empty(),
@@ -107,10 +107,15 @@ impl LoginStatus {
         let (hours, minutes, seconds) = (left / 3600, left % 3600 / 60, left % 60);
         match (hours, minutes) {
             (0, 0) => format!("valid for {seconds}s"),
-            (0, minutes) => format!("valid for {minutes}m"),
-            (hours, minutes) => format!("valid for {hours}h{minutes}m"),
+            (0, minutes) => format!("valid for {minutes}m0s"),
+            (hours, minutes) => format!("valid for {hours}h{minutes}m0s"),
         }
     }
+}
+
+fn sorted(mut texts: Vec<String>) -> Vec<String> {
+    texts.sort();
+    texts
 }
 
 impl Status {

@@ -1,1 +1,8 @@
+//! End-to-end tests of the real programs. See the driver in `src/` for the environment they read.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod main_job;
+mod noise;
+mod openssh;
+mod processes;
+mod refusals;

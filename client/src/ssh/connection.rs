@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pki::keys::PublicKey;
 use russh::client::{AuthResult, Handle, Msg, connect_stream};
 use russh::keys::Certificate;
 use russh::{Channel, Disconnect};
@@ -12,8 +13,8 @@ use super::guest::{Guest, GuestError, HostCheck, Notes};
 use super::{Host, SshError, mfa};
 use crate::cluster::ClusterClient;
 use crate::error::{Error, Result};
-use crate::keys::KeyError;
-use crate::login::Ask;
+use crate::keys::{KeyError, save_trusted};
+use crate::login::{Ask, fetch_authorities};
 use crate::proxy_stream::{ProxyFailure, ProxyStream};
 use crate::text;
 
@@ -24,11 +25,13 @@ pub struct SshConnection {
     host: Host,
 }
 
-/// The parts of an attempt that do not change when it is repeated with another certificate.
+/// What one attempt to connect uses. The next one may use something else.
 struct Attempt<'a> {
     client: &'a ClusterClient,
     host: &'a Host,
     login: &'a str,
+    certificate: Certificate,
+    authorities: Arc<[PublicKey]>,
 }
 
 impl SshConnection {
@@ -37,13 +40,31 @@ impl SshConnection {
     /// The user is asked for a second factor only when the host has refused the certificate and the cluster says
     /// that it wants one: asking the cluster each time would cost every session a call.
     pub async fn open(client: &ClusterClient, host: &Host, login: &str, ask: &mut impl Ask) -> Result<Self> {
-        let attempt = Attempt { client, host, login };
-        let denied = match attempt.run(client.account().keys.ssh_certificate.clone()).await {
+        let account = client.account();
+        let mut attempt = Attempt {
+            client,
+            host,
+            login,
+            certificate: account.keys.ssh_certificate.clone(),
+            authorities: account.keys.host_authorities(&account.cluster).into(),
+        };
+        let mut result = attempt.run().await;
+        if let Err(Error::Ssh(SshError::Unverified { problem, .. })) = &result
+            && problem.is_unknown_authority()
+            && let Some(authorities) = renewed_authorities(client).await
+        {
+            attempt.authorities = authorities;
+            result = attempt.run().await;
+        }
+        let denied = match result {
             Err(Error::Ssh(denied @ SshError::Denied { .. })) => denied,
             other => return other,
         };
         match mfa::certificate(client, host, login, ask).await? {
-            Some(certificate) => attempt.run(certificate).await,
+            Some(certificate) => {
+                attempt.certificate = certificate;
+                attempt.run().await
+            }
             None => Err(denied.into()),
         }
     }
@@ -102,19 +123,19 @@ impl SshConnection {
 }
 
 impl Attempt<'_> {
-    async fn run(&self, certificate: Certificate) -> Result<SshConnection> {
-        let attempt = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, self.connect(certificate)).await;
+    async fn run(&self) -> Result<SshConnection> {
+        let attempt = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, self.connect()).await;
         let late = || SshError::Timeout { host: self.host.name.clone(), waited_for: "the SSH handshake" };
         attempt.unwrap_or_else(|_| Err(late().into()))
     }
 
-    async fn connect(&self, certificate: Certificate) -> Result<SshConnection> {
-        let Self { client, host, login } = *self;
+    async fn connect(&self) -> Result<SshConnection> {
+        let Self { client, host, login, .. } = *self;
         let account = client.account();
         let stream = ProxyStream::to_host(client.transport(), &host.host_port(), &account.cluster);
         let check = HostCheck {
             principal: host.address.clone(),
-            authorities: account.keys.host_authorities(&account.cluster).into(),
+            authorities: self.authorities.clone(),
             insecure: account.insecure,
         };
         let notes = Arc::new(Mutex::new(Notes::default()));
@@ -123,7 +144,7 @@ impl Attempt<'_> {
         let mut handle = connect_stream(config, stream, guest).await.map_err(|error| unreachable(host, error))?;
         let key = account.keys.ssh_key.to_ssh();
         let key = key.map_err(|source| KeyError::Material { what: "SSH key", source })?;
-        let result = handle.authenticate_openssh_cert(login, Arc::new(key), certificate).await;
+        let result = handle.authenticate_openssh_cert(login, Arc::new(key), self.certificate.clone()).await;
         match result.map_err(|error| unreachable(host, error.into()))? {
             AuthResult::Success => Ok(SshConnection { handle, notes, host: host.clone() }),
             AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {
@@ -142,6 +163,31 @@ impl Attempt<'_> {
         let reason = Some(reason).filter(|reason| !reason.is_empty());
         SshError::Denied { login: self.login.to_owned(), host: self.host.name.clone(), reason }
     }
+}
+
+/// The authorities that the cluster has now, if they are others than the login knew: one may have been rotated, or a
+/// cluster have come to be trusted since. They are asked for on a connection that known authorities vouch for.
+async fn renewed_authorities(client: &ClusterClient) -> Option<Arc<[PublicKey]>> {
+    let account = client.account();
+    let trusted = match fetch_authorities(client).await {
+        Ok(trusted) => trusted,
+        Err(error) => {
+            tracing::debug!(%error, "authorities are not renewed");
+            return None;
+        }
+    };
+    let mut keys = account.keys.clone();
+    keys.trusted = trusted;
+    let authorities = keys.host_authorities(&account.cluster);
+    if authorities == account.keys.host_authorities(&account.cluster) {
+        return None;
+    }
+    if let Some(home) = &account.home
+        && let Err(error) = save_trusted(home, account.proxy_host(), &keys.trusted)
+    {
+        tracing::debug!(%error, "renewed authorities are not saved");
+    }
+    Some(authorities.into())
 }
 
 /// The error of a connection that did not come about.

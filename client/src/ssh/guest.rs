@@ -37,6 +37,13 @@ pub enum HostProblem {
     Certificate(#[from] CheckError),
 }
 
+impl HostProblem {
+    /// Whether the host's authority is one that the user does not know.
+    pub fn is_unknown_authority(&self) -> bool {
+        matches!(self, Self::Certificate(CheckError::UnknownAuthority))
+    }
+}
+
 /// Why the protocol ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GuestError {

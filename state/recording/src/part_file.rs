@@ -165,7 +165,7 @@ fn reserve_space(_: &File, _: u64, _: u64) -> io::Result<()> {
 
 /// Makes folders that only their owner writes to.
 pub(crate) fn make_folders(folder: &Path) -> Result<()> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.map_err(Error::storage("make folder", folder))
 }
 

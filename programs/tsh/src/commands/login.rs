@@ -61,7 +61,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
         Some(out) => write_identity(&login.account, out, form)?,
         None => {
             login.save()?;
-            print(&status::active_text(&login.account)?)?;
+            print(&status::active_text(&login.account, args.verbose)?)?;
         }
     }
     for alert in &login.alerts {
@@ -79,7 +79,7 @@ async fn again(context: &Context, account: Account, args: &LoginArgs) -> Result<
             account
         }
     };
-    print(&status::active_text(&account)?)?;
+    print(&status::active_text(&account, args.verbose)?)?;
     Ok(0)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use chrono::{SecondsFormat, Utc};
+use chrono::Utc;
 use client::account::Account;
 use client::status::{LoginStatus, Status};
 use client::{Error, Result, text};
@@ -40,8 +40,8 @@ pub fn status(context: &Context, args: &StatusArgs) -> Result<i32> {
     let Some(active) = &status.active else {
         return Err(Error::NotLoggedIn("not logged in".to_owned()));
     };
-    let others = status.profiles.iter().map(|login| format!("\n{}", login_text(login, ' ')));
-    print(&std::iter::once(login_text(active, '>')).chain(others).collect::<String>())?;
+    let others = status.profiles.iter().map(|login| format!("\n{}", login_text(login, ' ', args.verbose)));
+    print(&std::iter::once(login_text(active, '>', args.verbose)).chain(others).collect::<String>())?;
     if active.valid_until <= Utc::now() {
         return Err(Error::NotLoggedIn("the active login has expired: use 'tsh login'".to_owned()));
     }
@@ -49,15 +49,15 @@ pub fn status(context: &Context, args: &StatusArgs) -> Result<i32> {
 }
 
 /// What is shown after a login.
-pub fn active_text(account: &Account) -> Result<String> {
-    Ok(login_text(&LoginStatus::of(account)?, '>'))
+pub fn active_text(account: &Account, verbose: bool) -> Result<String> {
+    Ok(login_text(&LoginStatus::of(account)?, '>', verbose))
 }
 
-fn login_text(login: &LoginStatus, mark: char) -> String {
+fn login_text(login: &LoginStatus, mark: char, verbose: bool) -> String {
     let kubernetes = if login.kubernetes_enabled { "enabled" } else { "disabled" };
-    let until = login.valid_until.to_rfc3339_opts(SecondsFormat::Secs, true);
-    let traits: Vec<String> =
-        login.traits.iter().filter(|(_, values)| !values.is_empty()).map(|(name, values)| format!("{name}: {}", values.join(","))).collect();
+    let until = login.valid_until.format("%Y-%m-%d %H:%M:%S +0000 UTC");
+    let traits = login.traits.iter().filter(|(_, values)| verbose && !values.is_empty());
+    let traits: Vec<String> = traits.map(|(name, values)| format!("{name}: {}", values.join(","))).collect();
     let rows = [
         ("Profile URL:", login.profile_url.clone()),
         ("Logged in as:", login.username.clone()),

@@ -1,0 +1,73 @@
+//! Several processes, and processes that come and go.
+
+use std::time::Duration;
+
+use e2e::{AgentSetup, Client, Cluster, account, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs a command on a node until that succeeds.
+#[track_caller]
+fn wait_reachable(client: &Client, node: &str) {
+    let target = format!("{}@{node}", account());
+    wait_for(&format!("a session on {node}"), LIMIT, || {
+        let ran = client.tsh(&["ssh", &target, "echo reached"]);
+        if ran.code == 0 && ran.stdout == "reached\n" { Ok(()) } else { Err(ran) }
+    });
+}
+
+#[test]
+fn a_node_comes_back_after_the_process_of_auth_and_proxy_is_restarted() {
+    let mut cluster = Cluster::start("restart.test");
+    let mut node = cluster.agent(&AgentSetup::node("node1"));
+    let mut alice = cluster.user("alice", &["access"]);
+    let client = cluster.login(&mut alice);
+    wait_reachable(&client, "node1");
+
+    cluster.auth.restart();
+    cluster.wait_ready();
+    wait_reachable(&client, "node1");
+    assert_eq!(client.status()["username"], "alice", "the login outlives the restart");
+    assert_eq!(node.exit_code(), None, "the node is the same process");
+}
+
+#[test]
+fn a_node_that_is_restarted_joins_again_with_what_it_has_on_disk() {
+    let cluster = Cluster::start("again.test");
+    let token = cluster.tctl(&["tokens", "add", "--type=node", "--format=text"]).succeeded().stdout.trim().to_owned();
+    let mut node = cluster.agent(&AgentSetup::node("node1").token(&token));
+    cluster.user("alice", &["access"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    wait_reachable(&client, "node1");
+
+    cluster.tctl(&["tokens", "rm", &token]).succeeded();
+    node.restart();
+    wait_reachable(&client, "node1");
+}
+
+#[test]
+fn auth_proxy_and_nodes_work_as_separate_processes_that_know_the_pin() {
+    let cluster = Cluster::start_apart("apart.test");
+    let _direct = cluster.agent(&AgentSetup::node("direct").at_auth_with_pin(&cluster.pin()));
+    let tunnelled = cluster.agent(&AgentSetup::node("tunnelled"));
+    assert!(tunnelled.listening_ports().is_empty());
+    let mut alice = cluster.user("alice", &["access"]);
+    let client = cluster.login(&mut alice);
+    let mut servers = client.servers();
+    servers.sort();
+    assert_eq!(servers, ["direct", "tunnelled"]);
+    wait_reachable(&client, "tunnelled");
+    wait_reachable(&client, "direct");
+}
+
+#[test]
+fn an_identity_file_signed_on_the_auth_host_works_without_logging_in() {
+    let cluster = Cluster::start("identity.test");
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    cluster.user("robot", &["access"]);
+    let client = cluster.client_with(&cluster.sign_identity("robot", "1h"));
+    assert_eq!(client.servers(), ["node1"]);
+    let ran = client.tsh(&["ssh", &format!("{}@node1", account()), "exit 7"]);
+    assert_eq!(ran.code, 7, "{ran}");
+    cluster.wait_event("session.start", &[("user", "robot")]);
+}

@@ -1,0 +1,266 @@
+//! An Auth Service and a Proxy Service, in one process or in two, and the nodes beside them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use regex::Regex;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::agent::AgentSetup;
+use crate::browser::Browser;
+use crate::client::Client;
+use crate::command::{Finished, account, clean_environment, program, run};
+use crate::daemon::{Daemon, READY};
+use crate::person::Person;
+use crate::ports::free_port;
+use crate::waiting::wait_for;
+
+/// The static token with which everything of the cluster may join.
+const TOKEN: &str = "e2e-static-join-token";
+/// How long a command of `tctl` may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running cluster in a temporary folder.
+pub struct Cluster {
+    /// The process with the Auth Service, and the Proxy Service unless that has its own.
+    pub auth: Daemon,
+    /// The process of the Proxy Service in a cluster of several processes.
+    pub proxy: Option<Daemon>,
+    name: String,
+    auth_port: u16,
+    web_port: u16,
+    made: AtomicUsize,
+    // Last, so that the processes end before their files go.
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// Auth and Proxy Service in one process; ready when this returns.
+    #[track_caller]
+    pub fn start(name: &str) -> Self {
+        let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
+        let data = folder.path().join("auth");
+        let config = json!({
+            "version": "v3",
+            "teleport": common(&data, "main-host"),
+            "auth_service": auth_section(name, auth_port),
+            "proxy_service": proxy_section(web_port),
+            "ssh_service": { "enabled": false },
+        });
+        let auth = Daemon::start(folder.path(), "auth", &config, &["--insecure"], Some(free_port()));
+        let cluster =
+            Self { auth, proxy: None, name: name.to_owned(), auth_port, web_port, made: AtomicUsize::new(0), folder };
+        cluster.ready()
+    }
+
+    /// Auth and Proxy Service in a process each; the proxy joins knowing the pin of the cluster's authority.
+    #[track_caller]
+    pub fn start_apart(name: &str) -> Self {
+        let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
+        let config = json!({
+            "version": "v3",
+            "teleport": common(&folder.path().join("auth"), "auth-host"),
+            "auth_service": auth_section(name, auth_port),
+            "proxy_service": { "enabled": false },
+            "ssh_service": { "enabled": false },
+        });
+        let mut auth = Daemon::start(folder.path(), "auth", &config, &[], Some(free_port()));
+        auth.wait_ready();
+        let mut cluster =
+            Self { auth, proxy: None, name: name.to_owned(), auth_port, web_port, made: AtomicUsize::new(0), folder };
+        let mut teleport = common(&cluster.path("proxy"), "proxy-host");
+        teleport["auth_server"] = json!(cluster.auth_address());
+        teleport["join_params"] = json!({ "method": "token", "token_name": TOKEN });
+        teleport["ca_pin"] = json!(cluster.pin());
+        let config = json!({
+            "version": "v3",
+            "teleport": teleport,
+            "auth_service": { "enabled": false },
+            "proxy_service": proxy_section(web_port),
+            "ssh_service": { "enabled": false },
+        });
+        cluster.proxy = Some(Daemon::start(cluster.folder.path(), "proxy", &config, &[], Some(free_port())));
+        cluster.ready()
+    }
+
+    #[track_caller]
+    fn ready(mut self) -> Self {
+        self.wait_ready();
+        self
+    }
+
+    /// Waits until the processes are ready and the public port answers.
+    #[track_caller]
+    pub fn wait_ready(&mut self) {
+        self.auth.wait_ready();
+        if let Some(proxy) = &mut self.proxy {
+            proxy.wait_ready();
+        }
+        wait_for("the public port", READY, || self.browser().try_get("/webapi/ping"));
+    }
+
+    /// The name of the cluster.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Host and port of the one public door.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.web_port)
+    }
+
+    /// Host and port of the Auth Service.
+    pub fn auth_address(&self) -> String {
+        format!("127.0.0.1:{}", self.auth_port)
+    }
+
+    /// Somebody's browser at the public door.
+    pub fn browser(&self) -> Browser {
+        Browser::new(&format!("https://{}", self.address()))
+    }
+
+    /// A path in the cluster's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A path in the cluster's folder that was not given before.
+    pub fn new_path(&self, what: &str) -> PathBuf {
+        self.path(&format!("{what}-{}", self.made.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// Runs a command of `tctl` on the host of the Auth Service.
+    #[track_caller]
+    pub fn tctl(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(program("tctl"));
+        command.arg("-c").arg(self.auth.config()).args(arguments).env_clear().envs(clean_environment());
+        run(&mut command, b"", LIMIT)
+    }
+
+    /// Makes or replaces a resource.
+    #[track_caller]
+    pub fn create(&self, resource: &Value) {
+        let file = self.new_path("resource.yaml");
+        std::fs::write(&file, serde_saphyr::to_string(resource).expect("write a resource")).expect("write a file");
+        self.tctl(&["create", "-f", &file.display().to_string()]).succeeded();
+    }
+
+    /// The pin of the cluster's authority, from `tctl status`.
+    #[track_caller]
+    pub fn pin(&self) -> String {
+        let shown = self.tctl(&["status"]).succeeded();
+        let pin = Regex::new("sha256:[0-9a-f]{64}").expect("a pattern");
+        pin.find(&shown.stdout).unwrap_or_else(|| panic!("expected a pin in {shown}")).as_str().to_owned()
+    }
+
+    /// Starts a node without waiting for it to join.
+    pub fn start_agent(&self, setup: &AgentSetup) -> Daemon {
+        let folder = self.folder.path();
+        let config = setup.config(&folder.display().to_string(), &self.auth_address(), &self.address(), TOKEN);
+        // The public port shows a certificate of its own making; the Auth Service's is known by its pin.
+        let arguments: &[&str] = if setup.direct { &[] } else { &["--insecure"] };
+        Daemon::start(folder, &setup.name, &config, arguments, setup.diagnostics.then(free_port))
+    }
+
+    /// Starts a node and waits until the cluster knows it.
+    #[track_caller]
+    pub fn agent(&self, setup: &AgentSetup) -> Daemon {
+        let mut agent = self.start_agent(setup);
+        wait_for(&format!("{} to join", setup.name), READY, || {
+            assert!(agent.exit_code().is_none(), "{} ended", setup.name);
+            if self.nodes().contains(&setup.name) { Ok(()) } else { Err("not listed") }
+        });
+        agent
+    }
+
+    /// Host names of the nodes the cluster knows.
+    #[track_caller]
+    pub fn nodes(&self) -> Vec<String> {
+        let listed = self.tctl(&["get", "nodes", "--format=json"]).json();
+        let all = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+        all.iter().filter_map(|n| n["spec"]["hostname"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Makes a user who may log in on servers as the account of this run; the token of their invitation.
+    #[track_caller]
+    pub fn invite(&self, name: &str, roles: &[&str]) -> String {
+        let (roles, logins) = (format!("--roles={}", roles.join(",")), format!("--logins={}", account()));
+        let shown = self.tctl(&["users", "add", name, &roles, &logins]).succeeded();
+        let link = Regex::new("/web/invite/([0-9a-f]+)").expect("a pattern");
+        link.captures(&shown.stdout).unwrap_or_else(|| panic!("expected a link in {shown}"))[1].to_owned()
+    }
+
+    /// Makes a user, who then sets password and second factor on the sign-up page.
+    #[track_caller]
+    pub fn user(&self, name: &str, roles: &[&str]) -> Person {
+        let invitation = self.invite(name, roles);
+        let mut browser = self.browser();
+        let address = browser.open_invitation(&invitation);
+        let mut person = Person::new(name, &format!("correct-horse-7-{name}"), &address);
+        let code = person.code();
+        let answer = browser.accept_invitation(&invitation, &person.password, &code);
+        assert!(answer.status == 200, "sign-up of {name}: {} {}", answer.status, answer.body);
+        person
+    }
+
+    /// A `tsh` that has never been used.
+    pub fn client(&self) -> Client {
+        Client::new(&self.address(), &self.new_path("home"))
+    }
+
+    /// A `tsh` into which this person has logged in.
+    #[track_caller]
+    pub fn login(&self, person: &mut Person) -> Client {
+        let client = self.client();
+        client.login(person);
+        client
+    }
+
+    /// Signs an identity file for a user.
+    #[track_caller]
+    pub fn sign_identity(&self, user: &str, ttl: &str) -> PathBuf {
+        let file = self.new_path("identity");
+        let (user, out, ttl) = (format!("--user={user}"), format!("--out={}", file.display()), format!("--ttl={ttl}"));
+        self.tctl(&["auth", "sign", &user, &out, &ttl]).succeeded();
+        file
+    }
+
+    /// A `tsh` with an identity file.
+    pub fn client_with(&self, identity: &Path) -> Client {
+        Client::with_identity(&self.address(), &self.new_path("home"), identity)
+    }
+
+    /// The folder with the audit log.
+    pub(crate) fn audit_folder(&self) -> PathBuf {
+        self.path("auth").join("log")
+    }
+}
+
+fn new_folder() -> TempDir {
+    let mut folder = tempfile::Builder::new().prefix("e2e-").tempdir().expect("make a temporary folder");
+    folder.disable_cleanup(std::env::var_os("E2E_KEEP").is_some());
+    folder
+}
+
+fn common(data: &Path, node: &str) -> Value {
+    json!({ "nodename": node, "data_dir": data, "log": { "output": "stderr", "severity": "INFO" } })
+}
+
+fn auth_section(name: &str, port: u16) -> Value {
+    json!({
+        "enabled": true,
+        "cluster_name": name,
+        "listen_addr": format!("127.0.0.1:{port}"),
+        "proxy_listener_mode": "multiplex",
+        "tokens": [format!("node,proxy:{TOKEN}")],
+        "authentication": { "type": "local", "second_factor": "otp" },
+    })
+}
+
+fn proxy_section(port: u16) -> Value {
+    let address = format!("127.0.0.1:{port}");
+    json!({ "enabled": true, "web_listen_addr": address, "tunnel_listen_addr": address, "public_addr": address })
+}
