@@ -69,5 +69,5 @@ fn an_identity_file_signed_on_the_auth_host_works_without_logging_in() {
     assert_eq!(client.servers(), ["node1"]);
     let ran = client.tsh(&["ssh", &format!("{}@node1", account()), "exit 7"]);
     assert_eq!(ran.code, 7, "{ran}");
-    cluster.wait_event("session.start", &[("user", "robot")]);
+    cluster.wait_event("exec", &[("user", "robot"), ("command", "exit 7")]);
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::ports::free_port;
+
 /// How an SSH node is to join and what it calls itself.
 #[derive(Clone, Debug)]
 pub struct AgentSetup {
@@ -32,7 +34,7 @@ impl AgentSetup {
         self
     }
 
-    /// Joining at the Auth Service's own address, whose authority has this pin.
+    /// Joining at the Auth Service's own address, whose authority has this pin, and listening for connections.
     pub fn at_auth_with_pin(mut self, pin: &str) -> Self {
         (self.direct, self.pin) = (true, Some(pin.to_owned()));
         self
@@ -58,12 +60,16 @@ impl AgentSetup {
         if let Some(pin) = &self.pin {
             teleport["ca_pin"] = json!(pin);
         }
+        let mut ssh = json!({ "enabled": true, "labels": self.labels });
+        if self.direct {
+            ssh["listen_addr"] = json!(format!("127.0.0.1:{}", free_port()));
+        }
         json!({
             "version": "v3",
             "teleport": teleport,
             "auth_service": { "enabled": false },
             "proxy_service": { "enabled": false },
-            "ssh_service": { "enabled": true, "labels": self.labels },
+            "ssh_service": ssh,
         })
     }
 }

@@ -140,6 +140,14 @@ impl Cluster {
         run(&mut command, b"", LIMIT)
     }
 
+    /// Runs a command of `tctl` anywhere, with an identity file, through the public port.
+    #[track_caller]
+    pub fn tctl_with(&self, identity: &Path, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(program("tctl"));
+        command.args(["--insecure", "--auth-server", &self.address(), "-i"]).arg(identity).args(arguments);
+        run(command.env_clear().envs(clean_environment()), b"", LIMIT)
+    }
+
     /// Makes or replaces a resource.
     #[track_caller]
     pub fn create(&self, resource: &Value) {

@@ -94,7 +94,8 @@ pub fn clean_environment() -> Vec<(String, String)> {
 /// Runs a command with `input` on standard input; ends it and fails the test after `limit`.
 #[track_caller]
 pub fn run(command: &mut Command, input: &[u8], limit: Duration) -> Finished {
-    let line = format!("{command:?}");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

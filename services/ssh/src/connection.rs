@@ -98,7 +98,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (authenticated, mut is_authenticated) = tokio::sync::watch::channel(false);
-    let handler = Door { node: node.clone(), client, server, state: State::Stranger, authenticated };
+    let handler = Door { node: node.clone(), client, server, state: State::Stranger, refusal: None, authenticated };
     let config = node.ssh_config();
     let running = match timeout(LOGIN_GRACE, russh::server::run_stream(config, stream, handler)).await {
         Ok(Ok(running)) => running,
@@ -141,6 +141,8 @@ struct Door {
     client: SocketAddr,
     server: SocketAddr,
     state: State,
+    /// Why the last login was refused; for a client that has shown a key of its own.
+    refusal: Option<String>,
     authenticated: tokio::sync::watch::Sender<bool>,
 }
 
@@ -176,9 +178,14 @@ impl Handler for Door {
             Err(denial) => {
                 info!(client = %self.client, login = user, reason = %denial, "login refused");
                 self.node.audit.auth_failed(self.client, self.server, user, &denial).await;
+                self.refusal = Some(denial.to_string());
                 Ok(Auth::reject())
             }
         }
+    }
+
+    async fn rejection_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.refusal.take())
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {

@@ -95,7 +95,7 @@ impl Node {
     pub async fn admit(&self, login: &str, certificate: &Certificate, client: SocketAddr) -> Result<Access, Denial> {
         let nobody = |reason: String| Denial { user: String::new(), reason };
         let authorities = self.user_authorities();
-        let required = Requirements { kind: Kind::User, principal: Some(login), now: Utc::now(), source: Some(client.ip()) };
+        let required = Requirements { kind: Kind::User, principal: None, now: Utc::now(), source: Some(client.ip()) };
         ssh_cert::check(certificate, &authorities, &required).map_err(|e| nobody(e.to_string()))?;
         let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| nobody(e.to_string()))?;
         let identity = view.identity;
@@ -118,6 +118,10 @@ impl Node {
                 return Err(denied(reason));
             }
         };
+        // After the roles, whose reason says more. A certificate without principals is good for nobody.
+        if !certificate.valid_principals().iter().any(|principal| principal == login) {
+            return Err(denied(format!("principal {login:?} is not listed in the certificate")));
+        }
         let cluster_wide = preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
         let ends = permit.options.disconnect_expired(cluster_wide).then_some(());
         let ends = ends.and_then(|()| identity.previous_identity_expires.or(certificate_end(certificate)));
