@@ -100,8 +100,7 @@ impl Selection {
         let profile = self.profile()?.ok_or_else(unknown)?;
         let cluster = self.cluster.clone().unwrap_or_else(|| profile.site_name.clone());
         let proxy_host = profile.name().to_owned();
-        let keys =
-            KeyRing::load(&self.home, &proxy_host, &profile.username, &cluster)?.ok_or_else(unknown)?;
+        let keys = KeyRing::load(&self.home, &proxy_host, &profile.username, &cluster)?.ok_or_else(unknown)?;
         let cluster = if cluster.is_empty() { keys.root_cluster().to_owned() } else { cluster };
         let username = profile.username.clone();
         Ok(Account { profile, keys, username, cluster, home: Some(self.home.clone()), insecure: self.insecure })
@@ -109,9 +108,10 @@ impl Selection {
 
     fn identity_file(&self, path: &std::path::Path) -> Result<Account> {
         let keys = KeyRing::from_identity_file(path)?;
-        let proxy = self.proxy.clone().ok_or_else(|| {
-            Error::other("an identity file does not say where its proxy is: add --proxy=<address>")
-        })?;
+        let proxy = self
+            .proxy
+            .clone()
+            .ok_or_else(|| Error::other("an identity file does not say where its proxy is: add --proxy=<address>"))?;
         let identity = keys.identity()?;
         let routed = Some(identity.route_to_cluster.clone()).filter(|c| !c.is_empty());
         let cluster = self.cluster.clone().or(routed).unwrap_or_else(|| keys.root_cluster().to_owned());

@@ -51,8 +51,8 @@ impl ClusterClient {
             None => ProxyEndpoint::discover(&dialer, address, &web).await?.0.address().clone(),
         };
         let credentials = Credentials::new(cluster_credentials(&account));
-        let endpoint = ProxyEndpoint::with_credentials(dialer.clone(), address, web, credentials)
-            .with_user_agent(USER_AGENT);
+        let endpoint =
+            ProxyEndpoint::with_credentials(dialer.clone(), address, web, credentials).with_user_agent(USER_AGENT);
         let routes = Routes::new(dialer, &endpoint, account.profile.tls_routing_conn_upgrade_required);
         let separate = match account.profile.ssh_proxy_addr.as_str() {
             "" => None,

@@ -72,8 +72,9 @@ impl Error {
         match self {
             Self::Call(status) => ErrorKind::from_code(status.code()),
             Self::Web(error) => match error.api() {
-                Some(api) => http::StatusCode::from_u16(api.status)
-                    .map_or(ErrorKind::Other, ErrorKind::from_http_status),
+                Some(api) => {
+                    http::StatusCode::from_u16(api.status).map_or(ErrorKind::Other, ErrorKind::from_http_status)
+                }
                 None => ErrorKind::ConnectionProblem,
             },
             Self::Dial(_) => ErrorKind::ConnectionProblem,

@@ -156,7 +156,9 @@ impl KeyRing {
         let own = read(&home.ssh_certificate(proxy_host, user, cluster)?)?;
         let line = match own {
             Some(line) => line,
-            None => read(&home.ssh_certificate(proxy_host, user, &root)?)?.ok_or(KeyError::Missing("SSH certificate"))?,
+            None => {
+                read(&home.ssh_certificate(proxy_host, user, &root)?)?.ok_or(KeyError::Missing("SSH certificate"))?
+            }
         };
         let ssh_certificate = ssh_cert::from_line(&line).map_err(material("SSH certificate"))?;
         let trusted = load_trusted(home, proxy_host, &root)?;
@@ -237,8 +239,10 @@ pub fn forget(home: &Home, proxy_host: &str) -> Result<(), KeyError> {
 
 fn load_trusted(home: &Home, proxy_host: &str, root: &str) -> Result<Vec<TrustedCluster>, KeyError> {
     let hosts = read(&home.known_hosts())?.unwrap_or_default();
-    let entries: Vec<Entry> =
-        Entry::parse_all(&hosts).into_iter().filter(|e| e.is_authority && e.proxy().is_none_or(|p| p == proxy_host)).collect();
+    let entries: Vec<Entry> = Entry::parse_all(&hosts)
+        .into_iter()
+        .filter(|e| e.is_authority && e.proxy().is_none_or(|p| p == proxy_host))
+        .collect();
     let pem = read(&home.all_authorities(proxy_host)?)?.unwrap_or_default();
     let certificates = Certificate::bundle_from_pem(&pem).map_err(material("trusted authorities"))?;
     let mut trusted = group_authorities(&entries, certificates);

@@ -77,7 +77,8 @@ fn quoted(path: &Path) -> Result<String> {
     let text = path.to_str().filter(|text| !text.contains(['"', '\n', '\r']));
     // A percent sign begins a token of ssh_config(5).
     let text = text.map(|text| text.replace('%', "%%"));
-    text.map(|text| format!("\"{text}\"")).ok_or_else(|| Error::other(format!("path {path:?} cannot be written for OpenSSH")))
+    text.map(|text| format!("\"{text}\""))
+        .ok_or_else(|| Error::other(format!("path {path:?} cannot be written for OpenSSH")))
 }
 
 /// A name that stays one word, in the configuration and in the shell that runs `ProxyCommand`.

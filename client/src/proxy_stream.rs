@@ -166,3 +166,109 @@ fn host_bytes(answer: ProxySshResponse) -> Bytes {
 fn cluster_bytes(answer: ProxyClusterResponse) -> Bytes {
     answer.frame.map(|frame| frame.payload).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::{Arc, Mutex};
+
+    use dialer::{BoxStream, Connect, DialError, channel};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tonic::transport::Server;
+    use tonic::{Response, Streaming};
+    use wire::client::api_channel;
+    use wire::transport::transport_service_server::{TransportService, TransportServiceServer};
+    use wire::transport::{ClusterDetails, GetClusterDetailsRequest, GetClusterDetailsResponse};
+
+    use super::*;
+
+    /// Echoes, and confirms a connection only after bytes have arrived on it.
+    struct Proxy;
+
+    type Answers = Pin<Box<dyn Stream<Item = Result<ProxySshResponse, Status>> + Send>>;
+
+    #[tonic::async_trait]
+    impl TransportService for Proxy {
+        async fn get_cluster_details(
+            &self,
+            _: Request<GetClusterDetailsRequest>,
+        ) -> Result<Response<GetClusterDetailsResponse>, Status> {
+            Err(Status::unimplemented(""))
+        }
+
+        async fn proxy_ssh(&self, request: Request<Streaming<ProxySshRequest>>) -> Result<Response<Answers>, Status> {
+            let mut requests = request.into_inner();
+            let target = requests.message().await?.unwrap().dial_target.unwrap();
+            if target.host_port != "node1:0" || target.cluster != "main" {
+                return Err(Status::not_found(format!("no node named {:?}", target.host_port)));
+            }
+            let first = requests.message().await?.unwrap();
+            let details = ProxySshResponse { details: Some(ClusterDetails::default()), frame: None };
+            let rest = requests.map(|request| Ok(echo(request?)));
+            let answers = tokio_stream::iter([Ok(details), Ok(echo(first))]).chain(rest);
+            Ok(Response::new(Box::pin(answers)))
+        }
+    }
+
+    fn echo(request: ProxySshRequest) -> ProxySshResponse {
+        let Some(proxy_ssh_request::Frame::Ssh(frame)) = request.frame else { return ProxySshResponse::default() };
+        ProxySshResponse { details: None, frame: Some(proxy_ssh_response::Frame::Ssh(frame)) }
+    }
+
+    struct Once(Mutex<Option<DuplexStream>>);
+
+    #[async_trait::async_trait]
+    impl Connect for Once {
+        async fn connect(&self) -> Result<BoxStream, DialError> {
+            self.0.lock().unwrap().take().map(|stream| Box::new(stream) as BoxStream).ok_or(DialError::NoAddress)
+        }
+    }
+
+    fn transport() -> TransportServiceClient<ApiChannel> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let server = Server::builder().add_service(TransportServiceServer::new(Proxy));
+        tokio::spawn(server.serve_with_incoming(tokio_stream::once(Ok::<_, io::Error>(far))));
+        TransportServiceClient::new(api_channel(channel(Arc::new(Once(Mutex::new(Some(near)))), None)))
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_travel_before_the_proxy_confirms() {
+        let mut stream = ProxyStream::to_host(transport(), "node1:0", "main");
+        stream.write_all(b"SSH-2.0-x").await.unwrap();
+        let mut answer = [0; 9];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"SSH-2.0-x");
+    }
+
+    #[tokio::test]
+    async fn many_bytes_pass_in_both_directions_and_the_end_as_well() {
+        let (mut reader, mut writer) = tokio::io::split(ProxyStream::to_host(transport(), "node1:0", "main"));
+        let data: Vec<u8> = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
+        let sent = data.clone();
+        tokio::spawn(async move {
+            writer.write_all(&sent).await.unwrap();
+            writer.shutdown().await.unwrap();
+        });
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).await.unwrap();
+        assert!(received == data, "{} of {}", received.len(), data.len());
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_the_error_of_the_first_read() {
+        let mut stream = ProxyStream::to_host(transport(), "nohost:0", "main");
+        stream.write_all(b"SSH-2.0-x").await.unwrap();
+        let error = stream.read_u8().await.unwrap_err();
+        let failure = error.get_ref().unwrap().downcast_ref::<ProxyFailure>().unwrap();
+        assert!(failure.to_string().contains("nohost"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_not_there_says_why() {
+        let nowhere = channel(Arc::new(Once(Mutex::new(None))), None);
+        let transport = TransportServiceClient::new(api_channel(nowhere));
+        let error = ProxyStream::to_host(transport, "node1:0", "main").read_u8().await.unwrap_err();
+        assert_eq!(error.to_string(), DialError::NoAddress.to_string());
+    }
+}

@@ -73,7 +73,7 @@ impl LoginStatus {
         let identity = account.identity()?;
         let ssh = &account.keys.ssh_certificate;
         let principals = ssh.valid_principals().iter().filter(|p| !p.starts_with(OWN_PRINCIPAL)).cloned();
-        let extensions = ssh.extensions().iter().map(|(name, _)| name).filter(|name| !name.starts_with(OWN_EXTENSION));
+        let extensions = ssh.extensions().keys().filter(|name| !name.starts_with(OWN_EXTENSION));
         let extensions = sorted(extensions.cloned().collect());
         let critical = ssh.critical_options().iter().map(|(name, value)| (name.clone(), value.clone()));
         Ok(Self {
@@ -131,12 +131,8 @@ impl Status {
         let name = current.as_ref().map_or("", |profile| profile.name()).to_owned();
         let mut profiles = Vec::new();
         for profile in Profile::all(&selection.home)?.into_iter().filter(|profile| profile.name() != name) {
-            let other = Selection {
-                proxy: Some(profile.name().to_owned()),
-                user: None,
-                cluster: None,
-                ..selection.clone()
-            };
+            let other =
+                Selection { proxy: Some(profile.name().to_owned()), user: None, cluster: None, ..selection.clone() };
             if let Ok(account) = other.account() {
                 profiles.push(LoginStatus::of(&account)?);
             }

@@ -86,17 +86,8 @@ fn type_line(terminal: &mut (impl Read + Write), echo: Echo) -> io::Result<Zeroi
             3 | 28 => return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted")),
             4 if typed.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
             4 => {}
-            8 | 127 => {
-                if typed.pop().is_some() && echo == Echo::On {
-                    terminal.write_all(b"\x08 \x08")?;
-                }
-            }
-            21 => {
-                if echo == Echo::On {
-                    terminal.write_all(&b"\x08 \x08".repeat(typed.len()))?;
-                }
-                typed.clear();
-            }
+            8 | 127 => erase(terminal, &mut typed, 1, echo)?,
+            21 => erase(terminal, &mut typed, LONGEST_ANSWER, echo)?,
             byte if typed.len() < LONGEST_ANSWER => {
                 typed.push(byte);
                 if echo == Echo::On && byte >= b' ' {
@@ -107,6 +98,16 @@ fn type_line(terminal: &mut (impl Read + Write), echo: Echo) -> io::Result<Zeroi
         }
     }
     into_text(&typed)
+}
+
+/// Takes back up to `count` of the bytes typed last.
+fn erase(terminal: &mut impl Write, typed: &mut Vec<u8>, count: usize, echo: Echo) -> io::Result<()> {
+    let count = count.min(typed.len());
+    typed.truncate(typed.len() - count);
+    match echo {
+        Echo::On => terminal.write_all(&b"\x08 \x08".repeat(count)),
+        Echo::Off => Ok(()),
+    }
 }
 
 fn read_line(input: &mut impl Read) -> io::Result<Zeroizing<String>> {

@@ -102,7 +102,11 @@ fn certificates(now: DateTime<Utc>) {
 }
 
 fn recordings() {
-    let print = |delay: i64, data: &[u8]| SessionPrint { data: data.to_vec(), delay_milliseconds: delay, ..SessionPrint::default() };
+    let print = |delay: i64, data: &[u8]| SessionPrint {
+        data: data.to_vec(),
+        delay_milliseconds: delay,
+        ..SessionPrint::default()
+    };
     let mut events: Vec<OneOf> = vec![
         codes::SESSION_START.event(SessionStart { terminal_size: "80:24".into(), ..SessionStart::default() }),
         codes::SESSION_PRINT.event(print(5, b"$ ls\r\n")),
@@ -133,19 +137,25 @@ fn connections() {
     for (name, server, alpn) in [
         ("web", "proxy.main.test", &["h2", "http/1.1"][..]),
         ("tunnel", "proxy.main.test", &["teleport-reversetunnelv2", "teleport-reversetunnel"][..]),
-        ("auth", "6d61696e2e74657374.teleport.cluster.local", &["teleport-auth@6d61696e2e74657374.teleport.cluster.local"][..]),
+        (
+            "auth",
+            "6d61696e2e74657374.teleport.cluster.local",
+            &["teleport-auth@6d61696e2e74657374.teleport.cluster.local"][..],
+        ),
     ] {
         let hello = hello(server, alpn);
         write("client_hello", name, &hello);
         write("detect", name, &hello);
         for name in alpn {
-            write("alpn", name, name);
+            write("alpn", &name.replace('/', "_"), name);
         }
         write("alpn", server, server);
     }
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let tls = hello("proxy.main.test", &["h2"]);
-    for (name, source, destination) in [("v4", "192.0.2.7:5", "192.0.2.1:443"), ("v6", "[2001:db8::7]:5", "[2001:db8::1]:443")] {
+    for (name, source, destination) in
+        [("v4", "192.0.2.7:5", "192.0.2.1:443"), ("v6", "[2001:db8::7]:5", "[2001:db8::1]:443")]
+    {
         let addresses = Addresses::new(address(source), address(destination)).unwrap();
         let unsigned = Header::unsigned(&addresses);
         let signed = Header::signed(&addresses, b"certificate", "header.claims.signature").unwrap();

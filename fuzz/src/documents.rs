@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use config::{Config, Environment, Overrides};
 use rbac::language::{Dialect, EvalError, Expression, Scope, Value};
-use rbac::{AccessState, Matcher, ParsedRole, Pattern, ResourceFilter, RoleSet, RuleContext, Template, Traits, lint_role};
+use rbac::{
+    AccessState, Matcher, ParsedRole, Pattern, ResourceFilter, RoleSet, RuleContext, Template, Traits, lint_role,
+};
 use resources::{Fields, Reference, parse_documents, to_json, to_yaml};
 use wire::types::{Metadata, RoleV6, ServerSpecV2, ServerV2};
 
@@ -93,10 +95,12 @@ pub fn resource_documents(data: &[u8]) {
         return;
     };
     let yaml = to_yaml(&documents).expect("what was read can be written");
-    let again = parse_documents(&yaml, Fields::Known).unwrap_or_else(|e| panic!("our own YAML is refused: {e}\n{yaml}"));
+    let again =
+        parse_documents(&yaml, Fields::Known).unwrap_or_else(|e| panic!("our own YAML is refused: {e}\n{yaml}"));
     assert_eq!(to_yaml(&again).ok().as_ref(), Some(&yaml), "a document reads back as written");
     let json = to_json(&documents).expect("what was read can be written");
-    let again = parse_documents(&json, Fields::Known).unwrap_or_else(|e| panic!("our own JSON is refused: {e}\n{json}"));
+    let again =
+        parse_documents(&json, Fields::Known).unwrap_or_else(|e| panic!("our own JSON is refused: {e}\n{json}"));
     assert_eq!(to_json(&again).ok(), Some(json), "a document reads back as written");
 }
 
@@ -134,7 +138,10 @@ pub fn expression(data: &[u8]) {
             Err(error) => assert!(error.position >= 1 && error.position <= text.chars().count() + 1, "{error}"),
         }
     }
-    let traits = Traits::from(BTreeMap::from([("logins".to_owned(), vec!["root".to_owned(), "{{internal.logins}}".to_owned()])]));
+    let traits = Traits::from(BTreeMap::from([(
+        "logins".to_owned(),
+        vec!["root".to_owned(), "{{internal.logins}}".to_owned()],
+    )]));
     if let Ok(template) = Template::parse(text) {
         let _ = template.expand(&traits);
     }
@@ -157,7 +164,13 @@ fn server() -> ServerV2 {
         ..Metadata::default()
     };
     let spec = ServerSpecV2 { hostname: "node".into(), addr: "127.0.0.1:3022".into(), ..ServerSpecV2::default() };
-    ServerV2 { kind: "node".into(), version: "v2".into(), metadata: Some(metadata), spec: Some(spec), ..ServerV2::default() }
+    ServerV2 {
+        kind: "node".into(),
+        version: "v2".into(),
+        metadata: Some(metadata),
+        spec: Some(spec),
+        ..ServerV2::default()
+    }
 }
 
 /// Every name means something: the kind of its value depends on the length of the path.

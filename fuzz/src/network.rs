@@ -12,8 +12,15 @@ use tokio::io::{AsyncReadExt, Join, join, sink};
 use tokio::runtime::{Builder, Runtime};
 use tunnel::{DialRequest, discovery};
 
-pub(crate) const NAMES: &[&str] =
-    &["h2", "http/1.1", "teleport-auth@", "teleport-reversetunnelv2", "-ping", "teleport-mysql", "kube-teleport-proxy-alpn."];
+pub(crate) const NAMES: &[&str] = &[
+    "h2",
+    "http/1.1",
+    "teleport-auth@",
+    "teleport-reversetunnelv2",
+    "-ping",
+    "teleport-mysql",
+    "kube-teleport-proxy-alpn.",
+];
 pub(crate) const FIRST_BYTES: &[&str] = &[
     "SSH-2.0-",
     "PROXY TCP4 ",
@@ -142,10 +149,11 @@ pub fn framing(data: &[u8]) {
         3 => (Form::Legacy(Content::AlpnPing), Side::Server),
         _ => (Form::Legacy(Content::AlpnPing), Side::Client),
     };
-    let mut upgraded = Upgraded::new(form, side, stream(data));
     let mut inside = Vec::new();
-    // Broken frames are errors; what came before them has been read.
-    let _ = now(upgraded.read_to_end(&mut inside));
+    let _ = now(async {
+        // Broken frames are errors; what came before them has been read.
+        Upgraded::new(form, side, stream(data)).read_to_end(&mut inside).await
+    });
     assert!(inside.len() <= data.len(), "frames hold no more than there is");
 }
 

@@ -37,8 +37,9 @@ fn a_person_signs_up_logs_in_works_on_a_server_behind_a_tunnel_and_replays_the_s
     let recordings = client.tsh(&["recordings", "ls", "--format=json"]).json();
     assert!(recordings.as_array().unwrap().iter().any(|r| r["sid"] == session.as_str()), "{recordings}");
 
-    client.tsh(&["logout"]).succeeded();
+    client.tsh(&["logout", "--user=alice"]).succeeded();
     client.tsh(&["ls"]).refused();
+    client.tsh(&["ssh", &format!("{}@node1", account()), "true"]).refused();
 }
 
 fn a_command_keeps_its_output_and_exit_code(cluster: &Cluster, client: &Client) {

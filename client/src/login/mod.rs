@@ -13,7 +13,7 @@ use pki::suite::SignatureSuite;
 use zeroize::Zeroizing;
 
 use crate::account::Account;
-use crate::cluster::{USER_AGENT, ClusterClient, web_verify};
+use crate::cluster::{ClusterClient, USER_AGENT, web_verify};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::keys::{KeyRing, NewKeys};
@@ -108,7 +108,8 @@ async fn find_proxy(request: &LoginRequest) -> Result<(ProxyEndpoint, PingRespon
     let endpoint = endpoint.with_user_agent(USER_AGENT);
     // A cluster that prefers another way says only under the connector's name what local users need.
     if let Some(name) = request.connector.as_deref().filter(|_| ping.auth.kind != "local") {
-        let path = format!("/webapi/ping/{}", url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>());
+        let path =
+            format!("/webapi/ping/{}", url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>());
         ping = endpoint.web_client().get(&path).await?;
     }
     Ok((endpoint, ping))
@@ -220,13 +221,7 @@ fn key_ring(keys: &NewKeys, answer: &LoginResponse) -> Result<KeyRing> {
     if ssh_key.ok().as_ref() != Some(keys.ssh.public()) {
         return Err(for_others("SSH"));
     }
-    Ok(KeyRing {
-        ssh_key: keys.ssh.clone(),
-        tls_key: keys.tls.clone(),
-        ssh_certificate,
-        tls_certificate,
-        trusted,
-    })
+    Ok(KeyRing { ssh_key: keys.ssh.clone(), tls_key: keys.tls.clone(), ssh_certificate, tls_certificate, trusted })
 }
 
 fn account(
@@ -304,7 +299,9 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
-        for (older, newer) in [("16.9.9", "17.0.0"), ("17.0.0-aa", "17.0.0"), ("9.0.0", "10.0.0"), ("17.0.0-aa", "17.0.0-dev")] {
+        for (older, newer) in
+            [("16.9.9", "17.0.0"), ("17.0.0-aa", "17.0.0"), ("9.0.0", "10.0.0"), ("17.0.0-aa", "17.0.0-dev")]
+        {
             assert!(is_older(older, newer) && !is_older(newer, older), "{older} {newer}");
         }
         assert!(!is_older("17.0.0", "17.0.0") && !is_older("17.0.0", "") && !is_older("x", "17.0.0"));

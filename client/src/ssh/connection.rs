@@ -5,8 +5,9 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pki::keys::PublicKey;
 use russh::client::{AuthResult, Handle, Msg, connect_stream};
-use russh::keys::Certificate;
+use russh::keys::{Certificate, PrivateKey};
 use russh::{Channel, Disconnect};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::guest::{Guest, GuestError, HostCheck, Notes};
@@ -130,38 +131,52 @@ impl Attempt<'_> {
     }
 
     async fn connect(&self) -> Result<SshConnection> {
-        let Self { client, host, login, .. } = *self;
-        let account = client.account();
-        let stream = ProxyStream::to_host(client.transport(), &host.host_port(), &account.cluster);
+        let account = self.client.account();
+        let stream = ProxyStream::to_host(self.client.transport(), &self.host.host_port(), &account.cluster);
+        let key = account.keys.ssh_key.to_ssh();
+        let key = key.map_err(|source| KeyError::Material { what: "SSH key", source })?;
         let check = HostCheck {
-            principal: host.address.clone(),
+            principal: self.host.address.clone(),
             authorities: self.authorities.clone(),
             insecure: account.insecure,
         };
+        let user = User { login: self.login, key: Arc::new(key), certificate: self.certificate.clone() };
+        Ok(SshConnection::over(stream, self.host, check, user).await?)
+    }
+}
+
+/// Who logs in.
+pub(super) struct User<'a> {
+    /// The account on the host.
+    pub login: &'a str,
+    /// The key of the certificate.
+    pub key: Arc<PrivateKey>,
+    /// The user's certificate.
+    pub certificate: Certificate,
+}
+
+impl SshConnection {
+    /// Connects and authenticates on a stream that leads to the host.
+    pub(super) async fn over<S>(stream: S, host: &Host, check: HostCheck, user: User<'_>) -> Result<Self, SshError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let notes = Arc::new(Mutex::new(Notes::default()));
         let guest = Guest { check, notes: notes.clone() };
         let config = Arc::new(tunnel::ssh::client_config());
         let mut handle = connect_stream(config, stream, guest).await.map_err(|error| unreachable(host, error))?;
-        let key = account.keys.ssh_key.to_ssh();
-        let key = key.map_err(|source| KeyError::Material { what: "SSH key", source })?;
-        let result = handle.authenticate_openssh_cert(login, Arc::new(key), self.certificate.clone()).await;
+        let result = handle.authenticate_openssh_cert(user.login, user.key, user.certificate).await;
         match result.map_err(|error| unreachable(host, error.into()))? {
-            AuthResult::Success => Ok(SshConnection { handle, notes, host: host.clone() }),
+            AuthResult::Success => return Ok(Self { handle, notes, host: host.clone() }),
+            // The connection may have ended during authentication, which looks like a refusal.
             AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {
-                // The connection ended during authentication, which looks like a refusal.
-                match handle.await {
-                    Err(error) => Err(unreachable(host, error).into()),
-                    Ok(()) => Err(self.denied(&notes).into()),
-                }
+                handle.await.map_err(|error| unreachable(host, error))?;
             }
-            AuthResult::Failure { .. } => Err(self.denied(&notes).into()),
+            AuthResult::Failure { .. } => {}
         }
-    }
-
-    fn denied(&self, notes: &Mutex<Notes>) -> SshError {
         let reason = text::lines(notes.lock().banner.trim()).into_owned();
         let reason = Some(reason).filter(|reason| !reason.is_empty());
-        SshError::Denied { login: self.login.to_owned(), host: self.host.name.clone(), reason }
+        Err(SshError::Denied { login: user.login.to_owned(), host: host.name.clone(), reason })
     }
 }
 

@@ -91,12 +91,7 @@ impl FanOut<'_> {
         Outcome { host: host.name.clone(), result }
     }
 
-    async fn command<A: Ask>(
-        &self,
-        client: &ClusterClient,
-        host: &Host,
-        ask: &RefCell<&mut A>,
-    ) -> Result<Exit> {
+    async fn command<A: Ask>(&self, client: &ClusterClient, host: &Host, ask: &RefCell<&mut A>) -> Result<Exit> {
         let mut patient = Patient(ask);
         let connection = SshConnection::open(client, host, self.login, &mut patient).await?;
         let session = uuid::Uuid::new_v4().to_string();

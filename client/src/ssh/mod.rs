@@ -15,6 +15,8 @@ mod pipe;
 pub mod session;
 pub mod stdio;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use tonic::Status;
 

@@ -105,7 +105,8 @@ impl Streams {
 
 /// What a session needs to know about its environment: the proxy, a session's id, the user's language.
 pub fn environment(web_proxy: &str, session: &str) -> Vec<(String, String)> {
-    let language = ["LANG", "LANGUAGE"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    let language =
+        ["LANG", "LANGUAGE"].into_iter().filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
     let own = [("SSH_SESSION_WEBPROXY_ADDR", web_proxy), ("TELEPORT_SESSION", session)];
     language.chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }

@@ -48,7 +48,9 @@ impl Destination {
             return Err(bad("the login is empty"));
         }
         let target = if target.contains('=') {
-            Target::Labels(parse_labels(target).ok_or_else(|| bad("labels are written name=value, with commas between"))?)
+            Target::Labels(
+                parse_labels(target).ok_or_else(|| bad("labels are written name=value, with commas between"))?,
+            )
         } else {
             parse_host(target).ok_or_else(|| bad("that is no host"))?
         };
@@ -148,7 +150,8 @@ mod tests {
         assert_eq!(parse("::1"), Some((None, host("::1", None))));
         let labels = [("env".to_owned(), "test".to_owned()), ("team".to_owned(), "a, b".to_owned())].into();
         assert_eq!(parse("root@env=test,team=\"a, b\""), Some((Some("root".into()), Target::Labels(labels))));
-        for bad in ["", "@node1", "root@", "node1:", "node1:x", "node1:99999", "a b", "-oProxyCommand", "=x", "env=a,b"] {
+        for bad in ["", "@node1", "root@", "node1:", "node1:x", "node1:99999", "a b", "-oProxyCommand", "=x", "env=a,b"]
+        {
             assert_eq!(parse(bad), None, "{bad:?}");
         }
     }

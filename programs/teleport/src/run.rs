@@ -95,7 +95,7 @@ async fn start(config: Config, status: &Status, services: &mut Services) -> Resu
     if process.config.auth.enabled {
         let auth = auth::start(&process.config, &process.store, &process.host_uuid).await?;
         process.auth = Some(auth.auth.clone());
-        process.local_auth = auth.addresses.iter().map(|a| local(a)).collect();
+        process.local_auth = auth.addresses.iter().map(local).collect();
         services.auth = Some(auth);
     }
     if process.config.proxy.enabled {

@@ -73,7 +73,11 @@ impl Context {
             proxy,
             user,
             connector: self.global.auth.clone().filter(|name| !name.is_empty()),
-            ttl: self.global.ttl.filter(|minutes| *minutes > 0).map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
+            ttl: self
+                .global
+                .ttl
+                .filter(|minutes| *minutes > 0)
+                .map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),
             cluster: None,
             insecure: self.global.insecure,
             home: Some(self.home.clone()),

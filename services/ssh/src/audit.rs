@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::{EventExt, Spool, codes, event};
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status};
 use tracing::{debug, error, info};
 use wire::client::ApiChannel;
 use wire::events::{
-    AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, ServerMetadata, SessionMetadata, Status as Outcome,
-    UserMetadata,
+    AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, ServerMetadata, SessionEnd, SessionMetadata,
+    SessionStart, Status as Outcome, UserMetadata,
 };
 use wire::proto::auth_service_client::AuthServiceClient;
 
@@ -95,6 +95,36 @@ impl NodeAudit {
             ..Default::default()
         };
         self.emit(codes::AUTH_ATTEMPT_FAILURE.event(body)).await;
+    }
+
+    /// A session without a terminal began: a command is running.
+    pub async fn command_started(&self, connection: &Connection, session: &str, command: &str) {
+        let body = SessionStart {
+            user: Some(connection.access.user_metadata()),
+            session: Some(connection.access.session_metadata(session)),
+            server: Some(self.server(connection.server)),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            initial_command: vec![command.to_owned()],
+            ..Default::default()
+        };
+        self.emit(codes::SESSION_START.event(body)).await;
+    }
+
+    /// The session of a command is over.
+    pub async fn command_ended(&self, connection: &Connection, session: &str, command: &str, started: DateTime<Utc>) {
+        let body = SessionEnd {
+            user: Some(connection.access.user_metadata()),
+            session: Some(connection.access.session_metadata(session)),
+            server: Some(self.server(connection.server)),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            interactive: false,
+            participants: vec![connection.access.user.clone()],
+            initial_command: vec![command.to_owned()],
+            start_time: Some(wire::time::timestamp(started)),
+            end_time: Some(wire::time::timestamp(Utc::now())),
+            ..Default::default()
+        };
+        self.emit(codes::SESSION_END.event(body)).await;
     }
 
     /// A command ran, or did not start.

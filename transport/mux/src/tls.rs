@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -16,6 +16,8 @@ use crate::{ClientHello, HelloError, Rewind, client_hello};
 
 /// Time for the whole handshake after the ClientHello was read.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a client may take to read that it is refused.
+const REFUSAL: Duration = Duration::from_secs(5);
 
 /// A connection after its handshake.
 #[derive(Debug)]
@@ -102,8 +104,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Clone,
 {
-    let (hello, stream) = client_hello(stream).await?;
+    let (hello, mut stream) = client_hello(stream).await?;
     let Some(choice) = router.decide(&hello) else {
+        refuse(&mut stream, NO_APPLICATION_PROTOCOL).await;
         return Err(AcceptError::NoRoute(Box::new(hello)));
     };
     let handler = choice.route.handler.clone();
@@ -112,12 +115,29 @@ where
         Tls::Forward => Ok(Routed::Forwarded { handler, hello, stream }),
         Tls::Terminate(configs) => {
             let Some(config) = configs.config(&hello) else {
+                refuse(&mut stream, UNRECOGNIZED_NAME).await;
                 return Err(AcceptError::NoConfig(Box::new(hello)));
             };
             let accepted = Box::new(accept(stream, config).await?);
             Ok(Routed::Terminated { handler, hello, accepted })
         }
     }
+}
+
+/// RFC 7301, section 3.2.
+const NO_APPLICATION_PROTOCOL: u8 = 120;
+/// RFC 6066, section 3.
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// Tells a client by a fatal alert (RFC 8446, section 6) that nothing here is for it, so that it can say more than that
+/// the connection ended.
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), alert: u8) {
+    // The client may be gone, or not read; then it does not matter to it.
+    let told = async {
+        stream.write_all(&[21, 3, 3, 0, 2, 2, alert]).await?;
+        stream.shutdown().await
+    };
+    let _ = timeout(REFUSAL, told).await;
 }
 
 fn log_choice(because: &Because) {
@@ -212,15 +232,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_without_route_or_configuration_are_closed() {
-        for (names, expected) in
-            [(&["teleport-unheard-of"][..], "no route"), (&[alpn::PROXY_SSH], "no certificate authority")]
-        {
+    async fn connections_without_route_or_configuration_are_refused_with_an_alert() {
+        for (names, expected, alert) in [
+            (&["teleport-unheard-of"][..], "no route", "NoApplicationProtocol"),
+            (&[alpn::PROXY_SSH], "no certificate authority", "UnrecognisedName"),
+        ] {
             let (near, far) = duplex(1 << 14);
             let dialled = tokio::spawn(client(far, names));
             let Err(refused) = route(near, &table()).await else { panic!() };
             assert!(refused.to_string().starts_with(expected), "{refused}");
-            assert!(dialled.await.unwrap().is_err());
+            let told = dialled.await.unwrap().unwrap_err();
+            assert!(told.to_string().contains(alert), "{told}");
         }
     }
 

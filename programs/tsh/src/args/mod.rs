@@ -7,7 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use listing::{ClustersArgs, LsArgs, RecordingsArgs, RecordingsCommand, RecordingsLsArgs, SessionsArgs, SessionsCommand, SessionsLsArgs};
+pub use listing::{
+    ClustersArgs, LsArgs, RecordingsArgs, RecordingsCommand, RecordingsLsArgs, SessionsArgs, SessionsCommand,
+    SessionsLsArgs,
+};
 pub use session::{ConfigArgs, JoinArgs, PlayArgs, PlayForm, ProxyArgs, ProxyCommand, ProxySshArgs, SshArgs};
 
 /// Log in to a cluster and use what it protects.
@@ -230,7 +233,9 @@ mod tests {
 
     #[test]
     fn commands_of_later_builds_are_recognised() {
-        let Command::Other(words) = Cli::try_parse_from(["tsh", "db", "ls", "--format=json"]).unwrap().command else { panic!() };
+        let Command::Other(words) = Cli::try_parse_from(["tsh", "db", "ls", "--format=json"]).unwrap().command else {
+            panic!()
+        };
         assert_eq!(words, ["db", "ls", "--format=json"]);
     }
 }

@@ -12,12 +12,8 @@ pub async fn config(context: &Context, args: &ConfigArgs) -> Result<i32> {
     let client = context.client(None).await?;
     let names: Vec<String> = clusters::list(&client).await?.into_iter().map(|cluster| cluster.cluster_name).collect();
     let program = std::env::current_exe().map_err(Error::io("finding this program"))?;
-    let config = OpensshConfig {
-        program: &program,
-        clusters: &names,
-        login: context.global.login.as_deref(),
-        port: args.port,
-    };
+    let config =
+        OpensshConfig { program: &program, clusters: &names, login: context.global.login.as_deref(), port: args.port };
     print(&config.text(client.account())?)?;
     Ok(0)
 }

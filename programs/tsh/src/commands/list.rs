@@ -37,7 +37,8 @@ pub async fn ls(context: &Context, args: &LsArgs) -> Result<i32> {
     let mut hosts = nodes::list(&client, &filter).await?;
     hosts.sort_by(|a, b| nodes::hostname(a).cmp(nodes::hostname(b)));
     if args.format == Format::Names {
-        let names: String = hosts.iter().map(|host| format!("{}\n", client::text::line(nodes::hostname(host)))).collect();
+        let names: String =
+            hosts.iter().map(|host| format!("{}\n", client::text::line(nodes::hostname(host)))).collect();
         print(&names)?;
         return Ok(0);
     }
@@ -116,7 +117,9 @@ pub async fn clusters(context: &Context, args: &ClustersArgs) -> Result<i32> {
         let mut table = Table::new(&header);
         for ListedCluster { cluster_name, status, cluster_type, labels: own, selected } in &clusters {
             let selected = if *selected { "*" } else { "" };
-            table.row([cluster_name, status, *cluster_type, labels(own, args.verbose).as_str(), selected].map(String::from));
+            table.row(
+                [cluster_name, status, *cluster_type, labels(own, args.verbose).as_str(), selected].map(String::from),
+            );
         }
         if args.quiet { table.render_rows() } else { table.render() }
     })?;
@@ -185,7 +188,8 @@ fn span(args: &RecordingsLsArgs, now: DateTime<Utc>) -> Result<(DateTime<Utc>, D
 
 fn recording_row(event: &Map<String, Value>) -> [String; 5] {
     let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let first = |names: &[&str]| names.iter().map(|name| text(name)).find(|value| !value.is_empty()).unwrap_or_default();
+    let first =
+        |names: &[&str]| names.iter().map(|name| text(name)).find(|value| !value.is_empty()).unwrap_or_default();
     let kind = match text("event").as_str() {
         "windows.desktop.session.end" => "desktop",
         "db.session.end" => "db",
@@ -194,11 +198,10 @@ fn recording_row(event: &Map<String, Value>) -> [String; 5] {
         _ => "ssh",
     };
     let participants = event.get("participants").and_then(Value::as_array).filter(|list| !list.is_empty());
-    let participants = participants.map_or_else(
-        || text("user"),
-        |list| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
-    );
-    let host = first(&["server_hostname", "desktop_name", "db_service", "app_name", "kubernetes_cluster", "server_addr"]);
+    let participants = participants
+        .map_or_else(|| text("user"), |list| list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "));
+    let host =
+        first(&["server_hostname", "desktop_name", "db_service", "app_name", "kubernetes_cluster", "server_addr"]);
     [text("sid"), kind.to_owned(), participants, host, first(&["session_stop", "time"])]
 }
 
@@ -226,7 +229,9 @@ mod tests {
         let days = span(&args(Some("2026-11-12"), Some("2026-11-20"), None), now).unwrap();
         assert_eq!(days, (at("2026-11-12T00:00:00Z"), at("2026-11-21T00:00:00Z")));
         assert_eq!(span(&args(None, None, Some("1h")), now).unwrap().0, at("2026-11-21T14:00:00Z"));
-        for (from, to, last) in [(Some("x"), None, None), (Some("2026-11-22"), None, None), (None, None, Some("yesterday"))] {
+        for (from, to, last) in
+            [(Some("x"), None, None), (Some("2026-11-22"), None, None), (None, None, Some("yesterday"))]
+        {
             assert!(span(&args(from, to, last), now).is_err());
         }
     }

@@ -17,9 +17,33 @@ use crate::context::Context;
 
 /// Commands that later builds have.
 const LATER: [&str; 27] = [
-    "app", "apps", "aws", "az", "bench", "daemon", "db", "device", "gcloud", "git", "gsutil", "headless", "kube",
-    "kubectl", "latency", "mfa", "puttyconfig", "request", "requests", "resolve", "scan", "scp", "show", "svid", "vnet",
-    "webauthnwin", "workload-identity",
+    "app",
+    "apps",
+    "aws",
+    "az",
+    "bench",
+    "daemon",
+    "db",
+    "device",
+    "gcloud",
+    "git",
+    "gsutil",
+    "headless",
+    "kube",
+    "kubectl",
+    "latency",
+    "mfa",
+    "puttyconfig",
+    "request",
+    "requests",
+    "resolve",
+    "scan",
+    "scp",
+    "show",
+    "svid",
+    "vnet",
+    "webauthnwin",
+    "workload-identity",
 ];
 
 /// Does what a command says; returns the exit code.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use chrono::Utc;
 use nix::sys::signal::Signal;
 use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
@@ -36,7 +37,8 @@ pub(super) async fn run(
 ) -> Result<(), Refusal> {
     connection.unattended_allowed()?;
     let account = find_account(&connection.access.login).await?;
-    let facts = connection.facts(None, None);
+    let session = uuid::Uuid::new_v4().to_string();
+    let facts = connection.facts(Some(&session), None);
     let env = environment::build(&account, &facts, &prepared.environment);
     let command = String::from_utf8_lossy(&line).into_owned();
     let program = Program::Command(OsString::from_vec(line));
@@ -44,13 +46,16 @@ pub(super) async fn run(
     let child = match started {
         Ok(child) => child,
         Err(error) => {
-            connection.audit.exec(&connection, None, &command, Err(error.to_string())).await;
+            connection.audit.exec(&connection, Some(&session), &command, Err(error.to_string())).await;
             return Err(Refusal::new(format!("Failed to launch: {error}.")));
         }
     };
+    let started = Utc::now();
+    connection.audit.command_started(&connection, &session, &command).await;
     let _ = write.reply(true).await;
     let ended = relay(read, write, child).await;
-    connection.audit.exec(&connection, None, &command, Ok(ended.code())).await;
+    connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code())).await;
+    connection.audit.command_ended(&connection, &session, &command, started).await;
     finish(write, &connection, write.id(), ended).await;
     Ok(())
 }

@@ -114,11 +114,11 @@ fn acceptable(name: &str) -> bool {
 fn search_path(root: bool, login_defs: &Path) -> String {
     let (key, fallback) = if root { ("ENV_SUPATH", ROOT_PATH) } else { ("ENV_PATH", USER_PATH) };
     let text = fs::read_to_string(login_defs).unwrap_or_default();
-    let set = text.lines().filter_map(|line| {
+    let mut set = text.lines().rev().filter_map(|line| {
         let mut words = line.split_whitespace();
         (words.next()? == key).then(|| words.next()).flatten()
     });
-    set.last().map_or(fallback, |v| v.strip_prefix("PATH=").unwrap_or(v)).to_owned()
+    set.next().map_or(fallback, |v| v.strip_prefix("PATH=").unwrap_or(v)).to_owned()
 }
 
 #[cfg(test)]

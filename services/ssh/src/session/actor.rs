@@ -244,7 +244,7 @@ async fn wait_until(deadline: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use std::collections::BTreeMap;
     use std::sync::{Arc, Mutex};
