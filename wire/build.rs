@@ -56,7 +56,11 @@ fn collect(folder: &PathBuf, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Err
 /// Adds the serde attributes of one message and of its fields.
 fn describe_json(config: &mut tonic_prost_build::Config, pool: &DescriptorPool, message: &MessageDescriptor) {
     let path = message.full_name();
-    let derive = if path == AUDIT_EVENT { "#[derive(serde::Serialize)]" } else { "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]" };
+    let derive = if path == AUDIT_EVENT {
+        "#[derive(serde::Serialize)]"
+    } else {
+        "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]"
+    };
     config.message_attribute(path, derive);
     for field in message.fields().filter(|f| f.containing_oneof().is_none()) {
         let attribute = field_attribute(pool, &field);

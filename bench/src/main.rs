@@ -55,10 +55,16 @@ fn main() {
     match OpenSsh::start() {
         Ok(openssh) => {
             let (ours, theirs) = medians(RUNS, ours, || openssh.session());
-            let ratio = format!("{:.2} × ssh through a jump host ({})", ours.as_secs_f64() / theirs.as_secs_f64(), seconds(theirs));
+            let ratio = format!(
+                "{:.2} × ssh through a jump host ({})",
+                ours.as_secs_f64() / theirs.as_secs_f64(),
+                seconds(theirs)
+            );
             line("tsh ssh node true", &seconds(ours), &ratio);
         }
-        Err(reason) => line("tsh ssh node true", &seconds(median(RUNS, ours)), &format!("no OpenSSH beside it: {reason}")),
+        Err(reason) => {
+            line("tsh ssh node true", &seconds(median(RUNS, ours)), &format!("no OpenSSH beside it: {reason}"))
+        }
     }
 
     let before = memory::of(node.pid());

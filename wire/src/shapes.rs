@@ -186,7 +186,8 @@ impl<'de> Deserialize<'de> for TunnelStrategyV1 {
                 agent_connection_count: flat.agent_connection_count.unwrap_or(1),
             }),
             other => {
-                let text = format!("unknown tunnel_strategy type {other:?}: expected \"agent_mesh\" or \"proxy_peering\"");
+                let text =
+                    format!("unknown tunnel_strategy type {other:?}: expected \"agent_mesh\" or \"proxy_peering\"");
                 return Err(D::Error::custom(text));
             }
         };

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use auth_service::server::{BoundServer, ServerConfig};
 use auth_service::{Auth, AuthConfig, LocalIdentity, LocalIdentityRequest, SystemRole};
 use config::{Config, HostPort, ProxyProtocol};
-use process::{HostIdentity, IdentityStore, NewHostKeys, Parts};
 use pki::keys::PrivateKey;
+use process::{HostIdentity, IdentityStore, NewHostKeys, Parts};
 use serde_json::{Map, Value, json};
 use tracing::info;
 use wire::types::{AuthPreferenceV2, ClusterNetworkingConfigV2, ProvisionTokenV1, SessionRecordingConfigV2};
@@ -189,11 +189,16 @@ fn preference(config: &Config) -> Result<Option<AuthPreferenceV2>> {
         spec.set("require_session_mfa", a.require_session_mfa.map(|m| m.as_str()));
         spec.set("locking_mode", a.locking_mode.map(|m| m.as_str()));
         spec.set("signature_algorithm_suite", a.signature_algorithm_suite.map(|s| s.as_str()));
-        spec.set("webauthn", a.webauthn.as_ref().map(|w| json!({
-            "rp_id": w.rp_id.clone().unwrap_or_default(),
-            "attestation_allowed_cas": w.attestation_allowed_cas,
-            "attestation_denied_cas": w.attestation_denied_cas,
-        })));
+        spec.set(
+            "webauthn",
+            a.webauthn.as_ref().map(|w| {
+                json!({
+                    "rp_id": w.rp_id.clone().unwrap_or_default(),
+                    "attestation_allowed_cas": w.attestation_allowed_cas,
+                    "attestation_denied_cas": w.attestation_denied_cas,
+                })
+            }),
+        );
     }
     resource("cluster_auth_preference", "cluster-auth-preference", spec.0).map(Some)
 }
@@ -215,12 +220,15 @@ fn networking(config: &Config) -> Result<Option<ClusterNetworkingConfigV2>> {
     spec.set("routing_strategy", n.routing_strategy.map(|r| r.as_str()));
     spec.set("proxy_ping_interval", n.proxy_ping_interval.map(text));
     spec.set("case_insensitive_routing", n.case_insensitive_routing);
-    spec.set("tunnel_strategy", n.tunnel_strategy.as_ref().map(|s| match s {
-        config::TunnelStrategy::AgentMesh => json!({"type": "agent_mesh"}),
-        config::TunnelStrategy::ProxyPeering { agent_connection_count } => {
-            json!({"type": "proxy_peering", "agent_connection_count": agent_connection_count})
-        }
-    }));
+    spec.set(
+        "tunnel_strategy",
+        n.tunnel_strategy.as_ref().map(|s| match s {
+            config::TunnelStrategy::AgentMesh => json!({"type": "agent_mesh"}),
+            config::TunnelStrategy::ProxyPeering { agent_connection_count } => {
+                json!({"type": "proxy_peering", "agent_connection_count": agent_connection_count})
+            }
+        }),
+    );
     resource("cluster_networking_config", "cluster-networking-config", spec.0).map(Some)
 }
 

@@ -43,7 +43,11 @@ impl Status {
         let mut registry = Registry::default();
         let (process_state, tunnels) = (Gauge::default(), Gauge::default());
         process_state.set(3);
-        registry.register("process_state", "State of the process: 0 ok, 1 recovering, 2 degraded, 3 starting", process_state.clone());
+        registry.register(
+            "process_state",
+            "State of the process: 0 ok, 1 recovering, 2 degraded, 3 starting",
+            process_state.clone(),
+        );
         registry.register("teleport_reverse_tunnels_connected", "Reverse tunnels that end here", tunnels.clone());
         Self { parts: Arc::default(), registry: Arc::new(registry), process_state, tunnels }
     }
@@ -73,7 +77,8 @@ impl Status {
 
 /// Opens the diagnostic port and serves it for as long as the process runs.
 pub async fn serve(address: SocketAddr, status: Status) -> Result<()> {
-    let listener = TcpListener::bind(address).await.map_err(|e| Failure(format!("diagnostics: listening on {address}: {e}")))?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|e| Failure(format!("diagnostics: listening on {address}: {e}")))?;
     let router = Router::new()
         .route("/healthz", get(|| async { answer(StatusCode::OK, "ok") }))
         .route("/readyz", get(ready))
@@ -91,7 +96,9 @@ async fn ready(State(status): State<Status>) -> Response {
     match status.worst() {
         Health::Ok => answer(StatusCode::OK, "ok"),
         Health::Starting => answer(StatusCode::BAD_REQUEST, "teleport is starting and hasn't joined the cluster yet"),
-        Health::Degraded => answer(StatusCode::SERVICE_UNAVAILABLE, "teleport is in a degraded state, check logs for details"),
+        Health::Degraded => {
+            answer(StatusCode::SERVICE_UNAVAILABLE, "teleport is in a degraded state, check logs for details")
+        }
     }
 }
 

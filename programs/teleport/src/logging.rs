@@ -20,7 +20,9 @@ pub fn start(log: &Log) -> Result<()> {
     };
     // Libraries below the services are as loud as their own authors like; only trouble is wanted from them.
     let quiet = if level > LevelFilter::INFO { "info" } else { "warn" };
-    let directives = format!("{level},russh={quiet},h2={quiet},hyper={quiet},hyper_util={quiet},rustls={quiet},tower={quiet},tonic={quiet}");
+    let directives = format!(
+        "{level},russh={quiet},h2={quiet},hyper={quiet},hyper_util={quiet},rustls={quiet},tower={quiet},tonic={quiet}"
+    );
     let filter = EnvFilter::builder().parse(directives).map_err(Failure::new)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(writer(&log.output)?);
     match log.format {

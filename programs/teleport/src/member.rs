@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use auth_service::{Auth, LocalIdentityRequest, SystemRole};
 use config::{Config, HostPort, JoinMethod, Server};
-use dialer::{AuthEndpoint, AuthTrust, Dialer, ProxyEndpoint, Service, Verify};
 use dialer::webapi::JsonClient;
+use dialer::{AuthEndpoint, AuthTrust, Dialer, ProxyEndpoint, Service, Verify};
 use process::{HostIdentity, IdentityStore, JoinRequest, join_at_auth, join_through_proxy};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -85,7 +85,8 @@ impl Process {
             }
             Route::Proxy(address) => {
                 let address = host_port(address);
-                let endpoint = ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials);
+                let endpoint =
+                    ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials);
                 let endpoint = endpoint.with_user_agent(&agent);
                 let cluster = identity.cluster.clone();
                 (endpoint.channel(Service::auth_grpc(&cluster)), endpoint.auth_http(&cluster), Some(endpoint))
@@ -114,10 +115,13 @@ impl Process {
 
     async fn join(&self, role: SystemRole, names: Names, route: &Route) -> Result<HostIdentity> {
         let join = self.config.global.join.as_ref();
-        let join = join.ok_or_else(|| Failure(format!("joining as {}: no token given: set teleport.join_params", role.name())))?;
+        let join = join
+            .ok_or_else(|| Failure(format!("joining as {}: no token given: set teleport.join_params", role.name())))?;
         if join.method != JoinMethod::Token {
             let method = join.method.as_str();
-            return Err(Failure(format!("teleport.join_params.method: {method} is not part of this build yet, use token")));
+            return Err(Failure(format!(
+                "teleport.join_params.method: {method} is not part of this build yet, use token"
+            )));
         }
         let token = join.token.as_ref().ok_or_else(|| Failure("teleport.join_params.token_name: missing".into()))?;
         let token = token.read().map_err(Failure::new)?;
@@ -167,7 +171,10 @@ impl Process {
                 }
                 Ok(Route::Auth(addresses.clone()))
             }
-            None => Err(Failure("neither an Auth Service nor a proxy is configured: set teleport.auth_server or teleport.proxy_server".into())),
+            None => Err(Failure(
+                "neither an Auth Service nor a proxy is configured: set teleport.auth_server or teleport.proxy_server"
+                    .into(),
+            )),
         }
     }
 }

@@ -84,7 +84,11 @@ impl ToProxy {
             return Ok(port.clone());
         }
         let answer = self.proxy.find().await.map_err(io::Error::other)?;
-        let port = if answer.proxy.tls_routing_enabled { TunnelPort::Public } else { TunnelPort::Own(self.own_port(&answer)?) };
+        let port = if answer.proxy.tls_routing_enabled {
+            TunnelPort::Public
+        } else {
+            TunnelPort::Own(self.own_port(&answer)?)
+        };
         *found = Some((Instant::now(), port.clone()));
         Ok(port)
     }

@@ -21,7 +21,9 @@ pub async fn start(process: &Process) -> Result<ProxyService> {
     let member = process.member(SystemRole::Proxy, names).await?;
     settings.auth_servers = match &member.route {
         Route::Auth(addresses) => addresses.clone(),
-        Route::Proxy(_) => return Err(Failure("a proxy needs the address of the Auth Service: set teleport.auth_server".into())),
+        Route::Proxy(_) => {
+            return Err(Failure("a proxy needs the address of the Auth Service: set teleport.auth_server".into()));
+        }
     };
     let identity = identity(&member.identity)?;
     let upstream = Upstream::new(member.channel.clone(), member.http);

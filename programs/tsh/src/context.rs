@@ -13,6 +13,9 @@ use client::{Error, Result};
 use crate::args::Global;
 use crate::ask::Terminal;
 
+/// Variables that name the cluster, the one that wins first.
+const CLUSTER_VARIABLES: [&str; 2] = ["TELEPORT_CLUSTER", "TELEPORT_SITE"];
+
 /// The options of all commands.
 #[derive(Debug)]
 pub struct Context {
@@ -30,12 +33,12 @@ impl Context {
 
     /// What the command line says about proxy, user and cluster.
     pub fn selection(&self, cluster: Option<&str>) -> Selection {
-        let site = || std::env::var("TELEPORT_SITE").ok().filter(|site| !site.is_empty());
+        let named = || CLUSTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|site| !site.is_empty()));
         Selection {
             home: self.home.clone(),
             proxy: self.global.proxy.clone(),
             user: self.global.user.clone(),
-            cluster: cluster.filter(|c| !c.is_empty()).map(str::to_owned).or_else(site),
+            cluster: cluster.filter(|c| !c.is_empty()).map(str::to_owned).or_else(named),
             identity: self.global.identity.clone(),
             insecure: self.global.insecure,
         }

@@ -21,7 +21,10 @@ pub struct NewHostKeys {
 impl NewHostKeys {
     /// Makes both. Takes tens of milliseconds: call it off the runtime's threads.
     pub fn generate() -> Result<Self, pki::Error> {
-        Ok(Self { tls: PrivateKey::generate(KeyAlgorithm::EcdsaP256)?, ssh: PrivateKey::generate(KeyAlgorithm::Rsa2048)? })
+        Ok(Self {
+            tls: PrivateKey::generate(KeyAlgorithm::EcdsaP256)?,
+            ssh: PrivateKey::generate(KeyAlgorithm::Rsa2048)?,
+        })
     }
 }
 

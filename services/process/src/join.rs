@@ -126,7 +126,10 @@ pub async fn join_at_auth(
 }
 
 /// The cluster's authorities, if each of them is one that was pinned.
-async fn pinned_authorities(channel: tonic::transport::Channel, pins: &[String]) -> Result<Vec<Certificate>, JoinError> {
+async fn pinned_authorities(
+    channel: tonic::transport::Channel,
+    pins: &[String],
+) -> Result<Vec<Certificate>, JoinError> {
     let mut client = AuthServiceClient::new(api_channel(channel));
     let answer = client.get_cluster_ca_cert(Request::new(())).await;
     let pem = answer.map_err(|status| JoinError::Unreachable(status.message().to_owned()))?.into_inner().tlsca;
@@ -152,7 +155,9 @@ async fn register(http: &JsonClient, path: &str, request: &JoinRequest) -> Resul
         ..Default::default()
     };
     let answer: Certificates = http.post(path, &body).await.map_err(|e| failed(e, request))?;
-    let decode = |text: &String| STANDARD.decode(text).map_err(|e| JoinError::Unreachable(format!("the answer is not base64: {e}")));
+    let decode = |text: &String| {
+        STANDARD.decode(text).map_err(|e| JoinError::Unreachable(format!("the answer is not base64: {e}")))
+    };
     let list = |texts: &[String]| texts.iter().map(decode).collect::<Result<Vec<_>, _>>();
     let (tls_authorities, ssh_authorities) = (list(&answer.tls_ca_certs)?, list(&answer.ssh_ca_certs)?);
     let parts = Parts {

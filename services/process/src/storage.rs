@@ -172,7 +172,11 @@ impl StoredSpec {
             ssh_key: Some(pem(&identity.ssh_key)?),
             ssh_cert: encode(line.as_bytes()),
             tls_cert: encode(identity.tls_certificate.to_pem().as_bytes()),
-            tls_ca_certs: identity.tls_authorities.iter().map(|c: &Certificate| encode(c.to_pem().as_bytes())).collect(),
+            tls_ca_certs: identity
+                .tls_authorities
+                .iter()
+                .map(|c: &Certificate| encode(c.to_pem().as_bytes()))
+                .collect(),
             ssh_ca_certs: identity.ssh_authorities.iter().map(|k| encode(k.to_ssh_line().as_bytes())).collect(),
         })
     }

@@ -36,7 +36,12 @@ impl NodeDialer {
     }
 
     /// A connection to the node a client means, and the node's UUID.
-    pub(crate) async fn dial(&self, peer: &TransportPeer, target: &str, cluster: &str) -> Result<(String, BoxedStream), Status> {
+    pub(crate) async fn dial(
+        &self,
+        peer: &TransportPeer,
+        target: &str,
+        cluster: &str,
+    ) -> Result<(String, BoxedStream), Status> {
         self.check_cluster(cluster)?;
         let target = Target::parse(target).map_err(failed)?;
         let node = self.resolve(&target).await.map_err(failed)?;
@@ -86,8 +91,8 @@ impl NodeDialer {
     async fn connect(&self, peer: &TransportPeer, node: &ServerV2, id: &str) -> Result<BoxedStream, Error> {
         let spec = node.spec.clone().unwrap_or_default();
         let server_id = pki::cluster_name::host_fqdn(id, &self.cache.cluster_name());
-        let request = DialRequest::local_service(server_id.clone(), TunnelType::Node)
-            .with_client(peer.client, Some(peer.server));
+        let request =
+            DialRequest::local_service(server_id.clone(), TunnelType::Node).with_client(peer.client, Some(peer.server));
         match self.tunnels.dial(&server_id, TunnelType::Node, &request).await {
             Ok(stream) => return Ok(Box::new(stream)),
             Err(DialError::NotFound { .. }) if !spec.addr.is_empty() && !spec.use_tunnel => {}
@@ -113,7 +118,9 @@ pub(crate) async fn dial_auth_server(settings: &Settings) -> Result<TcpStream, E
                 let _ = mux::listener::tune(&stream); // a slower socket is still one
                 return Ok(stream);
             }
-            Ok(Err(error)) => last = Error::connection_problem(format!("failed to dial auth server {address}: {error}")),
+            Ok(Err(error)) => {
+                last = Error::connection_problem(format!("failed to dial auth server {address}: {error}"))
+            }
             Err(_) => last = Error::connection_problem(format!("waited 10 s for auth server {address}")),
         }
     }

@@ -44,7 +44,8 @@ impl Gate {
             return Err(Status::permission_denied(lock));
         }
         let preference = self.cache.auth_preference();
-        let disconnect = preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
+        let disconnect =
+            preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
         let ends = if disconnect { identity.previous_identity_expires.or(identity.expires) } else { None };
         Ok(Watch { cache: self.cache.clone(), identity, ends })
     }

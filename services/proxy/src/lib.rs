@@ -63,7 +63,12 @@ pub struct ProxyService {
 
 impl ProxyService {
     /// Starts a proxy; returns when its ports are open and it knows the cluster.
-    pub async fn start(settings: Settings, identity: ProxyIdentity, channel: ApiChannel, upstream: Upstream) -> Result<Self, Error> {
+    pub async fn start(
+        settings: Settings,
+        identity: ProxyIdentity,
+        channel: ApiChannel,
+        upstream: Upstream,
+    ) -> Result<Self, Error> {
         let settings = Arc::new(settings);
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let kinds =
@@ -105,12 +110,17 @@ impl ProxyService {
     fn listen(&mut self, door: &Door) -> Result<(), Error> {
         let settings = door.settings.clone();
         let own_tunnel = settings.tunnel.as_ref().filter(|t| **t != settings.web);
-        let ports = [(Some(&settings.web), Purpose::Public), (own_tunnel, Purpose::Tunnel), (settings.ssh.as_ref(), Purpose::Ssh)];
+        let ports = [
+            (Some(&settings.web), Purpose::Public),
+            (own_tunnel, Purpose::Tunnel),
+            (settings.ssh.as_ref(), Purpose::Ssh),
+        ];
         let limit = ConnectionLimit::default();
         for (address, purpose) in ports {
             let Some(address) = address else { continue };
-            let socket = settings::socket(address)
-                .ok_or_else(|| Error::bad_parameter(format!("{address}: a listener needs an IP address, not a name")))?;
+            let socket = settings::socket(address).ok_or_else(|| {
+                Error::bad_parameter(format!("{address}: a listener needs an IP address, not a name"))
+            })?;
             let listener = Listener::bind(socket, limit.clone())
                 .map_err(|e| Error::other(format!("listening on {socket}: {e}")))?;
             self.addresses.push(listener.local_addr());

@@ -126,8 +126,14 @@ impl Door {
         self.route(connection.stream, connection.client, server, &self.upgraded_routes, Purpose::Public).await;
     }
 
-    async fn route<S>(&self, stream: S, client: SocketAddr, server: SocketAddr, routes: &Router<Service>, purpose: Purpose)
-    where
+    async fn route<S>(
+        &self,
+        stream: S,
+        client: SocketAddr,
+        server: SocketAddr,
+        routes: &Router<Service>,
+        purpose: Purpose,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let routed = match mux::tls::route(stream, routes).await {

@@ -147,7 +147,10 @@ fn same_name(asked: &str, name: &str, case_insensitive: bool) -> bool {
     }
     case_insensitive
         && asked.len() == name.len()
-        && asked.bytes().zip(name.bytes()).all(|(a, n)| a == n || (a.is_ascii_lowercase() && a == n.to_ascii_lowercase()))
+        && asked
+            .bytes()
+            .zip(name.bytes())
+            .all(|(a, n)| a == n || (a.is_ascii_lowercase() && a == n.to_ascii_lowercase()))
 }
 
 /// Whether a host is an id, and of which kind.

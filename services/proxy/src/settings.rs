@@ -139,7 +139,10 @@ impl Settings {
             ("postgres_public_addr", self.postgres_public_addr()),
             ("mysql_listen_addr", listener(&self.mysql)),
             ("mysql_public_addr", first(&self.mysql_public_addrs)),
-            ("mongo_listen_addr", self.mongo.as_ref().filter(|_| !through_web).map(HostPort::to_string).unwrap_or_default()),
+            (
+                "mongo_listen_addr",
+                self.mongo.as_ref().filter(|_| !through_web).map(HostPort::to_string).unwrap_or_default(),
+            ),
             ("mongo_public_addr", first(&self.mongo_public_addrs)),
         ]);
         json!({"kube": kube, "ssh": ssh, "db": db, "tls_routing_enabled": multiplex})

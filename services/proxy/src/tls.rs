@@ -42,7 +42,9 @@ impl KnownAuthorities {
             match changes.recv().await {
                 Ok(Change::Authority(..) | Change::Everything) | Err(RecvError::Lagged(_)) => match trusted(&cache) {
                     Ok(authorities) => self.current.store(Arc::new(authorities)),
-                    Err(error) => tracing::warn!(%error, "authorities changed to something unusable: keeping the old ones"),
+                    Err(error) => {
+                        tracing::warn!(%error, "authorities changed to something unusable: keeping the old ones")
+                    }
                 },
                 Ok(_) => {}
                 Err(RecvError::Closed) => return,
@@ -121,7 +123,9 @@ fn self_signed(settings: &Settings) -> Result<WebCertificate, Error> {
     write(&key_path, key.to_pem().map_err(failed)?.as_bytes(), 0o600)?;
     write(&path("webproxy_pub.pem"), key.public().to_pem().as_bytes(), 0o644)?;
     write(&certificate_path, certificate.to_pem().as_bytes(), 0o644)?;
-    tracing::warn!("the public port has no certificate: one signed by the proxy itself is used, which clients do not trust");
+    tracing::warn!(
+        "the public port has no certificate: one signed by the proxy itself is used, which clients do not trust"
+    );
     Ok(WebCertificate { chain: vec![certificate], key })
 }
 

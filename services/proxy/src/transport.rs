@@ -18,8 +18,8 @@ use tracing::{debug, info};
 use tunnel::BoxedStream;
 use wire::transport::transport_service_server::TransportService;
 use wire::transport::{
-    ClusterDetails, Frame, GetClusterDetailsRequest, GetClusterDetailsResponse, ProxyClusterRequest, ProxyClusterResponse,
-    ProxySshRequest, ProxySshResponse, proxy_ssh_request, proxy_ssh_response,
+    ClusterDetails, Frame, GetClusterDetailsRequest, GetClusterDetailsResponse, ProxyClusterRequest,
+    ProxyClusterResponse, ProxySshRequest, ProxySshResponse, proxy_ssh_request, proxy_ssh_response,
 };
 
 use crate::dial::NodeDialer;
@@ -79,9 +79,8 @@ impl TransportService for Transport {
         let peer = peer(&request)?;
         let mut frames = request.into_inner();
         let first = first_frame(&mut frames).await?;
-        let target = first
-            .dial_target
-            .ok_or_else(|| Status::invalid_argument("first frame must contain a dial target"))?;
+        let target =
+            first.dial_target.ok_or_else(|| Status::invalid_argument("first frame must contain a dial target"))?;
         let watch = self.gate.admit(&peer)?;
         let (node, stream) = self.dialer.dial(&peer, &target.host_port, &target.cluster).await?;
         debug!(user = %peer.identity.username, node, "client connected to node");
@@ -204,9 +203,8 @@ async fn relay_cluster(
             }
         }
     };
-    let downward = pump(&mut from_auth, |payload| {
-        replies.send(Ok(ProxyClusterResponse { frame: Some(Frame { payload }) }))
-    });
+    let downward =
+        pump(&mut from_auth, |payload| replies.send(Ok(ProxyClusterResponse { frame: Some(Frame { payload }) })));
     tokio::select! {
         () = upward => {}
         () = downward => {}

@@ -27,7 +27,10 @@ struct CachedAuthorities(Cache);
 #[async_trait]
 impl HostAuthorities for CachedAuthorities {
     async fn host_authority(&self, cluster: &str) -> Vec<russh::keys::PublicKey> {
-        self.0.authority("host", cluster).map(|ca| ssh_keys(&ca).iter().map(PublicKey::to_ssh).collect()).unwrap_or_default()
+        self.0
+            .authority("host", cluster)
+            .map(|ca| ssh_keys(&ca).iter().map(PublicKey::to_ssh).collect())
+            .unwrap_or_default()
     }
 }
 

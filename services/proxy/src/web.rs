@@ -118,11 +118,21 @@ async fn not_found() -> Response {
     WebError::new(ErrorKind::NotFound, "path not found").into_response()
 }
 
-async fn limit_normal(State(web): State<Web>, Extension(client): Extension<ClientAddress>, request: Request, next: Next) -> Response {
+async fn limit_normal(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    request: Request,
+    next: Next,
+) -> Response {
     limited(&web.limits.normal, client, request, next).await
 }
 
-async fn limit_high(State(web): State<Web>, Extension(client): Extension<ClientAddress>, request: Request, next: Next) -> Response {
+async fn limit_high(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    request: Request,
+    next: Next,
+) -> Response {
     limited(&web.limits.high, client, request, next).await
 }
 
@@ -130,7 +140,8 @@ async fn limited(limit: &RateLimit, client: ClientAddress, request: Request, nex
     if limit.allow(client.0.ip(), Instant::now()) {
         next.run(request).await
     } else {
-        WebError::new(ErrorKind::LimitExceeded, "too many requests from this address, try again in a minute").into_response()
+        WebError::new(ErrorKind::LimitExceeded, "too many requests from this address, try again in a minute")
+            .into_response()
     }
 }
 
@@ -164,8 +175,12 @@ impl<T: serde::de::DeserializeOwned, S: Send + Sync> axum::extract::FromRequest<
 
     async fn from_request(request: axum::http::Request<Body>, state: &S) -> Result<Self, WebError> {
         let json = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-        if !json.is_some_and(|t| t.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json"))) {
-            return Err(WebError::new(ErrorKind::BadParameter, "invalid request: expected content type application/json"));
+        if !json.is_some_and(|t| t.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json")))
+        {
+            return Err(WebError::new(
+                ErrorKind::BadParameter,
+                "invalid request: expected content type application/json",
+            ));
         }
         let bytes = axum::body::Bytes::from_request(request, state)
             .await

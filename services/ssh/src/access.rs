@@ -56,7 +56,13 @@ impl fmt::Display for Denial {
 
 impl Access {
     /// What a permit and a certificate amount to.
-    pub fn new(identity: Identity, login: &str, permit: SshPermit, roles: RoleSet, ends: Option<DateTime<Utc>>) -> Self {
+    pub fn new(
+        identity: Identity,
+        login: &str,
+        permit: SshPermit,
+        roles: RoleSet,
+        ends: Option<DateTime<Utc>>,
+    ) -> Self {
         let max = permit.options.max_sessions.filter(|n| *n > 0);
         let places = max.map(|n| (Arc::new(Semaphore::new(usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS))), n));
         let user = identity.username.clone();
@@ -78,9 +84,7 @@ impl Access {
     pub fn session_channel(&self) -> Option<Place> {
         match &self.places {
             None => Some(Place { _permit: None }),
-            Some((places, _)) => {
-                places.clone().try_acquire_owned().ok().map(|permit| Place { _permit: Some(permit) })
-            }
+            Some((places, _)) => places.clone().try_acquire_owned().ok().map(|permit| Place { _permit: Some(permit) }),
         }
     }
 

@@ -55,7 +55,11 @@ pub(crate) struct Facts {
 
 impl NodeAudit {
     /// Starts delivering; the returned task ends when all clones are gone and the queue is empty.
-    pub fn start(channel: ApiChannel, spool: &Path, facts: Facts) -> Result<(Self, impl Future<Output = ()> + Send + use<>), audit::Error> {
+    pub fn start(
+        channel: ApiChannel,
+        spool: &Path,
+        facts: Facts,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), audit::Error> {
         let spool = Spool::open(spool, SPOOL_LIMIT)?;
         let (queue, events) = mpsc::channel(QUEUE);
         let delivery = Delivery { client: AuthServiceClient::new(channel), spool, events };
@@ -86,7 +90,13 @@ impl NodeAudit {
     }
 
     /// A login was refused.
-    pub async fn auth_failed(&self, client: SocketAddr, server: SocketAddr, login: &str, reason: &crate::access::Denial) {
+    pub async fn auth_failed(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+        login: &str,
+        reason: &crate::access::Denial,
+    ) {
         let status = Outcome { success: false, error: reason.to_string(), user_message: String::new() };
         let body = AuthAttempt {
             user: Some(UserMetadata { user: reason.user.clone(), login: login.to_owned(), ..Default::default() }),
@@ -128,7 +138,13 @@ impl NodeAudit {
     }
 
     /// A command ran, or did not start.
-    pub async fn exec(&self, connection: &Connection, session: Option<&str>, command: &str, result: Result<u32, String>) {
+    pub async fn exec(
+        &self,
+        connection: &Connection,
+        session: Option<&str>,
+        command: &str,
+        result: Result<u32, String>,
+    ) {
         let (kind, exit_code, error) = match result {
             Ok(0) => (codes::EXEC, "0".to_owned(), String::new()),
             Ok(code) => (codes::EXEC_FAILURE, code.to_string(), format!("exit status {code}")),
@@ -213,7 +229,9 @@ impl Delivery {
                     debug!(reason = status.message(), "auth service still out of reach");
                     return false;
                 }
-                Err(status) => error!(event = event.name(), reason = status.message(), "event refused by the auth service"),
+                Err(status) => {
+                    error!(event = event.name(), reason = status.message(), "event refused by the auth service")
+                }
                 Ok(()) => {}
             }
         }

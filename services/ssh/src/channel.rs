@@ -151,9 +151,9 @@ async fn prepare(
 
 /// Reads the payload of [`ENVIRONMENT_REQUEST`]: one SSH string holding a JSON object of texts.
 fn set_environment(environment: &mut ClientEnvironment, data: &[u8]) -> bool {
-    let Some(object) = ssh_string(data).and_then(|json| {
-        serde_json::from_slice::<std::collections::BTreeMap<String, String>>(json).ok()
-    }) else {
+    let Some(object) = ssh_string(data)
+        .and_then(|json| serde_json::from_slice::<std::collections::BTreeMap<String, String>>(json).ok())
+    else {
         return false;
     };
     object.into_iter().all(|(name, value)| value.len() <= MAX_TEXT && environment.set(name, value))

@@ -96,14 +96,12 @@ pub(crate) async fn run(channel: ApiChannel, record: NodeRecord, presence: watch
     }
 }
 
-async fn follow(
-    channel: &ApiChannel,
-    record: &NodeRecord,
-    presence: &watch::Sender<Presence>,
-) -> Result<(), Status> {
+async fn follow(channel: &ApiChannel, record: &NodeRecord, presence: &watch::Sender<Presence>) -> Result<(), Status> {
     use upstream_inventory_one_of::Msg;
     let (up, requests) = mpsc::channel(8);
-    let send = |msg: Msg| up.try_send(UpstreamInventoryOneOf { msg: Some(msg) }).map_err(|_| Status::unavailable("stream is stuck"));
+    let send = |msg: Msg| {
+        up.try_send(UpstreamInventoryOneOf { msg: Some(msg) }).map_err(|_| Status::unavailable("stream is stuck"))
+    };
     send(Msg::Hello(UpstreamInventoryHello {
         version: wire::VERSION.into(),
         server_id: record.config.host_uuid.clone(),

@@ -86,7 +86,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_label_takes_the_trimmed_output_of_its_command() {
-        let (mut values, work) = run(vec![label("arch", &["echo", " x86 "]), label("bad", &["sh", "-c", "echo no; exit 3"])]);
+        let (mut values, work) =
+            run(vec![label("arch", &["echo", " x86 "]), label("bad", &["sh", "-c", "echo no; exit 3"])]);
         tokio::spawn(work);
         let done = |all: &CommandLabels| all.values().all(|l| !l.result.is_empty());
         let all = values.wait_for(done).await.unwrap().clone();

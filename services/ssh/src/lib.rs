@@ -111,7 +111,10 @@ impl SshService {
                 hostname: config.hostname.clone(),
                 cluster: config.cluster.clone(),
             },
-            ssh: Arc::new(tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])),
+            ssh: Arc::new(tunnel::ssh::server_config(
+                vec![(*identity.key).clone()],
+                vec![identity.certificate.clone()],
+            )),
             config,
             cache: cache.clone(),
             audit,
@@ -172,11 +175,8 @@ fn keep_tunnels(
     background: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
-    let credentials = TunnelCredentials {
-        identity: Arc::new(identity),
-        cache: cache.clone(),
-        cluster: node.config.cluster.clone(),
-    };
+    let credentials =
+        TunnelCredentials { identity: Arc::new(identity), cache: cache.clone(), cluster: node.config.cluster.clone() };
     let serving = node.clone();
     let transports = move |transport: IncomingTransport| {
         let node = serving.clone();
@@ -199,7 +199,12 @@ fn keep_tunnels(
     background.spawn(AgentPool::new(config).run(shutdown.clone()));
 }
 
-fn listen(node: &Node, address: SocketAddr, background: &TaskTracker, shutdown: &CancellationToken) -> Result<(), Error> {
+fn listen(
+    node: &Node,
+    address: SocketAddr,
+    background: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
     let listener = Listener::bind(address, ConnectionLimit::default())
         .map_err(|e| Error::other(format!("listening on {address}: {e}")))?;
     info!(address = %listener.local_addr(), "node listens");

@@ -104,7 +104,8 @@ impl Node {
 
         let roles = self.role_set(&identity.groups, identity.traits.as_ref()).map_err(denied)?;
         let preference = self.cache.auth_preference();
-        let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), !identity.device.device_id.is_empty());
+        let state =
+            AccessState::of(&roles, &preference, identity.is_mfa_verified(), !identity.device.device_id.is_empty());
         let server = self.record.current();
         let permit = match self.decide(&roles, &server, login, &state) {
             Decision::Allow(permit) => permit,
@@ -122,7 +123,8 @@ impl Node {
         if !certificate.valid_principals().iter().any(|principal| principal == login) {
             return Err(denied(format!("principal {login:?} is not listed in the certificate")));
         }
-        let cluster_wide = preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
+        let cluster_wide =
+            preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
         let ends = permit.options.disconnect_expired(cluster_wide).then_some(());
         let ends = ends.and_then(|()| identity.previous_identity_expires.or(certificate_end(certificate)));
         let lock = self.lock_on(&lock_subject(&identity.username, &identity, login, &self.config));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use audit::{Clock, codes};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use recording::{SessionId, SessionInfo, SessionWriter, Uploads};
 use rbac::Strictness;
+use recording::{SessionId, SessionInfo, SessionWriter, Uploads};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 use wire::events::{OneOf, Resize, SessionData, SessionEnd, SessionJoin, SessionLeave, SessionStart, UserMetadata};
@@ -90,7 +90,8 @@ impl Recorder {
     ) -> Result<SessionObserver, String> {
         let session = id.parse::<SessionId>().map_err(|e| e.to_string())?;
         let recording = connection.node.cache.recording();
-        let mode = recording.spec.as_ref().map(|s| s.mode.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| "node".into());
+        let mode =
+            recording.spec.as_ref().map(|s| s.mode.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| "node".into());
         let info = SessionInfo {
             session,
             server_id: self.host_uuid.clone(),
@@ -264,7 +265,12 @@ impl Observer for SessionObserver {
     async fn left(&mut self, user: &str) {
         self.tracking.left(user).await;
         let body = SessionLeave {
-            user: Some(UserMetadata { user: user.to_owned(), login: self.user.login.clone(), user_kind: 1, ..Default::default() }),
+            user: Some(UserMetadata {
+                user: user.to_owned(),
+                login: self.user.login.clone(),
+                user_kind: 1,
+                ..Default::default()
+            }),
             session: Some(self.session.clone()),
             server: Some(self.audit.server(self.server)),
             connection: Some(connection_metadata(self.client, self.server)),

@@ -15,8 +15,8 @@ use wire::client::ApiChannel;
 use wire::proto::auth_service_client::AuthServiceClient;
 use wire::proto::update_session_tracker_request::Update;
 use wire::proto::{
-    CreateSessionTrackerRequest, SessionTrackerAddParticipant, SessionTrackerRemoveParticipant, SessionTrackerUpdateExpiry,
-    SessionTrackerUpdateState, UpdateSessionTrackerRequest,
+    CreateSessionTrackerRequest, SessionTrackerAddParticipant, SessionTrackerRemoveParticipant,
+    SessionTrackerUpdateExpiry, SessionTrackerUpdateState, UpdateSessionTrackerRequest,
 };
 use wire::types::{Metadata, Participant, ResourceHeader, SessionState, SessionTrackerSpecV1, SessionTrackerV1};
 

@@ -14,11 +14,11 @@ use wire::clusterconfig::{
 };
 use wire::presence::{ListRemoteClustersRequest, presence_service_client::PresenceServiceClient};
 use wire::proto::{
-    GetLocksRequest, ListResourcesRequest, ListRolesRequest, Operation, Watch,
-    auth_service_client::AuthServiceClient, paginated_resource::Resource as Listed,
+    GetLocksRequest, ListResourcesRequest, ListRolesRequest, Operation, Watch, auth_service_client::AuthServiceClient,
+    paginated_resource::Resource as Listed,
 };
-use wire::types::WatchKind;
 use wire::trust::{GetCertAuthoritiesRequest, trust_service_client::TrustServiceClient};
+use wire::types::WatchKind;
 
 use crate::state::{State, authority_key};
 use crate::{Cache, Kind};
@@ -67,15 +67,17 @@ impl Feed {
 
     /// One subscription, from the first event to its end.
     async fn follow(&self, backoff: &mut Duration) -> Result<(), Status> {
-        let kinds = self.kinds.iter().flat_map(|k| k.watched()).map(|kind| WatchKind {
-            kind: (*kind).to_owned(),
-            ..Default::default()
-        });
+        let kinds = self
+            .kinds
+            .iter()
+            .flat_map(|k| k.watched())
+            .map(|kind| WatchKind { kind: (*kind).to_owned(), ..Default::default() });
         let watch = Watch { kinds: kinds.collect(), allow_partial_success: true };
         let mut client = AuthServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let subscribe = async {
             let mut events = client.watch_events(Request::new(watch)).await?.into_inner();
-            let first = events.message().await?.ok_or_else(|| Status::unavailable("event stream ended before it began"))?;
+            let first =
+                events.message().await?.ok_or_else(|| Status::unavailable("event stream ended before it began"))?;
             if first.r#type != Operation::Init as i32 {
                 return Err(Status::internal("the first event must confirm the subscription"));
             }
@@ -102,7 +104,8 @@ impl Feed {
                 Kind::ClusterSettings => self.fetch_settings(&mut state).await?,
                 Kind::Locks => {
                     let locks = auth.get_locks(Request::new(GetLocksRequest::default())).await?.into_inner().locks;
-                    let named = locks.into_iter().filter_map(|l| Some((l.metadata.as_ref()?.name.clone(), Arc::new(l))));
+                    let named =
+                        locks.into_iter().filter_map(|l| Some((l.metadata.as_ref()?.name.clone(), Arc::new(l))));
                     state.locks = named.collect();
                 }
                 Kind::Nodes => state.nodes = self.fetch_nodes().await?,
@@ -131,7 +134,8 @@ impl Feed {
         let mut config = ClusterConfigServiceClient::new(self.channel.clone());
         let preference = config.get_auth_preference(Request::new(GetAuthPreferenceRequest {})).await?;
         state.auth_preference = Arc::new(preference.into_inner());
-        let networking = config.get_cluster_networking_config(Request::new(GetClusterNetworkingConfigRequest {})).await?;
+        let networking =
+            config.get_cluster_networking_config(Request::new(GetClusterNetworkingConfigRequest {})).await?;
         state.networking = Arc::new(networking.into_inner());
         let recording = config.get_session_recording_config(Request::new(GetSessionRecordingConfigRequest {})).await?;
         state.recording = Arc::new(recording.into_inner());

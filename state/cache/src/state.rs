@@ -32,12 +32,9 @@ impl Kind {
     pub(crate) fn watched(self) -> &'static [&'static str] {
         match self {
             Self::Authorities => &["cert_authority"],
-            Self::ClusterSettings => &[
-                "cluster_name",
-                "cluster_auth_preference",
-                "cluster_networking_config",
-                "session_recording_config",
-            ],
+            Self::ClusterSettings => {
+                &["cluster_name", "cluster_auth_preference", "cluster_networking_config", "session_recording_config"]
+            }
             Self::Locks => &["lock"],
             Self::Nodes => &["node"],
             Self::RemoteClusters => &["remote_cluster"],

@@ -22,7 +22,7 @@ pub struct LsArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub format: Format,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
     /// Hosts of all clusters
     #[arg(short = 'R', long)]
@@ -68,7 +68,7 @@ pub struct SessionsLsArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub format: Format,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
 }
 
@@ -106,6 +106,6 @@ pub struct RecordingsLsArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub format: Format,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
 }

@@ -14,7 +14,7 @@ pub struct SshArgs {
     #[arg(short, long)]
     pub port: Option<u16>,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
     /// Give the command a terminal
     #[arg(short, long)]
@@ -87,7 +87,7 @@ pub struct JoinArgs {
     #[arg(short, long, default_value = "observer")]
     pub mode: String,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
 }
 
@@ -106,7 +106,7 @@ pub struct PlayArgs {
     #[arg(short, long, value_enum, default_value_t)]
     pub format: PlayForm,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
 }
 
@@ -160,7 +160,7 @@ pub struct ProxySshArgs {
     #[arg(short, long)]
     pub port: Option<u16>,
     /// The cluster
-    #[arg(short, long, env = "TELEPORT_CLUSTER", hide_env = true)]
+    #[arg(short, long)]
     pub cluster: Option<String>,
     /// Do not resume the connection when it is lost
     #[arg(long, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]

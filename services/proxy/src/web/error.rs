@@ -39,7 +39,8 @@ impl From<tonic::Status> for WebError {
 impl IntoResponse for WebError {
     fn into_response(self) -> Response {
         let body = json!({"error": {"message": self.0.message}, "message": self.0.message});
-        let status = StatusCode::from_u16(self.0.kind.http_status().as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.0.kind.http_status().as_u16()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         (status, Json(body)).into_response()
     }
 }

@@ -7,7 +7,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use wire::error::ErrorKind;
-use wire::proto::{CreateAuthenticateChallengeRequest, UserCredentials, create_authenticate_challenge_request::Request};
+use wire::proto::{
+    CreateAuthenticateChallengeRequest, UserCredentials, create_authenticate_challenge_request::Request,
+};
 
 use super::{ClientAddress, JsonBody, Web, WebError, WebResult, client_ip};
 
@@ -80,7 +82,8 @@ pub(super) async fn begin(
         request: Some(Request::UserCredentials(credentials)),
         ..Default::default()
     };
-    let challenge = web.upstream.challenge(challenge, client_ip(client)).await.map_err(|_| WebError::invalid_credentials())?;
+    let challenge =
+        web.upstream.challenge(challenge, client_ip(client)).await.map_err(|_| WebError::invalid_credentials())?;
     Ok(Json(json!({"webauthn_challenge": null, "totp_challenge": challenge.totp.is_some()})).into_response())
 }
 
@@ -119,7 +122,12 @@ pub(super) async fn finish(
 }
 
 /// What auth is told about the certificates wanted and about the client.
-fn certificate_body(user: &str, request: &Map<String, Value>, client: ClientAddress, headers: &HeaderMap) -> Map<String, Value> {
+fn certificate_body(
+    user: &str,
+    request: &Map<String, Value>,
+    client: ClientAddress,
+    headers: &HeaderMap,
+) -> Map<String, Value> {
     let get = |name: &str| request.get(name).cloned().unwrap_or(Value::Null);
     let agent = headers.get("user-agent").and_then(|v| v.to_str().ok()).unwrap_or_default();
     let mut body = Map::new();

@@ -81,10 +81,9 @@ fn authentication(web: &Web, connector: &str) -> Value {
         auth.insert("webauthn".into(), json!({"rp_id": webauthn.rpid}));
     }
     let flag = |value: &Option<wire::types::BoolValue>| value.as_ref().is_some_and(|v| v.value) && webauthn.is_some();
-    for (name, on) in [
-        ("allow_passwordless", flag(&spec.allow_passwordless)),
-        ("allow_headless", flag(&spec.allow_headless)),
-    ] {
+    for (name, on) in
+        [("allow_passwordless", flag(&spec.allow_passwordless)), ("allow_headless", flag(&spec.allow_headless))]
+    {
         if on {
             auth.insert(name.into(), true.into());
         }

@@ -61,8 +61,10 @@ pub(super) async fn create(
 pub(super) async fn delete(State(web): State<Web>, headers: HeaderMap) -> WebResult {
     let missing = || WebError::new(ErrorKind::AccessDenied, "missing session cookie");
     let (user, id) = cookie(&headers, SESSION_COOKIE).and_then(decode_cookie).ok_or_else(missing)?;
-    let found = web.upstream.web_session(&user, &id).await.map_err(|_| WebError::new(ErrorKind::AccessDenied, "need auth"))?;
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let found =
+        web.upstream.web_session(&user, &id).await.map_err(|_| WebError::new(ErrorKind::AccessDenied, "need auth"))?;
+    let bearer =
+        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let expected = found.spec.map(|s| s.bearer_token).unwrap_or_default();
     let valid = bearer.is_some_and(|b| {
         !expected.is_empty() && bool::from(subtle::ConstantTimeEq::ct_eq(b.as_bytes(), expected.as_bytes()))

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 use wire::error::ErrorKind;
 use wire::proto::{
-    ChangeUserAuthenticationRequest, CreateRegisterChallengeRequest, DeviceType, MfaRegisterResponse, TotpRegisterResponse,
-    mfa_register_challenge, mfa_register_response,
+    ChangeUserAuthenticationRequest, CreateRegisterChallengeRequest, DeviceType, MfaRegisterResponse,
+    TotpRegisterResponse, mfa_register_challenge, mfa_register_response,
 };
 
 use super::{ClientAddress, JsonBody, Web, WebError, WebResult, check_csrf, client_ip, session};
@@ -41,7 +41,9 @@ pub(super) async fn register_challenge(
             Ok(Json(json!({"totp": {"qrCode": qr_code}})).into_response())
         }
         "webauthn" => Err(WebError::new(ErrorKind::NotImplemented, "WebAuthn is not part of this build yet")),
-        other => Err(WebError::new(ErrorKind::BadParameter, format!("unsupported device type {other:?}: expected totp"))),
+        other => {
+            Err(WebError::new(ErrorKind::BadParameter, format!("unsupported device type {other:?}: expected totp")))
+        }
     }
 }
 
@@ -58,11 +60,8 @@ pub(super) async fn token(
 }
 
 async fn totp_challenge(web: &Web, client: ClientAddress, token: String) -> WebResult<String> {
-    let request = CreateRegisterChallengeRequest {
-        token_id: token,
-        device_type: DeviceType::Totp as i32,
-        ..Default::default()
-    };
+    let request =
+        CreateRegisterChallengeRequest { token_id: token, device_type: DeviceType::Totp as i32, ..Default::default() };
     let challenge = web.upstream.register_challenge(request, client_ip(client)).await?;
     match challenge.request {
         Some(mfa_register_challenge::Request::Totp(totp)) => Ok(STANDARD.encode(totp.qr_code)),
@@ -112,7 +111,8 @@ pub(super) async fn accept(
         login_ip: client_ip(client).to_string(),
     };
     let changed = web.upstream.change_user_authentication(change, client_ip(client)).await?;
-    let mut response = Json(json!({"recovery": {"codes": null, "created": null}, "privateKeyPolicyEnabled": false})).into_response();
+    let mut response =
+        Json(json!({"recovery": {"codes": null, "created": null}, "privateKeyPolicyEnabled": false})).into_response();
     if let Some(web_session) = changed.web_session {
         session::set_cookie(&mut response, &web_session);
     }

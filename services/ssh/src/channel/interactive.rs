@@ -10,14 +10,14 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::{FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, find_account, finish};
+use super::{
+    FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, find_account, finish,
+};
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, start};
 use crate::os::pty::{Pty, TerminalSize};
-use crate::session::{
-    Command, Launch, Notice, Outcome, Party, PartyHandle, PartyMode, SessionActor, SessionHandle,
-};
+use crate::session::{Command, Launch, Notice, Outcome, Party, PartyHandle, PartyMode, SessionActor, SessionHandle};
 
 /// Environment entry in which a client names the session it wants to join.
 const JOIN_SESSION: &str = "TELEPORT_SESSION";
@@ -61,11 +61,12 @@ async fn join(
     session: SessionHandle,
 ) -> Result<(SessionHandle, PartyHandle), Refusal> {
     let mode_name = prepared.environment.get(JOIN_MODE).unwrap_or("peer");
-    let mode = PartyMode::parse(mode_name)
-        .ok_or_else(|| Refusal::new(format!("unknown participant mode {mode_name:?}")))?;
+    let mode =
+        PartyMode::parse(mode_name).ok_or_else(|| Refusal::new(format!("unknown participant mode {mode_name:?}")))?;
     let access = &connection.access;
     if access.login != JOIN_LOGIN && access.login.as_str() != &*session.login {
-        let message = format!("can't switch users from {} to {} for session {}", session.login, access.login, session.id);
+        let message =
+            format!("can't switch users from {} to {} for session {}", session.login, access.login, session.id);
         return Err(Refusal::new(message));
     }
     if !access.may_join(&session, mode) {

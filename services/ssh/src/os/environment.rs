@@ -163,7 +163,9 @@ mod tests {
     #[test]
     fn a_client_sets_its_locale_but_neither_facts_nor_loader_variables() {
         let mut client = ClientEnvironment::default();
-        for (name, value) in [("LANG", "de_DE"), ("ssh_client", "x"), ("SSH_TELEPORT_USER", "root"), ("ld_preload", "/x")] {
+        for (name, value) in
+            [("LANG", "de_DE"), ("ssh_client", "x"), ("SSH_TELEPORT_USER", "root"), ("ld_preload", "/x")]
+        {
             assert!(client.set(name.into(), value.into()));
         }
         let env = environment(&client);

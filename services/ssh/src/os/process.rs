@@ -172,7 +172,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_signal_is_told_apart_from_an_exit() {
-        let mut child = start(&me(), &Program::Command("kill -TERM $$".into()), &environment(), Streams::Pipes).unwrap();
+        let mut child =
+            start(&me(), &Program::Command("kill -TERM $$".into()), &environment(), Streams::Pipes).unwrap();
         let ended = Ended::from_status(child.wait().await.unwrap());
         assert_eq!(ended, Ended::Signalled { signal: Signal::SIGTERM, core_dumped: false });
     }

@@ -210,7 +210,8 @@ impl<O: Observer> SessionActor<O> {
         for party in &self.parties {
             let send = party.notices.send(Notice::Output(data.clone()));
             // One party alone sets the pace, as a terminal does; one of several may not hold up the others.
-            let delivered = if alone { send.await.is_ok() } else { matches!(timeout(SLOW_PARTY, send).await, Ok(Ok(()))) };
+            let delivered =
+                if alone { send.await.is_ok() } else { matches!(timeout(SLOW_PARTY, send).await, Ok(Ok(()))) };
             if !delivered {
                 gone.push(party.id);
             }
