@@ -67,6 +67,12 @@ fn main() {
         }
     }
 
+    let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".into());
+    // As a shell sees that it runs for a connection, which makes some read more at start.
+    let alone =
+        || timed(Command::new(&shell).args(["-c", "true"]).env("SSH_CLIENT", "127.0.0.1 1 1").env("SHLVL", "0"));
+    line("the account's shell alone", &seconds(median(RUNS, alone)), "part of both times above");
+
     let before = memory::of(node.pid());
     let mut held: Vec<_> = (0..HELD).map(|_| client.terminal(&["ssh", &target])).collect();
     for terminal in &mut held {
