@@ -58,6 +58,16 @@ impl World {
 
     /// Connects to a server that plays its part.
     async fn connect(&self, check: HostCheck, login: &str, certified: bool) -> Result<SshConnection, SshError> {
+        self.connect_with(check, login, certified, KeyAlgorithm::EcdsaP256).await
+    }
+
+    async fn connect_with(
+        &self,
+        check: HostCheck,
+        login: &str,
+        certified: bool,
+        algorithm: KeyAlgorithm,
+    ) -> Result<SshConnection, SshError> {
         let (near, far) = tokio::io::duplex(1 << 16);
         let certificates = if certified { vec![self.host_certificate.clone()] } else { Vec::new() };
         let config = tunnel::ssh::server_config(vec![self.host_key.to_ssh().unwrap()], certificates);
@@ -66,7 +76,7 @@ impl World {
                 let _ = running.await;
             }
         });
-        let key = Key::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let key = Key::generate(algorithm).unwrap();
         let identity = Identity { username: "alice".into(), principals: vec!["root".into()], ..Default::default() };
         let params = UserCertificateParams {
             identity: &identity,
@@ -206,6 +216,14 @@ async fn a_command_brings_back_its_output_and_exit_code() {
     let connection = World::new().root().await;
     let (exit, out, err) = command(&connection, "both", Input::none()).await;
     assert_eq!((exit.unwrap(), &out[..], &err[..]), (Exit::Status(7), &b"out"[..], &b"err"[..]));
+}
+
+#[tokio::test]
+async fn users_have_keys_of_every_kind() {
+    let world = World::new();
+    for algorithm in [KeyAlgorithm::Rsa2048, KeyAlgorithm::EcdsaP256, KeyAlgorithm::Ed25519] {
+        world.connect_with(world.check(NODE), "root", true, algorithm).await.unwrap();
+    }
 }
 
 #[tokio::test]

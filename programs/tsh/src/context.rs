@@ -28,12 +28,18 @@ pub struct Context {
 impl Context {
     /// With the client's folder of this user.
     pub fn new(global: Global) -> Self {
-        Self { global, home: Home::from_environment() }
+        // A variable that is set to nothing says nothing.
+        let named = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let Global { proxy, user, login, auth, identity, .. } = global;
+        let identity = identity.filter(|path| !path.as_os_str().is_empty());
+        let (proxy, user, login, auth) = (named(proxy), named(user), named(login), named(auth));
+        Self { global: Global { proxy, user, login, auth, identity, ..global }, home: Home::from_environment() }
     }
 
     /// What the command line says about proxy, user and cluster.
     pub fn selection(&self, cluster: Option<&str>) -> Selection {
-        let named = || CLUSTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|site| !site.is_empty()));
+        let named =
+            || CLUSTER_VARIABLES.iter().find_map(|name| std::env::var(name).ok().filter(|site| !site.is_empty()));
         Selection {
             home: self.home.clone(),
             proxy: self.global.proxy.clone(),
@@ -75,7 +81,7 @@ impl Context {
         Ok(Some(LoginRequest {
             proxy,
             user,
-            connector: self.global.auth.clone().filter(|name| !name.is_empty()),
+            connector: self.global.auth.clone(),
             ttl: self
                 .global
                 .ttl
@@ -89,7 +95,7 @@ impl Context {
 
     /// The account on hosts, when a destination does not name one.
     pub fn host_login(&self) -> Result<String> {
-        self.global.login.clone().filter(|login| !login.is_empty()).map_or_else(local_user, Ok)
+        self.global.login.clone().map_or_else(local_user, Ok)
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::exit;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use client::Error;
+use client::{Error, text};
 
 use args::{Cli, Command};
 use context::Context;
@@ -30,7 +30,7 @@ fn main() {
         _ => run(cli),
     };
     let code = result.unwrap_or_else(|error| {
-        eprintln!("ERROR: {error}");
+        eprintln!("ERROR: {}", text::lines(&error.to_string()));
         FAILURE
     });
     // Threads may still wait for standard input: there is nothing to wait for.

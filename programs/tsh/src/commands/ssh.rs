@@ -34,13 +34,15 @@ pub async fn ssh(context: &Context, args: &SshArgs) -> Result<i32> {
     let client = context.client(args.cluster.as_deref()).await?;
     let hosts = find_hosts(&client, destination.target, args.port).await?;
     let tty = options.request_tty.unwrap_or(args.tty);
+    let escapes = !context.global.no_enable_escape_sequences;
+    let session = Session { client: &client, login: &login, tty, escapes, args };
     match (hosts.as_slice(), command) {
-        ([host], command) => on_host(context, &client, host, &login, command, tty, args).await,
+        ([host], command) => session.on_host(host, command).await,
         ([], _) => Err(Error::other("no matching host")),
-        (hosts, Some(command)) => on_many(&client, hosts, &login, &command, args).await,
+        (hosts, Some(command)) => session.on_many(hosts, &command).await,
         ([first, ..], None) => {
             eprintln!("WARNING: {} hosts match, the shell is opened on {}", hosts.len(), text::line(&first.name));
-            on_host(context, &client, first, &login, None, tty, args).await
+            session.on_host(first, None).await
         }
     }
 }
@@ -92,35 +94,54 @@ async fn find_hosts(client: &ClusterClient, target: Target, port: Option<u16>) -
     }
 }
 
-async fn on_host(
-    context: &Context,
-    client: &ClusterClient,
-    host: &Host,
-    login: &str,
-    command: Option<String>,
+/// What a session is opened with, wherever that is.
+struct Session<'a> {
+    client: &'a ClusterClient,
+    login: &'a str,
+    /// Whether a command gets a terminal.
     tty: bool,
-    args: &SshArgs,
-) -> Result<i32> {
-    let connection = match SshConnection::open(client, host, login, &mut Terminal::default()).await {
-        Err(Error::Ssh(error)) if error.is_ambiguous() => return Err(nodes::explain_ambiguous(client, host).await),
-        other => other?,
-    };
-    if let Some(problem) = connection.unverified() {
-        eprintln!("WARNING: host {} is not verified (--insecure): {problem}", text::line(&host.name));
+    /// Whether `~` sequences are recognised.
+    escapes: bool,
+    args: &'a SshArgs,
+}
+
+impl Session<'_> {
+    async fn on_host(&self, host: &Host, command: Option<String>) -> Result<i32> {
+        let connection = match SshConnection::open(self.client, host, self.login, &mut Terminal::default()).await {
+            Err(Error::Ssh(error)) if error.is_ambiguous() => {
+                return Err(nodes::explain_ambiguous(self.client, host).await);
+            }
+            other => other?,
+        };
+        if let Some(problem) = connection.unverified() {
+            eprintln!("WARNING: host {} is not verified (--insecure): {problem}", text::line(&host.name));
+        }
+        eprint!("{}", connection.banner());
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut variables = environment(&self.client.account().profile.web_proxy_addr, &id);
+        if command.is_none() {
+            variables.extend(session_variables(self.args));
+        }
+        let request = SessionRequest {
+            terminal: io::stdin().is_terminal() && (self.tty || command.is_none()),
+            run: command.map_or(Run::Shell, Run::Command),
+            environment: variables,
+            typing: Typing::Free { escapes: self.escapes },
+        };
+        let exit = run(&connection, &request, Streams::standard()).await?;
+        Ok(exit.code().into())
     }
-    eprint!("{}", connection.banner());
-    let mut variables = environment(&client.account().profile.web_proxy_addr, &uuid::Uuid::new_v4().to_string());
-    if command.is_none() {
-        variables.extend(session_variables(args));
+
+    async fn on_many(&self, hosts: &[Host], command: &str) -> Result<i32> {
+        eprintln!("WARNING: {} hosts match: the command runs on each", hosts.len());
+        let fan_out = FanOut { hosts, login: self.login, command, log_folder: self.args.log_dir.as_deref() };
+        let outcomes = fan_out.run(self.client, &mut Terminal::default()).await?;
+        let succeeded = outcomes.iter().filter(|outcome| outcome.succeeded()).count();
+        let failed = outcomes.len() - succeeded;
+        let lines: String = outcomes.iter().map(|outcome| outcome.summary() + "\n").collect();
+        print(&format!("\n{lines}{succeeded} host(s) succeeded; {failed} host(s) failed\n"))?;
+        Ok(if failed == 0 { 0 } else { SOME_FAILED })
     }
-    let request = SessionRequest {
-        terminal: io::stdin().is_terminal() && (tty || command.is_none()),
-        run: command.map_or(Run::Shell, Run::Command),
-        environment: variables,
-        typing: Typing::Free { escapes: !context.global.no_enable_escape_sequences },
-    };
-    let exit = run(&connection, &request, Streams::standard()).await?;
-    Ok(exit.code().into())
 }
 
 /// What others who join a session are told about it.
@@ -137,15 +158,4 @@ fn session_variables(args: &SshArgs) -> Vec<(String, String)> {
         set("TELEPORT_SESSION_INVITED_USERS", serde_json::Value::from(args.invite.clone()).to_string());
     }
     variables
-}
-
-async fn on_many(client: &ClusterClient, hosts: &[Host], login: &str, command: &str, args: &SshArgs) -> Result<i32> {
-    eprintln!("WARNING: {} hosts match: the command runs on each", hosts.len());
-    let fan_out = FanOut { hosts, login, command, log_folder: args.log_dir.as_deref() };
-    let outcomes = fan_out.run(client, &mut Terminal::default()).await?;
-    let succeeded = outcomes.iter().filter(|outcome| outcome.succeeded()).count();
-    let failed = outcomes.len() - succeeded;
-    let lines: String = outcomes.iter().map(|outcome| outcome.summary() + "\n").collect();
-    print(&format!("\n{lines}{succeeded} host(s) succeeded; {failed} host(s) failed\n"))?;
-    Ok(if failed == 0 { 0 } else { SOME_FAILED })
 }
