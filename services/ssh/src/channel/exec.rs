@@ -71,8 +71,14 @@ async fn relay(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>, mut ch
     };
     tokio::pin!(output);
     let (mut exited, mut drained, mut deadline, mut input) = (None, false, None, input);
+    // Input that the command's queue has no room for: nothing more is read then, and output goes on.
+    let mut waiting: Option<Bytes> = None;
     loop {
         tokio::select! {
+            room = has_room(input.clone()), if waiting.is_some() => match (room, waiting.take()) {
+                (Some(room), Some(data)) => drop(room.send(data)),
+                _ => input = None, // the command closed its input
+            },
             status = child.wait(), if exited.is_none() => {
                 exited = Some(status.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status));
                 input = None;
@@ -80,12 +86,8 @@ async fn relay(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>, mut ch
             }
             () = &mut output, if !drained => drained = true,
             () = wait_until(deadline), if deadline.is_some() => drained = true,
-            message = read.wait() => match message {
-                Some(ChannelMsg::Data { data }) => {
-                    if let Some(sender) = &input && sender.send(data).await.is_err() {
-                        input = None; // the command closed its input
-                    }
-                }
+            message = read.wait(), if waiting.is_none() => match message {
+                Some(ChannelMsg::Data { data }) => waiting = input.is_some().then_some(data),
                 Some(ChannelMsg::Eof) => input = None,
                 Some(ChannelMsg::Signal { signal }) => forward_signal(process_id, &signal),
                 Some(ChannelMsg::Request { want_reply: true, .. }) => {
@@ -102,6 +104,11 @@ async fn relay(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>, mut ch
             return ended;
         }
     }
+}
+
+/// Waits for room in the command's queue; `None` when it takes no more input.
+async fn has_room(input: Option<mpsc::Sender<Bytes>>) -> Option<mpsc::OwnedPermit<Bytes>> {
+    input?.reserve_owned().await.ok()
 }
 
 /// A task of its own for the command's input, so that a command that does not read cannot stop its output.
