@@ -38,6 +38,10 @@ fn main() {
 }
 
 fn run(cli: Cli) -> Result<i32, Error> {
+    if cli.global.jumphost.is_some() {
+        // Going another way than was asked for would be worse than not going.
+        return Err(Error::other("--jumphost (-J) is not part of this build yet"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("starting"))?;
     let context = Context::new(cli.global);
