@@ -251,5 +251,6 @@ pub mod traits {
 }
 
 pub use crate::shapes::{
-    database_user_mode, host_user_mode, listener_mode, require_mfa, routing_strategy, signature_suite, tunnel_strategy,
+    cert_extension_mode, cert_extension_type, database_user_mode, host_user_mode, listener_mode, require_mfa,
+    routing_strategy, signature_suite, tunnel_strategy,
 };

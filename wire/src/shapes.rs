@@ -70,6 +70,27 @@ macro_rules! word_module {
     };
 }
 
+/// As `word_module`, but written as a number.
+macro_rules! number_module {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $names:expr) => {
+        $(#[$doc])*
+        pub mod $name {
+            use serde::{Deserializer, Serializer};
+
+            /// Writes the number.
+            #[allow(clippy::trivially_copy_pass_by_ref)] // the signature serde asks for
+            pub fn serialize<S: Serializer>(value: &i32, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_i32(*value)
+            }
+
+            /// Reads the word, or its number.
+            pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<i32, D::Error> {
+                super::read_word(d, $what, &$names, |_| None)
+            }
+        }
+    };
+}
+
 word_module!(
     /// `keep`, `insecure-drop`, `off`: whether a node creates the login's account.
     host_user_mode,
@@ -84,18 +105,30 @@ word_module!(
     [(1, "off"), (2, "keep"), (3, "best_effort_drop")],
     |b| Some(if b { 2 } else { 1 })
 );
-word_module!(
-    /// `separate` or `multiplex`.
+number_module!(
+    /// `separate` (0) or `multiplex` (1).
     listener_mode,
     "proxy_listener_mode",
-    [(0, "separate"), (1, "multiplex")],
+    [(0, "separate"), (1, "multiplex")]
+);
+number_module!(
+    /// `unambiguous_match` (0) or `most_recent` (1).
+    routing_strategy,
+    "routing_strategy",
+    [(0, "unambiguous_match"), (1, "most_recent")]
+);
+word_module!(
+    /// `ssh`: the kind of certificate a role's extension goes into.
+    cert_extension_type,
+    "cert_extensions type",
+    [(0, "ssh")],
     |_| None
 );
 word_module!(
-    /// `unambiguous_match` or `most_recent`.
-    routing_strategy,
-    "routing_strategy",
-    [(0, "unambiguous_match"), (1, "most_recent")],
+    /// `extension`: where in the certificate a role's extension goes.
+    cert_extension_mode,
+    "cert_extensions mode",
+    [(0, "extension")],
     |_| None
 );
 word_module!(
@@ -301,9 +334,19 @@ mod tests {
         let text = json!({"spec": {"proxy_listener_mode": "multiplex",
                                    "tunnel_strategy": {"type": "proxy_peering", "agent_connection_count": 2}}});
         let config: ClusterNetworkingConfigV2 = from_value(text.clone()).unwrap();
-        assert_eq!(to_value(&config).unwrap()["spec"]["tunnel_strategy"], text["spec"]["tunnel_strategy"]);
+        let written = to_value(&config).unwrap();
+        assert_eq!(written["spec"]["tunnel_strategy"], text["spec"]["tunnel_strategy"]);
+        assert_eq!(written["spec"]["proxy_listener_mode"], 1);
         let bad = from_value::<ClusterNetworkingConfigV2>(json!({"spec": {"proxy_listener_mode": "both"}}));
         assert!(bad.unwrap_err().to_string().contains("expected one of \"separate\", \"multiplex\""));
+    }
+
+    #[test]
+    fn certificate_extensions_name_their_type_and_mode() {
+        let extension = json!([{"type": "ssh", "mode": "extension", "name": "login@example.com", "value": "octo"}]);
+        let role: RoleV6 =
+            from_value(json!({"kind": "role", "spec": {"options": {"cert_extensions": extension}}})).unwrap();
+        assert_eq!(to_value(&role).unwrap()["spec"]["options"]["cert_extensions"], extension);
     }
 
     #[test]
