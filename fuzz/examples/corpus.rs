@@ -1,6 +1,8 @@
-//! Writes the files of the corpus that are not texts: `cargo run --example corpus`.
+//! Writes the files of the corpus that are not texts: `cargo run -p fuzz --example corpus`.
 //!
 //! Texts in the corpus are written by hand; these are made by the product itself, and again when formats grow.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // a tool of the developers: it stops where something is wrong
 
 use std::fs;
 use std::net::SocketAddr;
