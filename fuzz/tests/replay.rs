@@ -3,6 +3,8 @@
 //! `REPLAY_SECONDS` gives more time, `REPLAY_SEED` other mutations. Bytes that break a promise are written to
 //! `artifacts/<target>/`, where `cargo fuzz` leaves its own; move them to `corpus/<target>/` with the fix.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
