@@ -9,6 +9,7 @@
 //! certificate of the proxy (DER) and `0x02` a JWT over source and destination, made with that certificate's key.
 //! Checking the signature needs the cluster's authorities and is left to a [`VerifySignedHeader`].
 
+pub mod signed;
 mod v1;
 mod v2;
 
