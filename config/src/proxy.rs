@@ -19,6 +19,7 @@ const PEER_PORT: u16 = 3021;
 const MYSQL_PORT: u16 = 3036;
 const POSTGRES_PORT: u16 = 5432;
 const MONGO_PORT: u16 = 27017;
+const REDIS_PORT: u16 = 6379;
 
 /// The Proxy Service of this process. A listener that is `None` has no port of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub struct Proxy {
     pub postgres: Option<HostPort>,
     /// MongoDB clients.
     pub mongo: Option<HostPort>,
+    /// Redis clients, with mutual TLS. A key of this program's own.
+    pub redis: Option<HostPort>,
     /// Other proxies of the cluster.
     pub peer: Option<HostPort>,
     /// Addresses users and agents know; the first is announced.
@@ -162,6 +165,7 @@ pub(crate) fn read(section: &Section<'_>, version: Version) -> Proxy {
         kube_enabled,
         mysql: section.address("mysql_listen_addr", MYSQL_PORT),
         mongo: section.address("mongo_listen_addr", MONGO_PORT),
+        redis: section.address("redis_listen_addr", REDIS_PORT),
         peer: section.address("peer_listen_addr", PEER_PORT),
         ssh_public_addrs: section.addresses("ssh_public_addr", SSH_PORT),
         tunnel_public_addrs: section.addresses("tunnel_public_addr", TUNNEL_PORT),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod main_job;
+mod network;
 mod noise;
 mod openssh;
 mod processes;

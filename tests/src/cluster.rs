@@ -56,6 +56,50 @@ impl Cluster {
         cluster.ready()
     }
 
+    /// A cluster whose clients and agents use a port per service: an SSH port and a tunnel port beside the public one.
+    #[track_caller]
+    pub fn start_with_ports(name: &str, ssh: u16, tunnel: u16) -> Self {
+        let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
+        let mut auth = auth_section(name, auth_port);
+        auth["proxy_listener_mode"] = json!("separate");
+        let mut proxy = proxy_section(web_port);
+        proxy["listen_addr"] = json!(format!("127.0.0.1:{ssh}"));
+        proxy["tunnel_listen_addr"] = json!(format!("127.0.0.1:{tunnel}"));
+        let config = json!({
+            "version": "v3",
+            "teleport": common(&folder.path().join("auth"), "main-host"),
+            "auth_service": auth,
+            "proxy_service": proxy,
+            "ssh_service": { "enabled": false },
+        });
+        let auth = Daemon::start(folder.path(), "auth", &config, &["--insecure"], Some(free_port()));
+        let cluster =
+            Self { auth, proxy: None, name: name.to_owned(), auth_port, web_port, made: AtomicUsize::new(0), folder };
+        cluster.ready()
+    }
+
+    /// A further proxy of a cluster of several processes, with these settings beside its addresses.
+    pub fn another_proxy(&self, name: &str, settings: &Value) -> (Daemon, String) {
+        let mut teleport = common(&self.path(name), name);
+        teleport["auth_server"] = json!(self.auth_address());
+        teleport["join_params"] = json!({ "method": "token", "token_name": TOKEN });
+        teleport["ca_pin"] = json!(self.pin());
+        let port = free_port();
+        let mut proxy = proxy_section(port);
+        for (key, value) in settings.as_object().into_iter().flatten() {
+            proxy[key] = value.clone();
+        }
+        let config = json!({
+            "version": "v3",
+            "teleport": teleport,
+            "auth_service": { "enabled": false },
+            "proxy_service": proxy,
+            "ssh_service": { "enabled": false },
+        });
+        let daemon = Daemon::start(self.folder.path(), name, &config, &[], Some(free_port()));
+        (daemon, format!("127.0.0.1:{port}"))
+    }
+
     /// Auth and Proxy Service in a process each; the proxy joins knowing the pin of the cluster's authority.
     #[track_caller]
     pub fn start_apart(name: &str) -> Self {

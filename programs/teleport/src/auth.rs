@@ -1,6 +1,7 @@
 //! The Auth Service of this process.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use auth_service::server::{BoundServer, ServerConfig};
 use auth_service::{Auth, AuthConfig, LocalIdentity, LocalIdentityRequest, SystemRole};
@@ -12,6 +13,7 @@ use tracing::info;
 use wire::types::{AuthPreferenceV2, ClusterNetworkingConfigV2, ProvisionTokenV1, SessionRecordingConfigV2};
 
 use crate::error::{Failure, Result};
+use crate::exchange::WebExchange;
 
 /// The longest cluster name whose hexadecimal form fits one label of a host name, as clients ask for it.
 const MAX_CLUSTER_NAME: usize = pki::cluster_name::MAX_NAME_IN_SERVER_NAME;
@@ -24,8 +26,14 @@ pub struct AuthProcess {
 }
 
 /// Opens the state, opens the port, and keeps the administrator's identity where `tctl` finds it.
-pub async fn start(config: &Config, store: &IdentityStore, host_uuid: &str) -> Result<AuthProcess> {
-    let settings = settings(config, host_uuid)?;
+pub async fn start(
+    config: &Config,
+    store: &IdentityStore,
+    host_uuid: &str,
+    exchange: WebExchange,
+) -> Result<AuthProcess> {
+    let mut settings = settings(config, host_uuid)?;
+    settings.trust_exchange = Some(Arc::new(exchange));
     check_name(&settings.cluster_name)?;
     let auth = Auth::open(settings).await?;
     check_name(auth.cluster_name())?; // state may be older than the file

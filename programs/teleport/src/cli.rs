@@ -30,6 +30,9 @@ enum Command {
     /// Commands for SSH nodes.
     #[command(subcommand)]
     Node(Node),
+    /// Prints files for this host's service manager.
+    #[command(subcommand)]
+    Install(Install),
     /// Prints the version.
     Version {
         /// The number alone.
@@ -44,6 +47,31 @@ enum Command {
 enum Node {
     /// Prints a configuration file for an SSH node.
     Configure(Box<Configure>),
+}
+
+#[derive(Subcommand)]
+enum Install {
+    /// Prints a systemd unit.
+    Systemd(Box<SystemdUnit>),
+}
+
+#[derive(Args)]
+struct SystemdUnit {
+    /// File with environment variables for the service; it need not exist.
+    #[arg(long, default_value = "/etc/default/teleport")]
+    env_file: PathBuf,
+    /// File for the process id.
+    #[arg(long, default_value = "/run/teleport.pid")]
+    pid_file: PathBuf,
+    /// Most open files.
+    #[arg(long, default_value_t = 524_288)]
+    fd_limit: u32,
+    /// This program; by default where it runs from.
+    #[arg(long)]
+    teleport_path: Option<PathBuf>,
+    /// `stdout`, or a path.
+    #[arg(long, short, default_value = "stdout")]
+    output: String,
 }
 
 #[derive(Args)]
@@ -144,6 +172,7 @@ impl Cli {
             Command::Start(start) => start.execute(),
             Command::Configure(configure) => configure.execute(config::configure::sample),
             Command::Node(Node::Configure(configure)) => configure.execute(config::configure::node),
+            Command::Install(Install::Systemd(unit)) => unit.print(),
             Command::Version { raw: true } => say(wire::VERSION),
             Command::Version { raw: false } => say(&format!("Teleport v{} rust", wire::VERSION)),
             Command::Status => status(),
@@ -219,6 +248,29 @@ impl Configure {
             "stdout" | "" => say(text.trim_end()),
             "file" => write_new(Path::new(config::DEFAULT_FILE), &text),
             path => write_new(Path::new(path.strip_prefix("file://").unwrap_or(path)), &text),
+        }
+    }
+}
+
+impl SystemdUnit {
+    fn print(self) -> Result<()> {
+        let program = match self.teleport_path {
+            Some(path) => path,
+            None => std::env::current_exe()?,
+        };
+        let (program, environment, pid) = (program.display(), self.env_file.display(), self.pid_file.display());
+        let limit = self.fd_limit;
+        let text = format!(
+            "[Unit]\nDescription=Teleport Service\nAfter=network.target\n\n\
+             [Service]\nType=simple\nRestart=always\nRestartSec=5\nEnvironmentFile=-{environment}\n\
+             ExecStart={program} start --config {file} --pid-file={pid}\n\
+             KillSignal=SIGTERM\nPIDFile={pid}\nLimitNOFILE={limit}\n\n\
+             [Install]\nWantedBy=multi-user.target\n",
+            file = config::DEFAULT_FILE,
+        );
+        match self.output.as_str() {
+            "stdout" | "" => say(text.trim_end()),
+            path => write_new(Path::new(path), &text),
         }
     }
 }

@@ -4,6 +4,7 @@ mod auth;
 mod cli;
 mod diagnostics;
 mod error;
+mod exchange;
 mod logging;
 mod member;
 mod node;

@@ -14,6 +14,7 @@ use wire::client::{ApiChannel, api_channel};
 use zeroize::Zeroizing;
 
 use crate::error::{Failure, Result};
+use crate::exchange::WebExchange;
 
 /// Waits between attempts to join while the cluster is out of reach.
 const MIN_RETRY: Duration = Duration::from_millis(500);
@@ -93,6 +94,11 @@ impl Process {
             }
         };
         Ok(Member { identity, route, channel: api_channel(channel), http, proxy })
+    }
+
+    /// The way to the proxies of other clusters.
+    pub fn exchange(&self) -> WebExchange {
+        WebExchange::new(self.dialer.clone(), self.verify())
     }
 
     /// How certificates of proxies are verified.

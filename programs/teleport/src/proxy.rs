@@ -1,15 +1,12 @@
 //! The Proxy Service of this process.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use auth_service::SystemRole;
 use config::{HostPort, Version};
-use pki::keys::PrivateKey;
-use pki::x509::Certificate;
 use process::HostIdentity;
-use proxy_service::{ProxyIdentity, ProxyService, Settings, Upstream, WebCertificate};
+use proxy_service::{ProxyIdentity, ProxyService, Settings, Upstream};
 
 use crate::error::{Failure, Result};
 use crate::member::{Names, Process, Route};
@@ -46,15 +43,6 @@ pub fn ssh_identity(identity: &HostIdentity) -> Result<tunnel::HostIdentity> {
 
 fn settings(process: &Process) -> Result<Settings> {
     let (global, proxy) = (&process.config.global, &process.config.proxy);
-    let certificates = proxy.https_keypairs.iter().map(|pair| {
-        let read = |path: &std::path::Path| {
-            fs::read_to_string(path).map_err(|e| Failure(format!("reading {}: {e}", path.display())))
-        };
-        Ok(WebCertificate {
-            chain: Certificate::bundle_from_pem(&read(&pair.cert_file)?)?,
-            key: PrivateKey::from_pem(&read(&pair.key_file)?)?,
-        })
-    });
     Ok(Settings {
         host_uuid: process.host_uuid.clone(),
         hostname: global.nodename.clone(),
@@ -76,7 +64,14 @@ fn settings(process: &Process) -> Result<Settings> {
         postgres_public_addrs: proxy.postgres_public_addrs.clone(),
         mysql_public_addrs: proxy.mysql_public_addrs.clone(),
         mongo_public_addrs: proxy.mongo_public_addrs.clone(),
-        certificates: certificates.collect::<Result<_>>()?,
+        redis: proxy.redis.clone(),
+        https_keypairs: proxy.https_keypairs.clone(),
+        https_keypairs_reload_interval: proxy.https_keypairs_reload_interval,
+        beside_auth: process.auth.is_some(),
+        dialer: process.dialer.clone(),
+        proxy_verify: process.verify(),
+        trust_x_forwarded_for: proxy.trust_x_forwarded_for,
+        max_connections: usize::try_from(global.limits.max_connections).unwrap_or(usize::MAX),
         proxy_protocol: crate::auth::proxy_protocol(proxy.proxy_protocol),
     })
 }

@@ -93,7 +93,7 @@ async fn start(config: Config, status: &Status, services: &mut Services) -> Resu
     let dialer = Dialer::from_env()?;
     let mut process = Process { config, host_uuid, store, dialer, auth: None, local_auth: Vec::new() };
     if process.config.auth.enabled {
-        let auth = auth::start(&process.config, &process.store, &process.host_uuid).await?;
+        let auth = auth::start(&process.config, &process.store, &process.host_uuid, process.exchange()).await?;
         process.auth = Some(auth.auth.clone());
         process.local_auth = auth.addresses.iter().map(local).collect();
         services.auth = Some(auth);

@@ -146,6 +146,11 @@ impl Auth {
         &self.0.config.data_dir
     }
 
+    /// The way to the proxies of other clusters.
+    pub(crate) fn trust_exchange(&self) -> Option<Arc<dyn crate::TrustExchange>> {
+        self.0.config.trust_exchange.clone()
+    }
+
     /// The time.
     pub fn now(&self) -> DateTime<Utc> {
         self.0.config.clock.now()

@@ -36,6 +36,8 @@ pub struct AuthConfig {
     pub audit_sinks: Vec<Arc<dyn audit::Sink>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// The way to the proxies of other clusters; without it no other cluster can be trusted.
+    pub trust_exchange: Option<Arc<dyn crate::TrustExchange>>,
     /// Where to keep the state instead of the database in the data directory.
     pub backend: Option<Arc<dyn Backend>>,
 }
@@ -57,6 +59,7 @@ impl AuthConfig {
             default_suite: SignatureSuite::BalancedV1,
             audit_sinks: Vec::new(),
             clock: Arc::new(SystemClock),
+            trust_exchange: None,
             backend: None,
         }
     }

@@ -30,6 +30,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trusted;
 mod users;
 
 pub use auth::Auth;
@@ -43,3 +44,4 @@ pub use presence::SERVER_TTL;
 pub use resources::SystemRole;
 pub use settings::Write;
 pub use store::Store;
+pub use trusted::{TrustExchange, ValidateRequest, ValidateResponse};

@@ -2,8 +2,12 @@
 
 mod identity;
 mod join;
+mod signed;
 mod storage;
+mod tunnel;
 
+pub use self::tunnel::TunnelDialer;
 pub use identity::{HostIdentity, IdentityError, NewHostKeys, Parts};
 pub use join::{JoinError, JoinRequest, join_at_auth, join_through_proxy};
+pub use signed::SignedByProxy;
 pub use storage::{IdentityStore, StorageError, host_uuid};

@@ -2,17 +2,23 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cache::Cache;
+use mux::proxy_protocol::signed::HeaderSigner;
+use mux::proxy_protocol::{Addresses, SignHeader};
+use rbac::RoleSet;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tonic::Status;
 use tunnel::server::{DialError, Registry};
 use tunnel::{BoxedStream, DialRequest, TunnelType};
 use wire::error::{Error, ErrorKind, Kinded};
-use wire::types::{RoutingStrategy, ServerV2};
+use wire::types::{RemoteClusterV3, RoutingStrategy, ServerV2};
 
+use crate::leaves::Leaves;
 use crate::resolve::{ResolveError, Rules, Target, resolve};
 use crate::settings::Settings;
 use crate::transport::TransportPeer;
@@ -22,17 +28,39 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a name may take to be looked up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Dials nodes and the Auth Service on behalf of clients.
+/// Dials nodes and Auth Services on behalf of clients. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct NodeDialer {
-    settings: std::sync::Arc<Settings>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Arc<Settings>,
     cache: Cache,
     tunnels: Registry,
+    leaves: Leaves,
+    signer: HeaderSigner,
+}
+
+/// A leaf cluster, as lists show it.
+pub(crate) struct ListedCluster {
+    /// Its name.
+    pub name: String,
+    /// `online` or `offline`.
+    pub status: String,
+    /// When its tunnel was last heard of, RFC 3339.
+    pub last_heartbeat: String,
 }
 
 impl NodeDialer {
-    pub(crate) fn new(settings: std::sync::Arc<Settings>, cache: Cache, tunnels: Registry) -> Self {
-        Self { settings, cache, tunnels }
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        cache: Cache,
+        tunnels: Registry,
+        leaves: Leaves,
+        signer: HeaderSigner,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { settings, cache, tunnels, leaves, signer }) }
     }
 
     /// A connection to the node a client means, and the node's UUID.
@@ -42,71 +70,183 @@ impl NodeDialer {
         target: &str,
         cluster: &str,
     ) -> Result<(String, BoxedStream), Status> {
-        self.check_cluster(cluster)?;
         let target = Target::parse(target).map_err(failed)?;
-        let node = self.resolve(&target).await.map_err(failed)?;
+        let leaf = self.leaf_of(peer, cluster)?;
+        let cache = match leaf {
+            Some(leaf) => self.inner.leaves.get(leaf).await.ok_or_else(|| leaf_offline(leaf))?,
+            None => self.inner.cache.clone(),
+        };
+        let node = find(&cache, &target).await.map_err(failed)?;
         let id = node.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
-        let stream = self.connect(peer, &node, &id).await.map_err(Status::from)?;
-        Ok((id, stream))
+        let stream = match leaf {
+            Some(leaf) => self.connect_in_leaf(peer, &node, &id, leaf).await,
+            None => self.connect(peer.client, peer.server, &node).await,
+        };
+        Ok((id, stream.map_err(Status::from)?))
     }
 
-    /// A connection to the Auth Service of a cluster.
+    /// A connection to the Auth Service of a cluster, for a client with a certificate.
     pub(crate) async fn dial_auth(&self, peer: &TransportPeer, cluster: &str) -> Result<BoxedStream, Status> {
-        self.check_cluster(cluster)?;
-        let stream = dial_auth_server(&self.settings).await.map_err(Status::from)?;
-        tracing::debug!(user = %peer.identity.username, "client connected to the auth service");
-        Ok(Box::new(stream))
+        let leaf = self.leaf_of(peer, cluster)?;
+        let own = self.inner.cache.cluster_name();
+        let stream = self.passage_to_auth(leaf.unwrap_or(&own), peer.client, peer.server).await?;
+        tracing::debug!(user = %peer.identity.username, cluster, "client connected to the auth service");
+        Ok(stream)
     }
 
-    fn check_cluster(&self, cluster: &str) -> Result<(), Status> {
-        let own = self.cache.cluster_name();
-        if cluster.is_empty() || cluster == own {
-            return Ok(());
+    /// A connection to the Auth Service of a cluster, which will end TLS and decide about the client itself.
+    pub(crate) async fn passage_to_auth(
+        &self,
+        cluster: &str,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Result<BoxedStream, Status> {
+        if cluster == self.inner.cache.cluster_name() {
+            let mut stream = dial_auth_server(&self.inner.settings).await.map_err(Status::from)?;
+            say_who(&self.inner.signer, &mut stream, client, server).await?;
+            return Ok(Box::new(stream));
+        }
+        let request = DialRequest::auth_server().with_client(client, Some(server));
+        self.inner.leaves.dial(cluster, &request).await.map_err(|_| leaf_offline(cluster))
+    }
+
+    /// The leaf cluster that a client means; none for the own cluster.
+    fn leaf_of<'a>(&self, peer: &TransportPeer, cluster: &'a str) -> Result<Option<&'a str>, Status> {
+        if cluster.is_empty() || cluster == self.inner.cache.cluster_name() {
+            return Ok(None);
+        }
+        let clusters = self.inner.cache.remote_clusters();
+        let found = clusters.iter().find(|c| name_of(c) == cluster);
+        if found.is_some_and(|found| self.may_see(peer, found)) {
+            return Ok(Some(cluster));
         }
         // Whether a cluster exists is not for strangers to it to know.
         Err(Status::permission_denied(format!("access to cluster {cluster:?} denied")))
     }
 
-    async fn resolve(&self, target: &Target) -> Result<std::sync::Arc<ServerV2>, ResolveError> {
-        let networking = self.cache.networking();
-        let spec = networking.spec.clone().unwrap_or_default();
-        let rules = Rules {
-            strategy: RoutingStrategy::try_from(spec.routing_strategy).unwrap_or(RoutingStrategy::UnambiguousMatch),
-            case_insensitive: spec.case_insensitive_routing,
-        };
-        let none = HashSet::new();
-        match self.cache.with_nodes(|nodes| resolve(target, &none, nodes, rules)) {
-            // Only a name that nothing is called is worth a look-up.
-            Err(ResolveError::Unknown(name)) => {
-                let addresses = lookup(&target.host).await;
-                if addresses.is_empty() {
-                    return Err(ResolveError::Unknown(name));
-                }
-                self.cache.with_nodes(|nodes| resolve(target, &addresses, nodes, rules))
-            }
-            other => other,
-        }
+    fn may_see(&self, peer: &TransportPeer, cluster: &RemoteClusterV3) -> bool {
+        let identity = &peer.identity;
+        let roles: Vec<_> = identity.groups.iter().filter_map(|name| self.inner.cache.role(name)).collect();
+        let traits = rbac::Traits::from(identity.traits.clone().unwrap_or_default());
+        let set = RoleSet::compile(roles.iter().map(|role| (**role).clone()), traits);
+        !roles.is_empty() && set.check_remote_cluster(cluster).is_allowed()
     }
 
-    async fn connect(&self, peer: &TransportPeer, node: &ServerV2, id: &str) -> Result<BoxedStream, Error> {
+    /// The leaf clusters that a client may reach.
+    pub(crate) fn visible_clusters(&self, peer: &TransportPeer) -> Vec<ListedCluster> {
+        let mut clusters = self.inner.cache.remote_clusters();
+        clusters.retain(|cluster| self.may_see(peer, cluster));
+        let listed = clusters.iter().map(|cluster| {
+            let status = cluster.status.clone().unwrap_or_default();
+            let seen = wire::time::moment(status.last_heartbeat.as_ref()).unwrap_or_default();
+            let last_heartbeat = seen.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            ListedCluster { name: name_of(cluster).to_owned(), status: status.connection, last_heartbeat }
+        });
+        listed.collect()
+    }
+
+    async fn connect_in_leaf(
+        &self,
+        peer: &TransportPeer,
+        node: &ServerV2,
+        id: &str,
+        leaf: &str,
+    ) -> Result<BoxedStream, Error> {
         let spec = node.spec.clone().unwrap_or_default();
-        let server_id = pki::cluster_name::host_fqdn(id, &self.cache.cluster_name());
-        let request =
-            DialRequest::local_service(server_id.clone(), TunnelType::Node).with_client(peer.client, Some(peer.server));
-        match self.tunnels.dial(&server_id, TunnelType::Node, &request).await {
+        let server_id = pki::cluster_name::host_fqdn(id, leaf);
+        let mut request =
+            DialRequest::local_service(server_id, TunnelType::Node).with_client(peer.client, Some(peer.server));
+        if !spec.use_tunnel && !spec.addr.is_empty() {
+            request.address = spec.addr;
+        }
+        let dialled = self.inner.leaves.dial(leaf, &request).await;
+        dialled.map_err(|error| offline(&spec.hostname, &format!("leaf cluster {leaf}"), &error.to_string()))
+    }
+
+    /// A connection to a node of this cluster, through its tunnel or directly.
+    pub(crate) async fn connect(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+        node: &ServerV2,
+    ) -> Result<BoxedStream, Error> {
+        let spec = node.spec.clone().unwrap_or_default();
+        let id = node.metadata.as_ref().map_or("", |m| &m.name);
+        let server_id = pki::cluster_name::host_fqdn(id, &self.inner.cache.cluster_name());
+        let request = DialRequest::local_service(server_id.clone(), TunnelType::Node).with_client(client, Some(server));
+        match self.inner.tunnels.dial(&server_id, TunnelType::Node, &request).await {
             Ok(stream) => return Ok(Box::new(stream)),
             Err(DialError::NotFound { .. }) if !spec.addr.is_empty() && !spec.use_tunnel => {}
             Err(error) => return Err(offline(&spec.hostname, "reverse tunnel", &error.to_string())),
         }
         match timeout(DIAL_TIMEOUT, TcpStream::connect(spec.addr.as_str())).await {
-            Ok(Ok(stream)) => {
+            Ok(Ok(mut stream)) => {
                 let _ = mux::listener::tune(&stream); // a slower socket is still one
+                // An OpenSSH server would not understand the header.
+                if node.sub_kind.is_empty() || node.sub_kind == "teleport" {
+                    say_who(&self.inner.signer, &mut stream, client, server).await?;
+                }
                 Ok(Box::new(stream))
             }
             Ok(Err(error)) => Err(offline(&spec.hostname, "direct dial", &error.to_string())),
             Err(_) => Err(offline(&spec.hostname, "direct dial", "waited 10 s for the connection")),
         }
     }
+}
+
+/// Finds a node of the cluster that a cache is about.
+async fn find(cache: &Cache, target: &Target) -> Result<Arc<ServerV2>, ResolveError> {
+    let networking = cache.networking();
+    let spec = networking.spec.clone().unwrap_or_default();
+    let rules = Rules {
+        strategy: RoutingStrategy::try_from(spec.routing_strategy).unwrap_or(RoutingStrategy::UnambiguousMatch),
+        case_insensitive: spec.case_insensitive_routing,
+    };
+    let none = HashSet::new();
+    match cache.with_nodes(|nodes| resolve(target, &none, nodes, rules)) {
+        // Only a name that nothing is called is worth a look-up.
+        Err(ResolveError::Unknown(name)) => {
+            let addresses = lookup(&target.host).await;
+            if addresses.is_empty() {
+                return Err(ResolveError::Unknown(name));
+            }
+            cache.with_nodes(|nodes| resolve(target, &addresses, nodes, rules))
+        }
+        other => other,
+    }
+}
+
+fn name_of(cluster: &RemoteClusterV3) -> &str {
+    cluster.metadata.as_ref().map_or("", |m| &m.name)
+}
+
+/// Tells a service of the cluster, in a signed header, where the client really is.
+pub(crate) async fn say_who(
+    signer: &HeaderSigner,
+    stream: &mut TcpStream,
+    client: SocketAddr,
+    server: SocketAddr,
+) -> Result<(), Error> {
+    // Both ends of a header are of one family; where they are not, the service sees this proxy.
+    let Ok(addresses) = Addresses::new(canonical(client), canonical(server)) else { return Ok(()) };
+    let header = signer.sign(&addresses).await.map_err(|e| Error::other(e.to_string()))?;
+    match timeout(DIAL_TIMEOUT, stream.write_all(&header)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Error::connection_problem(format!("connection lost: {error}"))),
+        Err(_) => Err(Error::connection_problem("waited 10 s to send where the client is")),
+    }
+}
+
+/// An IPv4 address in IPv6's clothes is an IPv4 address.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn leaf_offline(cluster: &str) -> Status {
+    let text = format!(
+        "failed to dial target host: leaf cluster {cluster:?} is offline: none of its proxies is connected to this one"
+    );
+    Error::connection_problem(text).to_status()
 }
 
 /// A TCP connection to one of the Auth Service's addresses.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cache::Cache;
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
+use resources::SystemRole;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 use tonic::Status;
@@ -39,6 +40,9 @@ impl Gate {
         }
         if !identity.usage.is_empty() {
             return Err(Status::permission_denied("access denied: invalid client certificate"));
+        }
+        if identity.groups.iter().any(|role| SystemRole::from_name(role).is_some()) {
+            return Err(Status::permission_denied("access denied: this is for users, not for services of the cluster"));
         }
         if let Some(lock) = lock_in_force(&self.cache, &identity) {
             return Err(Status::permission_denied(lock));

@@ -3,14 +3,23 @@
 //! A connection is served in these steps, each in its own module: [`listen`] detects the protocol and ends TLS as
 //! the routing table says; [`web`] answers HTTP; [`transport`] takes clients' gRPC connections, [`gate`] lets them in
 //! or not, [`resolve`] finds the node they mean and [`dial`] connects to it through a tunnel or directly.
-//! [`tunnels`] holds the agents' connections, [`presence`] tells the cluster where this proxy is.
+//! [`tunnels`] holds the agents' connections, [`leaves`] knows the clusters that trust this one, [`outbound`] holds tunnels to
+//! those that it trusts, [`presence`] tells the
+//! cluster where this proxy is, [`follow`] knows the other proxies. [`ssh`] is the door for clients that speak nothing
+//! but SSH; [`absent`] answers clients of services that this build does not have.
 
+mod absent;
 mod dial;
+mod follow;
 mod gate;
+mod inventory;
+mod leaves;
 mod listen;
+mod outbound;
 mod presence;
 mod resolve;
 mod settings;
+mod ssh;
 mod tls;
 mod transport;
 mod tunnels;
@@ -18,13 +27,16 @@ mod upstream;
 mod web;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{Cache, Kind};
 use mux::listener::{ConnectionLimit, Listener};
+use mux::proxy_protocol::signed::HeaderSigner;
 use pki::keys::PrivateKey;
 use pki::x509::Certificate;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -34,10 +46,12 @@ use wire::client::ApiChannel;
 use wire::error::Error;
 use wire::transport::transport_service_server::TransportServiceServer;
 
-pub use settings::{Settings, WebCertificate};
+pub use settings::Settings;
 pub use upstream::Upstream;
 
-use listen::{Door, Purpose};
+use absent::Database;
+use dial::NodeDialer;
+use listen::{Configs, Door, Purpose};
 
 /// How long the first fetch of the cluster's state may take.
 const FIRST_FETCH: Duration = Duration::from_secs(30);
@@ -73,17 +87,34 @@ impl ProxyService {
         let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let kinds =
             vec![Kind::ClusterSettings, Kind::Authorities, Kind::Locks, Kind::Nodes, Kind::RemoteClusters, Kind::Roles];
-        let cache = Cache::start(channel, kinds, &tasks, shutdown.clone());
+        let cache = Cache::start(channel.clone(), kinds, &tasks, shutdown.clone());
         if !cache.ready(FIRST_FETCH).await {
             shutdown.cancel();
             return Err(Error::connection_problem("waited 30 s for the auth service"));
         }
-        let tunnels = tunnels::server(&settings, &cache, &identity);
-        let announcement = presence::announce(settings.clone(), upstream.clone());
-        let door = door(&settings, &cache, &identity, upstream, &tunnels, &tasks, &shutdown)?;
+        let signer =
+            HeaderSigner::new(identity.tls_certificate.clone(), identity.tls_key.clone(), &cache.cluster_name());
+        let tunnels = tunnels::server(&settings, &cache, &identity, signer.clone());
+        let (lists, known) = watch::channel(follow::Lists::default());
+        let trusting = lists.subscribe();
+        if !settings.beside_auth {
+            tasks.spawn(until(&shutdown, inventory::keep(channel.clone(), settings.clone())));
+        }
+        let work = [
+            Box::pin(presence::announce(settings.clone(), upstream.clone()))
+                as Pin<Box<dyn Future<Output = ()> + Send>>,
+            Box::pin(follow::follow(channel, upstream.clone(), lists)),
+            Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known)),
+        ];
+        let parts = Parts { settings, cache, identity, upstream, signer, tunnels, tasks, shutdown };
+        let door = parts.door()?;
+        parts.spawn(parts.outbound(&door).follow(trusting));
+        let Parts { tunnels, tasks, shutdown, .. } = parts;
         let mut service = Self { addresses: Vec::new(), tunnels, shutdown, tasks };
         service.listen(&door)?;
-        service.tasks.spawn(until(&service.shutdown, announcement));
+        for work in work {
+            service.tasks.spawn(until(&service.shutdown, work));
+        }
         info!(addresses = ?service.addresses, "proxy service started");
         Ok(service)
     }
@@ -110,12 +141,18 @@ impl ProxyService {
     fn listen(&mut self, door: &Door) -> Result<(), Error> {
         let settings = door.settings.clone();
         let own_tunnel = settings.tunnel.as_ref().filter(|t| **t != settings.web);
+        let own_ssh = settings.ssh.as_ref().filter(|s| **s != settings.web);
         let ports = [
             (Some(&settings.web), Purpose::Public),
             (own_tunnel, Purpose::Tunnel),
-            (settings.ssh.as_ref(), Purpose::Ssh),
+            (own_ssh, Purpose::Ssh),
+            (settings.kube.as_ref(), Purpose::Kubernetes),
+            (settings.mysql.as_ref(), Purpose::Database(Database::MySql)),
+            (settings.postgres.as_ref(), Purpose::Database(Database::Postgres)),
+            (settings.mongo.as_ref(), Purpose::Database(Database::Mongo)),
+            (settings.redis.as_ref(), Purpose::Database(Database::Redis)),
         ];
-        let limit = ConnectionLimit::default();
+        let limit = ConnectionLimit::new(settings.max_connections);
         for (address, purpose) in ports {
             let Some(address) = address else { continue };
             let socket = settings::socket(address).ok_or_else(|| {
@@ -130,48 +167,100 @@ impl ProxyService {
     }
 }
 
-/// Wires the parts together.
-#[allow(clippy::too_many_arguments)] // the one place that knows them all
-fn door(
-    settings: &Arc<Settings>,
-    cache: &Cache,
-    identity: &ProxyIdentity,
+/// What a proxy is made of.
+struct Parts {
+    settings: Arc<Settings>,
+    cache: Cache,
+    identity: ProxyIdentity,
     upstream: Upstream,
-    tunnels: &TunnelServer,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> Result<Door, Error> {
-    let chain = [identity.tls_certificate.clone()];
-    let clients = tls::KnownAuthorities::new(cache)?;
-    tasks.spawn(until(shutdown, clients.clone().follow(cache.clone())));
-    let web_tls = tls::web(settings)?;
-    let internal = Arc::new(tls::internal(&chain, &identity.tls_key, clients));
-    let upgraded = tls::upgraded(&chain, &identity.tls_key)?;
+    signer: HeaderSigner,
+    tunnels: TunnelServer,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
 
-    let (upgrades, mut upgraded_connections) = web::Upgrades::channel();
-    let web = web::Web::new(settings.clone(), cache.clone(), upstream, upgrades);
-    let dialer = dial::NodeDialer::new(settings.clone(), cache.clone(), tunnels.registry().clone());
-    let transport = transport::Transport::new(dialer, gate::Gate::new(cache.clone()), shutdown.clone());
-    let door = Door {
-        settings: settings.clone(),
-        http: web::router(web.clone()),
-        minimal_http: web::minimal_router(web),
-        grpc: Routes::new(TransportServiceServer::new(transport)).into_axum_router(),
-        tunnels: tunnels.clone(),
-        cluster: cache.cluster_name(),
-        routes: Arc::new(listen::routes(Arc::new(web_tls), internal.clone())),
-        upgraded_routes: Arc::new(listen::routes(Arc::new(upgraded), internal)),
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-    };
-    let inner = door.clone();
-    tasks.spawn(until(shutdown, async move {
-        while let Some(connection) = upgraded_connections.recv().await {
-            let door = inner.clone();
-            inner.tasks.spawn(async move { door.serve_upgraded(connection).await });
+impl Parts {
+    /// Wires the parts together.
+    fn door(&self) -> Result<Door, Error> {
+        let Self { settings, cache, tasks, shutdown, .. } = self;
+        let (upgrades, mut upgraded_connections) = web::Upgrades::channel();
+        let web = web::Web::new(settings.clone(), cache.clone(), self.upstream.clone(), upgrades, tasks.clone());
+        let dialer = self.dialer();
+        let gate = gate::Gate::new(cache.clone());
+        let transport = transport::Transport::new(dialer.clone(), gate, tasks.clone(), shutdown.clone());
+        let configs = self.configs()?;
+        // Inside an upgrade clients verify the proxy with the cluster's authority.
+        let upgraded =
+            Configs { web: configs.host.clone(), host: configs.host.clone(), internal: configs.internal.clone() };
+        let ssh = &self.identity.ssh;
+        let door = Door {
+            settings: settings.clone(),
+            http: web::router(web.clone()),
+            minimal_http: web::minimal_router(web),
+            grpc: Routes::new(TransportServiceServer::new(transport)).into_axum_router(),
+            tunnels: self.tunnels.clone(),
+            ssh: ssh::SshDoor::new(ssh, cache.clone(), dialer.clone(), tasks.clone(), shutdown.clone()),
+            dialer,
+            signed_headers: Arc::new(process::SignedByProxy::new(cache.clone())),
+            routes: Arc::new(listen::routes(&configs)),
+            upgraded_routes: Arc::new(listen::routes(&upgraded)),
+            configs: Arc::new(configs),
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let inner = door.clone();
+        tasks.spawn(until(shutdown, async move {
+            while let Some(connection) = upgraded_connections.recv().await {
+                let door = inner.clone();
+                inner.tasks.spawn(async move { door.serve_upgraded(connection).await });
+            }
+        }));
+        Ok(door)
+    }
+
+    fn configs(&self) -> Result<Configs, Error> {
+        let ProxyIdentity { tls_certificate, tls_key, .. } = &self.identity;
+        let chain = [tls_certificate.clone()];
+        let clients = tls::KnownAuthorities::new(&self.cache)?;
+        self.spawn(clients.clone().follow(self.cache.clone()));
+        let web = tls::WebCertificates::new(&self.settings)?;
+        self.spawn(web.clone().follow(self.settings.https_keypairs_reload_interval));
+        let internal = Arc::new(tls::internal(&chain, tls_key, clients));
+        Ok(Configs { web, host: Arc::new(tls::host(&chain, tls_key)?), internal })
+    }
+
+    fn dialer(&self) -> NodeDialer {
+        let own = dialer::ClientIdentity {
+            certificate: self.identity.tls_certificate.clone(),
+            key: self.identity.tls_key.clone(),
+        };
+        let leaves = leaves::Leaves::new(
+            &self.settings,
+            self.cache.clone(),
+            self.tunnels.clone(),
+            self.upstream.clone(),
+            own,
+            (self.tasks.clone(), self.shutdown.clone()),
+        );
+        self.spawn(leaves.clone().follow());
+        let registry = self.tunnels.registry().clone();
+        NodeDialer::new(self.settings.clone(), self.cache.clone(), registry, leaves, self.signer.clone())
+    }
+
+    fn outbound(&self, door: &Door) -> outbound::Outbound {
+        outbound::Outbound {
+            settings: self.settings.clone(),
+            cache: self.cache.clone(),
+            identity: self.identity.ssh.clone(),
+            dialer: door.dialer.clone(),
+            tasks: self.tasks.clone(),
+            shutdown: self.shutdown.clone(),
         }
-    }));
-    Ok(door)
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(until(&self.shutdown, work));
+    }
 }
 
 /// Work that ends with the service.

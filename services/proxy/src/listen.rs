@@ -6,20 +6,29 @@ use std::time::Duration;
 
 use axum::Router as HttpRouter;
 use axum::extract::Extension;
+use bytes::BytesMut;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mux::alpn;
+use mux::pingconn::PingStream;
+use mux::proxy_protocol::VerifySignedHeader;
 use mux::router::{ConfigSource, Route, Router};
+use mux::server_name::KUBERNETES_PREFIX;
 use mux::{Arrival, DetectConfig, Protocol};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tracing::{debug, trace};
+use tunnel::BoxedStream;
 use tunnel::server::TunnelServer;
 
-use crate::dial::dial_auth_server;
+use crate::absent::{self, Database};
+use crate::dial::NodeDialer;
 use crate::settings::Settings;
+use crate::ssh::SshDoor;
 use crate::transport::TransportPeer;
 use crate::web::{ClientAddress, UpgradedConnection};
 
@@ -27,8 +36,13 @@ use crate::web::{ClientAddress, UpgradedConnection};
 const STREAM_WINDOW: u32 = 4 << 20;
 /// HTTP/2 window of all streams of one client.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How long a connection may take to end when the proxy stops.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Most that is read to see whether a client says anything.
+const FIRST_READ: usize = 4096;
 
 /// Who serves a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +51,55 @@ pub(crate) enum Service {
     Web,
     /// Reverse tunnels of agents.
     Tunnel,
+    /// SSH clients, inside TLS.
+    Ssh,
     /// The gRPC transport of clients.
     Transport,
+    /// gRPC services that nobody has here; every call is answered "unimplemented".
+    NoGrpc,
     /// The Auth Service, untouched.
     Auth,
+    /// Kubernetes clients.
+    Kubernetes,
+    /// TCP applications.
+    Application,
+    /// Databases whose own protocol begins after the outer TLS.
+    Database(Database),
+    /// Databases whose clients speak TLS inside the outer TLS.
+    DatabaseTls(Database),
+}
+
+/// The TLS configurations behind the routes.
+pub(crate) struct Configs {
+    /// For browsers, agents and local proxies.
+    pub web: Arc<dyn ConfigSource>,
+    /// With the proxy's host certificate, no client certificate.
+    pub host: Arc<dyn ConfigSource>,
+    /// With the proxy's host certificate; clients show one, or are closed.
+    pub internal: Arc<dyn ConfigSource>,
 }
 
 /// The one table that says where a TLS connection goes.
-pub(crate) fn routes(web: Arc<dyn ConfigSource>, internal: Arc<dyn ConfigSource>) -> Router<Service> {
-    Router::new()
-        .protocols([alpn::HTTP_1_1, alpn::H2], Route::terminate(Service::Web, web.clone()))
-        .protocols([alpn::REVERSE_TUNNEL], Route::terminate(Service::Tunnel, web))
-        .protocols([alpn::PROXY_SSH_GRPC], Route::terminate(Service::Transport, internal))
+pub(crate) fn routes(configs: &Configs) -> Router<Service> {
+    let web = |service| Route::terminate(service, configs.web.clone());
+    let internal = |service| Route::terminate(service, configs.internal.clone());
+    let host = |service| Route::terminate(service, configs.host.clone());
+    let mut router = Router::new()
+        .server_name_prefix(KUBERNETES_PREFIX, host(Service::Kubernetes))
+        .protocols([alpn::HTTP_1_1, alpn::H2], web(Service::Web))
+        .protocols([alpn::REVERSE_TUNNEL], web(Service::Tunnel))
+        .protocols([alpn::PROXY_SSH], host(Service::Ssh))
+        .protocols([alpn::PROXY_SSH_GRPC], internal(Service::Transport))
+        .protocols([alpn::PROXY_GRPC], web(Service::NoGrpc))
+        .protocols([alpn::PROXY_GRPC_MTLS], internal(Service::NoGrpc))
         .protocol_prefix(alpn::AUTH_PREFIX, Route::forward(Service::Auth))
+        .protocols_with_ping([alpn::TCP], web(Service::Application))
+        .protocols_with_ping([alpn::POSTGRES], web(Service::Database(Database::Postgres)))
+        .protocol_prefix(alpn::MYSQL, web(Service::Database(Database::MySql)));
+    for name in alpn::DATABASE_TLS {
+        router = router.protocols_with_ping([name], web(Service::DatabaseTls(Database::of_protocol(name))));
+    }
+    router
 }
 
 /// Serves connections. Clones share everything.
@@ -60,8 +110,11 @@ pub(crate) struct Door {
     pub minimal_http: HttpRouter,
     pub grpc: HttpRouter,
     pub tunnels: TunnelServer,
-    /// Name of the cluster.
-    pub cluster: String,
+    pub ssh: SshDoor,
+    pub dialer: NodeDialer,
+    /// Verifies what other proxies of the cluster say about clients.
+    pub signed_headers: Arc<dyn VerifySignedHeader>,
+    pub configs: Arc<Configs>,
     pub routes: Arc<Router<Service>>,
     pub upgraded_routes: Arc<Router<Service>>,
     pub tasks: TaskTracker,
@@ -77,6 +130,17 @@ pub(crate) enum Purpose {
     Tunnel,
     /// SSH clients; the gRPC transport inside TLS.
     Ssh,
+    /// Kubernetes clients.
+    Kubernetes,
+    /// Clients of one kind of database.
+    Database(Database),
+}
+
+impl Purpose {
+    /// Whether a client that says nothing waits for an SSH server to speak first.
+    fn greets_silence(self) -> bool {
+        matches!(self, Self::Tunnel | Self::Ssh)
+    }
 }
 
 impl Door {
@@ -90,8 +154,12 @@ impl Door {
             let door = self.clone();
             self.tasks.spawn(async move {
                 let _permit = incoming.permit;
-                let _ = mux::listener::tune(&incoming.stream); // a slower socket is still one
-                door.serve(incoming.stream, incoming.arrival, purpose).await;
+                let stopped = door.shutdown.clone();
+                tokio::select! {
+                    () = door.serve(incoming.stream, incoming.arrival, purpose) => {}
+                    // What serves a connection ends it by itself; this is for what hangs.
+                    () = async { stopped.cancelled().await; tokio::time::sleep(STOP_GRACE).await } => {}
+                }
             });
         }
     }
@@ -100,9 +168,13 @@ impl Door {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        if let Purpose::Database(database) = purpose {
+            return self.database_port(stream, database, arrival.peer).await;
+        }
         let config = DetectConfig {
             proxy_protocol: self.settings.proxy_protocol,
-            silence_means_ssh: (purpose != Purpose::Public).then_some(Duration::from_secs(1)),
+            verifier: Some(self.signed_headers.clone()),
+            silence_means_ssh: purpose.greets_silence().then_some(Duration::from_secs(1)),
             ..Default::default()
         };
         let detected = match mux::detect(stream, arrival, &config).await {
@@ -114,8 +186,16 @@ impl Door {
         };
         let (client, server) = (detected.client_addr, detected.server_addr);
         match (detected.protocol, purpose) {
+            (Protocol::Tls, Purpose::Kubernetes) => self.kubernetes_port(detected.stream, client).await,
             (Protocol::Tls, _) => self.route(detected.stream, client, server, &self.routes, purpose).await,
             (Protocol::Ssh, Purpose::Tunnel) => self.tunnel(detected.stream, client).await,
+            (Protocol::Ssh, Purpose::Public) if self.settings.tunnel_on_web() => {
+                self.tunnel(detected.stream, client).await;
+            }
+            (Protocol::Ssh, Purpose::Ssh) => self.ssh.serve(detected.stream, client, server).await,
+            (Protocol::Postgres, Purpose::Public) if self.settings.postgres.is_none() => {
+                self.database_port(detected.stream, Database::Postgres, client).await;
+            }
             (protocol, _) => debug!(%client, ?protocol, "connection closed: nothing serves this protocol here"),
         }
     }
@@ -143,31 +223,41 @@ impl Door {
                 return;
             }
         };
-        match routed {
-            mux::tls::Routed::Forwarded { stream, hello, .. } => self.pass_to_auth(stream, client, &hello).await,
-            mux::tls::Routed::Terminated { handler, accepted, .. } => match handler {
-                Service::Web => {
-                    let http = if purpose == Purpose::Tunnel { &self.minimal_http } else { &self.http };
-                    self.http(accepted.stream, http.clone().layer(Extension(ClientAddress(client)))).await;
-                }
-                Service::Tunnel => self.tunnel(accepted.stream, client).await,
-                Service::Transport => self.transport(*accepted, client, server).await,
-                Service::Auth => debug!(%client, "connection closed: the auth service ends its own TLS"),
-            },
+        let (handler, accepted) = match routed {
+            mux::tls::Routed::Forwarded { stream, hello, .. } => {
+                return self.pass_to_auth(stream, client, server, &hello).await;
+            }
+            mux::tls::Routed::Terminated { handler, accepted, .. } => (handler, *accepted),
+        };
+        match handler {
+            Service::Web => {
+                let http = if purpose == Purpose::Tunnel { &self.minimal_http } else { &self.http };
+                self.http(accepted.stream, http.clone().layer(Extension(ClientAddress(client)))).await;
+            }
+            Service::Tunnel => self.tunnel(accepted.stream, client).await,
+            Service::Ssh => self.ssh.serve(accepted.stream, client, server).await,
+            Service::Transport => self.transport(accepted, client, server).await,
+            Service::NoGrpc => self.http(accepted.stream, Routes::default().into_axum_router()).await,
+            Service::Kubernetes => self.http(accepted.stream, absent::kubernetes()).await,
+            Service::Application => {
+                debug!(%client, "connection closed: application access is not part of this build yet");
+            }
+            Service::Database(database) => absent::refuse(database, &mut unframed(accepted)).await,
+            Service::DatabaseTls(database) => self.database_tls(unframed(accepted), database, client).await,
+            Service::Auth => debug!(%client, "connection closed: the auth service ends its own TLS"),
         }
     }
 
-    /// Joins a client and the Auth Service; what they say is between them.
-    async fn pass_to_auth<S>(&self, mut stream: S, client: SocketAddr, hello: &mux::ClientHello)
+    /// Joins a client and the Auth Service of a cluster; what they say is between them.
+    async fn pass_to_auth<S>(&self, mut stream: S, client: SocketAddr, server: SocketAddr, hello: &mux::ClientHello)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let asked = hello.alpn.first().and_then(|name| alpn::auth_cluster(name));
-        if asked.as_ref() != Some(&self.cluster) {
-            debug!(%client, cluster = ?asked, "connection closed: unknown cluster");
+        let Some(cluster) = hello.alpn.first().and_then(|name| alpn::auth_cluster(name)) else {
+            debug!(%client, "connection closed: no cluster in the application protocol");
             return;
-        }
-        match dial_auth_server(&self.settings).await {
+        };
+        match self.dialer.passage_to_auth(&cluster, client, server).await {
             Ok(mut auth) => {
                 let copy = mux::copy_both(&mut stream, &mut auth);
                 tokio::select! {
@@ -175,7 +265,66 @@ impl Door {
                     () = self.shutdown.cancelled() => {}
                 }
             }
-            Err(error) => debug!(%client, %error, "no passage to auth"),
+            Err(error) => debug!(%client, cluster, %error, "no passage to auth"),
+        }
+    }
+
+    /// A client at a port of its own for one kind of database.
+    async fn database_port<S>(&self, mut stream: S, database: Database, client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match database {
+            Database::MySql => absent::refuse(database, &mut stream).await,
+            Database::Postgres => self.postgres(stream, client).await,
+            _ => self.database_tls(Box::new(stream), database, client).await,
+        }
+    }
+
+    /// A PostgreSQL client asks in its own protocol for TLS.
+    async fn postgres<S>(&self, mut stream: S, client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        // A client may ask for GSSAPI first.
+        for _ in 0..2 {
+            match absent::postgres_first_answer(&mut stream).await {
+                Some(absent::PostgresAnswer::Tls) => {
+                    let Some(config) = self.configs.web.config(&mux::ClientHello::default()) else { return };
+                    match mux::tls::accept(stream, config).await {
+                        Ok(mut accepted) => absent::refuse(Database::Postgres, &mut accepted.stream).await,
+                        Err(error) => debug!(%client, %error, "connection closed"),
+                    }
+                    return;
+                }
+                Some(absent::PostgresAnswer::NoGss) => {}
+                Some(absent::PostgresAnswer::Close) | None => return,
+            }
+        }
+    }
+
+    /// A database client that speaks TLS, inside the outer TLS or on a port of its own.
+    async fn database_tls(&self, stream: BoxedStream, database: Database, client: SocketAddr) {
+        let Some(config) = self.configs.host.config(&mux::ClientHello::default()) else { return };
+        let mut accepted = match mux::tls::accept(stream, config).await {
+            Ok(accepted) => accepted,
+            Err(error) => return debug!(%client, %error, "connection closed"),
+        };
+        match database {
+            Database::Http => self.http(accepted.stream, absent::http_database()).await,
+            _ => absent::refuse(database, &mut accepted.stream).await,
+        }
+    }
+
+    /// A client at the Kubernetes port.
+    async fn kubernetes_port<S>(&self, stream: S, client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(config) = self.configs.host.config(&mux::ClientHello::default()) else { return };
+        match mux::tls::accept(stream, config).await {
+            Ok(accepted) => self.http(accepted.stream, absent::kubernetes()).await,
+            Err(error) => debug!(%client, %error, "connection closed"),
         }
     }
 
@@ -203,10 +352,17 @@ impl Door {
     }
 
     /// Serves HTTP/1.1 or HTTP/2, whichever the client speaks.
-    async fn http<S>(&self, stream: S, router: HttpRouter)
+    async fn http<S>(&self, mut stream: S, router: HttpRouter)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // The time limit for headers begins with the first byte, which may never come.
+        let mut first = BytesMut::with_capacity(FIRST_READ);
+        match timeout(HEADER_TIMEOUT, stream.read_buf(&mut first)).await {
+            Ok(Ok(1..)) => {}
+            _ => return,
+        }
+        let stream = mux::Rewind::new(first, stream);
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         builder
@@ -228,8 +384,19 @@ impl Door {
             }
             () = self.shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(Duration::from_secs(5), connection).await; // what is still open is cut
+                let _ = timeout(Duration::from_secs(5), connection).await; // what is still open is cut
             }
         }
+    }
+}
+
+/// The content of a connection, without the frames of names with pings.
+fn unframed<S>(accepted: mux::tls::Accepted<S>) -> BoxedStream
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match &accepted.alpn {
+        Some(name) if alpn::is_ping(name) => Box::new(PingStream::server(accepted.stream)),
+        _ => Box::new(accepted.stream),
     }
 }

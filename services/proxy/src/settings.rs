@@ -4,23 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use config::HostPort;
-use pki::keys::PrivateKey;
-use pki::x509::Certificate;
+use config::{HostPort, KeyPair};
 use serde_json::{Map, Value, json};
 use wire::types::{ClusterNetworkingConfigV2, ProxyListenerMode};
 
 /// How long a client may take to open an SSH connection, as advertised.
 const SSH_DIAL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A certificate for the public port, with its key.
-#[derive(Clone, Debug)]
-pub struct WebCertificate {
-    /// The certificate and those that vouch for it.
-    pub chain: Vec<Certificate>,
-    /// Its key.
-    pub key: PrivateKey,
-}
 
 /// Configuration of a proxy.
 #[derive(Clone, Debug)]
@@ -65,8 +54,22 @@ pub struct Settings {
     pub mysql_public_addrs: Vec<HostPort>,
     /// The same for the MongoDB port.
     pub mongo_public_addrs: Vec<HostPort>,
-    /// Certificates of the public port; empty for one signed by itself.
-    pub certificates: Vec<WebCertificate>,
+    /// Redis port of its own.
+    pub redis: Option<HostPort>,
+    /// Certificate files of the public port; empty for one signed by itself.
+    pub https_keypairs: Vec<KeyPair>,
+    /// How often they are read again; zero: only at start.
+    pub https_keypairs_reload_interval: Duration,
+    /// Whether the header `X-Forwarded-For` names the client.
+    pub trust_x_forwarded_for: bool,
+    /// Connections that one address may hold at a time.
+    pub max_connections: usize,
+    /// Whether the Auth Service runs in the same process, which then speaks for the proxy in the inventory.
+    pub beside_auth: bool,
+    /// Dials other clusters.
+    pub dialer: dialer::Dialer,
+    /// How the certificates of other clusters' proxies are verified.
+    pub proxy_verify: dialer::Verify,
     /// What balancers in front of the proxy say about clients.
     pub proxy_protocol: mux::ProxyProtocolMode,
 }
@@ -109,7 +112,7 @@ impl Settings {
         lists.into_iter().flatten()
     }
 
-    /// The `proxy` object of ping and find: where clients are to connect. `bound` is the SSH port as it was opened.
+    /// The `proxy` object of ping and find: where clients are to connect.
     pub(crate) fn advertised(&self, networking: &ClusterNetworkingConfigV2) -> Value {
         let multiplex = is_multiplex(networking);
         let through_web = multiplex && !self.legacy_listeners;
@@ -120,7 +123,7 @@ impl Settings {
         let first = |list: &[HostPort]| list.first().map(HostPort::to_string).unwrap_or_default();
         let ssh = [
             ("listen_addr", listener(&self.ssh)),
-            ("tunnel_listen_addr", listener(&self.tunnel.clone().or_else(|| Some(self.web.clone())))),
+            ("tunnel_listen_addr", listener(&self.tunnel)),
             ("web_listen_addr", web.clone()),
             ("public_addr", first(&self.public_addrs)),
             ("ssh_public_addr", first(&self.ssh_public_addrs)),
@@ -155,6 +158,11 @@ impl Settings {
         let Some(listener) = &self.postgres else { return String::new() };
         let host = self.public_addrs.first().unwrap_or(&self.web).host.clone();
         HostPort { host, port: listener.port }.to_string()
+    }
+
+    /// Whether tunnels are served on the public port without TLS around them, too.
+    pub(crate) fn tunnel_on_web(&self) -> bool {
+        self.tunnel.as_ref() == Some(&self.web)
     }
 
     /// Where the public port is bound.
@@ -209,7 +217,14 @@ mod tests {
             postgres_public_addrs: vec![],
             mysql_public_addrs: vec![],
             mongo_public_addrs: vec![],
-            certificates: vec![],
+            redis: None,
+            https_keypairs: vec![],
+            https_keypairs_reload_interval: Duration::ZERO,
+            trust_x_forwarded_for: false,
+            max_connections: 10,
+            beside_auth: false,
+            dialer: dialer::Dialer::direct(),
+            proxy_verify: dialer::Verify::System,
             proxy_protocol: mux::ProxyProtocolMode::Unspecified,
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use cache::{Cache, Change};
 use chrono::Utc;
-use mux::alpn;
+use config::KeyPair;
+use mux::router::ConfigSource;
+use mux::{ClientHello, alpn};
 use pki::keys::{KeyAlgorithm, PrivateKey};
 use pki::tls::{ClientAuth, ClientAuthorities, ServerConfigs, TrustedAuthorities, server_config};
 use pki::x509::Certificate;
@@ -17,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use wire::error::Error;
 use wire::types::CertAuthorityV2;
 
-use crate::settings::{Settings, WebCertificate};
+use crate::settings::Settings;
 
 /// How long a certificate the proxy signs itself is good for.
 const SELF_SIGNED: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -81,19 +83,111 @@ pub(crate) fn tls_certificates(ca: &CertAuthorityV2) -> Result<Vec<Certificate>,
     pems.map(|pem| Certificate::from_pem(&pem).map_err(|e| Error::other(e.to_string()))).collect()
 }
 
-/// The configuration of the public port, for browsers and agents.
-pub(crate) fn web(settings: &Settings) -> Result<Arc<ServerConfig>, Error> {
-    let own;
-    let certificates = if settings.certificates.is_empty() {
-        own = [self_signed(settings)?];
-        &own[..]
-    } else {
-        &settings.certificates
-    };
-    let first = certificates.first().ok_or_else(|| Error::bad_parameter("no certificate for the public port"))?;
+/// The certificates of the public port, for browsers and agents: one per pair of files, chosen by the name that a
+/// client asks for, and read again when that is configured.
+pub(crate) struct WebCertificates {
+    files: Vec<KeyPair>,
+    current: ArcSwap<Vec<Offered>>,
+}
+
+/// A certificate and the configuration that shows it.
+struct Offered {
+    pair: WebCertificate,
+    config: Arc<ServerConfig>,
+}
+
+/// A certificate for the public port, with its key.
+#[derive(Clone, Debug)]
+struct WebCertificate {
+    /// The certificate and those that vouch for it.
+    chain: Vec<Certificate>,
+    key: PrivateKey,
+}
+
+impl WebCertificates {
+    /// Reads the configured files; without any, uses a certificate signed by the proxy itself.
+    pub(crate) fn new(settings: &Settings) -> Result<Arc<Self>, Error> {
+        let files = settings.https_keypairs.clone();
+        let offered = if files.is_empty() { vec![offer(self_signed(settings)?)?] } else { read_all(&files)? };
+        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(offered) }))
+    }
+
+    /// Reads the files again for ever. What cannot be used is reported, and the certificates stay as they are.
+    pub(crate) async fn follow(self: Arc<Self>, every: Duration) {
+        if self.files.is_empty() || every.is_zero() {
+            return;
+        }
+        loop {
+            tokio::time::sleep(every).await;
+            let this = self.clone();
+            // Reading files blocks; a mount that hangs must not hang the proxy.
+            let read = tokio::task::spawn_blocking(move || read_all(&this.files)).await;
+            match read {
+                Ok(Ok(offered)) => self.replace(offered),
+                Ok(Err(error)) => tracing::warn!(%error, "certificates of the public port stay as they are"),
+                Err(error) => tracing::warn!(%error, "certificates of the public port were not read"),
+            }
+        }
+    }
+
+    /// Replaces the certificates if they differ: session tickets are worth nothing to another configuration.
+    fn replace(&self, offered: Vec<Offered>) {
+        let current = self.current.load();
+        let ders = |list: &[Offered]| -> Vec<Vec<u8>> {
+            list.iter().flat_map(|o| o.pair.chain.iter().map(|c| c.der().to_vec())).collect()
+        };
+        if ders(&current) != ders(&offered) {
+            tracing::info!("the public port has new certificates");
+            self.current.store(Arc::new(offered));
+        }
+    }
+}
+
+impl ConfigSource for WebCertificates {
+    /// The first certificate that lists the name asked for, else the first.
+    fn config(&self, hello: &ClientHello) -> Option<Arc<ServerConfig>> {
+        let current = self.current.load();
+        let good = |offered: &&Offered| {
+            let name = hello.server_name.as_deref();
+            name.is_some_and(|name| offered.pair.chain.first().is_some_and(|c| covers(c.dns_names(), name)))
+        };
+        current.iter().find(good).or(current.first()).map(|offered| offered.config.clone())
+    }
+}
+
+/// Whether one of a certificate's names is this name; a wildcard stands for one label (RFC 6125).
+fn covers<'a>(mut names: impl Iterator<Item = &'a str>, asked: &str) -> bool {
+    names.any(|name| match name.strip_prefix("*.") {
+        Some(parent) => {
+            asked.split_once('.').is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(parent))
+        }
+        None => name.eq_ignore_ascii_case(asked),
+    })
+}
+
+fn read_all(files: &[KeyPair]) -> Result<Vec<Offered>, Error> {
+    files
+        .iter()
+        .map(|pair| {
+            let read = |path: &Path| {
+                fs::read_to_string(path).map_err(|e| Error::bad_parameter(format!("reading {}: {e}", path.display())))
+            };
+            let unusable = |path: &Path, e: pki::Error| Error::bad_parameter(format!("{}: {e}", path.display()));
+            let chain = Certificate::bundle_from_pem(&read(&pair.cert_file)?);
+            let key = PrivateKey::from_pem(&read(&pair.key_file)?);
+            offer(WebCertificate {
+                chain: chain.map_err(|e| unusable(&pair.cert_file, e))?,
+                key: key.map_err(|e| unusable(&pair.key_file, e))?,
+            })
+        })
+        .collect()
+}
+
+fn offer(pair: WebCertificate) -> Result<Offered, Error> {
     let protocols = alpn::server_preference(false);
-    let config = server_config(&first.chain, &first.key, &protocols, ClientAuth::None);
-    config.map(Arc::new).map_err(|e| Error::bad_parameter(format!("certificate of the public port: {e}")))
+    let config = server_config(&pair.chain, &pair.key, &protocols, ClientAuth::None);
+    let config = config.map_err(|e| Error::bad_parameter(format!("certificate of the public port: {e}")))?;
+    Ok(Offered { pair, config: Arc::new(config) })
 }
 
 /// The configuration of internal protocols: the proxy's host certificate, and a client certificate required.
@@ -101,8 +195,9 @@ pub(crate) fn internal(chain: &[Certificate], key: &PrivateKey, clients: Arc<Kno
     ServerConfigs::new(chain.to_vec(), key.clone(), &[alpn::H2, alpn::PROXY_SSH_GRPC], true, clients)
 }
 
-/// The configuration of connections inside an upgrade: the proxy's host certificate on the web's protocols.
-pub(crate) fn upgraded(chain: &[Certificate], key: &PrivateKey) -> Result<Arc<ServerConfig>, Error> {
+/// The configuration of what is verified with the cluster's authority but needs no client certificate: connections
+/// inside an upgrade, SSH inside TLS, Kubernetes.
+pub(crate) fn host(chain: &[Certificate], key: &PrivateKey) -> Result<Arc<ServerConfig>, Error> {
     let config = server_config(chain, key, &alpn::server_preference(false), ClientAuth::None);
     config.map(Arc::new).map_err(|e| Error::other(e.to_string()))
 }
@@ -142,4 +237,48 @@ fn write(path: &Path, contents: &[u8], mode: u32) -> Result<(), Error> {
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(contents).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn hello(name: &str) -> ClientHello {
+        ClientHello { server_name: Some(name.to_owned()), alpn: Vec::new() }
+    }
+
+    fn pair(folder: &Path, file: &str, names: &[&str]) -> KeyPair {
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+        let der = pki::x509::self_signed_web(&names, &key, Utc::now(), SELF_SIGNED).unwrap();
+        let files =
+            KeyPair { key_file: folder.join(format!("{file}.key")), cert_file: folder.join(format!("{file}.crt")) };
+        fs::write(&files.key_file, key.to_pem().unwrap().as_bytes()).unwrap();
+        fs::write(&files.cert_file, Certificate::from_der(&der).unwrap().to_pem()).unwrap();
+        files
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_certificate_is_chosen_by_name_and_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = vec![pair(folder.path(), "a", &["a.test"]), pair(folder.path(), "b", &["*.b.test"])];
+        let offered = read_all(&files).unwrap();
+        let certificates = Arc::new(WebCertificates { files, current: ArcSwap::from_pointee(offered) });
+        let config = |name: &str| certificates.config(&hello(name)).unwrap();
+        assert!(Arc::ptr_eq(&config("a.test"), &config("unknown.test")));
+        assert!(!Arc::ptr_eq(&config("a.test"), &config("x.b.test")));
+        assert!(Arc::ptr_eq(&config("a.test"), &config("x.y.b.test")));
+
+        let before = config("a.test");
+        pair(folder.path(), "a", &["a.test"]);
+        let following = tokio::spawn(certificates.clone().follow(Duration::from_secs(1)));
+        while Arc::ptr_eq(&before, &config("a.test")) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        fs::write(folder.path().join("b.crt"), "nonsense").unwrap();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(!Arc::ptr_eq(&config("a.test"), &config("x.b.test")), "unusable files change nothing");
+        following.abort();
+    }
 }

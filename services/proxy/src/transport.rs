@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info};
 use tunnel::BoxedStream;
@@ -52,12 +53,13 @@ pub(crate) struct TransportPeer {
 pub(crate) struct Transport {
     dialer: NodeDialer,
     gate: Gate,
+    tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl Transport {
-    pub(crate) fn new(dialer: NodeDialer, gate: Gate, shutdown: CancellationToken) -> Self {
-        Self { dialer, gate, shutdown }
+    pub(crate) fn new(dialer: NodeDialer, gate: Gate, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
+        Self { dialer, gate, tasks, shutdown }
     }
 }
 
@@ -88,7 +90,7 @@ impl TransportService for Transport {
         let details = ProxySshResponse { details: Some(ClusterDetails { fips_enabled: false }), frame: None };
         let _ = replies.try_send(Ok(details)); // the queue is empty
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             tokio::select! {
                 () = relay_ssh(frames, first.frame, stream, &replies) => {}
                 reason = watch.ended() => {
@@ -113,7 +115,7 @@ impl TransportService for Transport {
         let stream = self.dialer.dial_auth(&peer, &first.cluster).await?;
         let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
         let shutdown = self.shutdown.clone();
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             tokio::select! {
                 () = relay_cluster(frames, first.frame, stream, &replies) => {}
                 () = shutdown.cancelled() => {}

@@ -7,19 +7,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cache::Cache;
+use mux::proxy_protocol::signed::HeaderSigner;
 use pki::keys::PublicKey;
 use tunnel::BoxedStream;
 use tunnel::discovery::DiscoveredProxy;
 use tunnel::server::{AuthDialer, HostAuthorities, TunnelServer, TunnelServerConfig};
-use wire::types::CertAuthorityV2;
+use wire::error::Error;
+use wire::types::{CertAuthorityV2, ServerV2};
 
 use crate::ProxyIdentity;
-use crate::dial::dial_auth_server;
+use crate::dial::{dial_auth_server, say_who};
+use crate::follow::Lists;
 use crate::settings::Settings;
 
 /// Keep-alive settings of a cluster that sets none.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 const KEEP_ALIVE_COUNT: u32 = 3;
+
+/// Labels of a proxy's record that say to which deployment it belongs.
+const GROUP_LABEL: &str = "teleport.internal/proxygroup-id";
+const GENERATION_LABEL: &str = "teleport.internal/proxygroup-gen";
 
 /// The authorities of hosts, from the cache.
 struct CachedAuthorities(Cache);
@@ -42,18 +49,29 @@ pub(crate) fn ssh_keys(ca: &CertAuthorityV2) -> Vec<PublicKey> {
 }
 
 /// Connects agents to the Auth Service.
-struct ToAuth(Arc<Settings>);
+struct ToAuth {
+    settings: Arc<Settings>,
+    signer: HeaderSigner,
+}
 
 #[async_trait]
 impl AuthDialer for ToAuth {
-    async fn dial_auth(&self, _agent: SocketAddr) -> io::Result<BoxedStream> {
-        let stream = dial_auth_server(&self.0).await.map_err(|e| io::Error::other(e.message))?;
+    async fn dial_auth(&self, agent: SocketAddr) -> io::Result<BoxedStream> {
+        let failed = |e: Error| io::Error::other(e.message);
+        let mut stream = dial_auth_server(&self.settings).await.map_err(failed)?;
+        let server = self.settings.web_socket().unwrap_or(agent);
+        say_who(&self.signer, &mut stream, agent, server).await.map_err(failed)?;
         Ok(Box::new(stream))
     }
 }
 
 /// The server of agents' tunnels.
-pub(crate) fn server(settings: &Arc<Settings>, cache: &Cache, identity: &ProxyIdentity) -> TunnelServer {
+pub(crate) fn server(
+    settings: &Arc<Settings>,
+    cache: &Cache,
+    identity: &ProxyIdentity,
+    signer: HeaderSigner,
+) -> TunnelServer {
     let networking = cache.networking();
     let spec = networking.spec.clone().unwrap_or_default();
     let interval = u64::try_from(spec.keep_alive_interval).ok().filter(|n| *n > 0);
@@ -61,10 +79,42 @@ pub(crate) fn server(settings: &Arc<Settings>, cache: &Cache, identity: &ProxyId
         cluster: cache.cluster_name(),
         identity: identity.ssh.clone(),
         authorities: Arc::new(CachedAuthorities(cache.clone())),
-        auth: Arc::new(ToAuth(settings.clone())),
+        auth: Arc::new(ToAuth { settings: settings.clone(), signer }),
         keep_alive_interval: interval.map_or(KEEP_ALIVE_INTERVAL, Duration::from_nanos),
         keep_alive_count: u32::try_from(spec.keep_alive_count_max).ok().filter(|n| *n > 0).unwrap_or(KEEP_ALIVE_COUNT),
     });
-    server.set_proxies(&[DiscoveredProxy { id: settings.host_uuid.clone(), group: String::new(), generation: 0 }]);
+    server.set_proxies(&[itself(settings)]);
     server
+}
+
+fn itself(settings: &Settings) -> DiscoveredProxy {
+    DiscoveredProxy { id: settings.host_uuid.clone(), group: String::new(), generation: 0 }
+}
+
+/// Tells agents of all proxies of the cluster, whenever the list changes, for ever.
+pub(crate) async fn tell_of_proxies(
+    server: TunnelServer,
+    settings: Arc<Settings>,
+    mut lists: tokio::sync::watch::Receiver<Lists>,
+) {
+    loop {
+        let mut proxies: Vec<_> = lists.borrow_and_update().proxies.iter().filter_map(discovered).collect();
+        if !proxies.iter().any(|proxy| proxy.id == settings.host_uuid) {
+            proxies.push(itself(&settings));
+        }
+        proxies.sort_by(|a, b| a.id.cmp(&b.id));
+        server.set_proxies(&proxies);
+        if lists.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A proxy from its record. Records that have expired are not told on.
+fn discovered(record: &ServerV2) -> Option<DiscoveredProxy> {
+    let metadata = record.metadata.as_ref()?;
+    let expired = wire::time::moment(metadata.expires.as_ref()).is_some_and(|end| end < chrono::Utc::now());
+    let label = |name: &str| metadata.labels.get(name).cloned().unwrap_or_default();
+    let (group, generation) = (label(GROUP_LABEL), label(GENERATION_LABEL).parse().unwrap_or(0));
+    (!expired && !metadata.name.is_empty()).then(|| DiscoveredProxy { id: metadata.name.clone(), group, generation })
 }

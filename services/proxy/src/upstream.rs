@@ -36,6 +36,16 @@ impl Upstream {
         self.http.post(path, body).await.map_err(http_error)
     }
 
+    /// Reads JSON from the Auth Service's HTTP interface.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
+        self.http.get(path).await.map_err(http_error)
+    }
+
+    /// Deletes something at the Auth Service's HTTP interface.
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Error> {
+        self.http.delete::<Value>(path).await.map(drop).map_err(http_error)
+    }
+
     /// Which second factors a user must show.
     pub(crate) async fn challenge(
         &self,

@@ -1,6 +1,7 @@
 //! The web API and the pages of the public port.
 
 mod error;
+mod forwarded;
 mod join;
 mod limit;
 mod login;
@@ -22,6 +23,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use cache::Cache;
+use tokio_util::task::TaskTracker;
 use wire::error::ErrorKind;
 
 pub(crate) use error::{WebError, WebResult};
@@ -42,6 +44,8 @@ pub(crate) struct Web {
     limits: Arc<Limits>,
     /// Takes connections that were upgraded to carry TLS inside.
     pub upgrades: upgrade::Upgrades,
+    /// What handlers leave running.
+    pub tasks: TaskTracker,
 }
 
 #[derive(Debug)]
@@ -55,9 +59,15 @@ struct Limits {
 pub(crate) struct ClientAddress(pub SocketAddr);
 
 impl Web {
-    pub(crate) fn new(settings: Arc<Settings>, cache: Cache, upstream: Upstream, upgrades: upgrade::Upgrades) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        cache: Cache,
+        upstream: Upstream,
+        upgrades: upgrade::Upgrades,
+        tasks: TaskTracker,
+    ) -> Self {
         let limits = Limits { normal: RateLimit::new(20, 40), high: RateLimit::new(120, 480) };
-        Self { settings, cache, upstream, limits: Arc::new(limits), upgrades }
+        Self { settings, cache, upstream, limits: Arc::new(limits), upgrades, tasks }
     }
 }
 
@@ -77,9 +87,9 @@ pub(crate) fn router(web: Web) -> Router {
         .route("/webapi/mfa/token/{token}/registerchallenge", post(signup::register_challenge))
         .route("/webapi/users/password/token/{token}", get(signup::token))
         .route("/webapi/users/password/token", put(signup::accept))
+        .route("/webapi/trustedclusters/validate", post(join::validate_trusted_cluster))
         .route("/webapi/auth/export", get(join::export))
         .route("/webapi/sites/{site}/auth/export", get(join::export))
-        .route("/web/config.js", get(pages::config))
         .layer(middleware::from_fn_with_state(web.clone(), limit_normal));
     let high = Router::new()
         .route("/webapi/ping/{connector}", get(ping::ping_connector))
@@ -91,6 +101,7 @@ pub(crate) fn router(web: Web) -> Router {
         .route("/robots.txt", get(pages::robots))
         .route("/web", get(pages::index))
         .route("/web/", get(pages::index))
+        .route("/web/config.js", get(pages::config))
         .route("/web/app/{file}", get(pages::asset))
         .route("/web/{*path}", get(pages::index));
     let api = unlimited.merge(normal).merge(high).merge(pages);
@@ -98,6 +109,7 @@ pub(crate) fn router(web: Web) -> Router {
     with_prefix
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(web.clone(), forwarded::client))
         .layer(middleware::from_fn(common_headers))
         .with_state(web)
 }

@@ -209,14 +209,26 @@ fn listen(
         .map_err(|e| Error::other(format!("listening on {address}: {e}")))?;
     info!(address = %listener.local_addr(), "node listens");
     let node = node.clone();
+    // Proxies of the cluster sign what they say about clients; nobody else is asked.
+    let detect = mux::DetectConfig {
+        proxy_protocol: mux::ProxyProtocolMode::Off,
+        verifier: Some(Arc::new(process::SignedByProxy::new(node.cache.clone()))),
+        silence_means_ssh: Some(Duration::from_millis(200)),
+        ..Default::default()
+    };
     background.spawn(until(shutdown, async move {
         loop {
             let incoming = listener.accept().await;
-            let serving = node.clone();
+            let (serving, detect) = (node.clone(), detect.clone());
             node.tasks.spawn(async move {
                 let _permit = incoming.permit;
-                let _ = mux::listener::tune(&incoming.stream); // a slower socket is still one
-                connection::serve(serving, incoming.stream, incoming.arrival.peer, incoming.arrival.local).await;
+                match mux::detect(incoming.stream, incoming.arrival, &detect).await {
+                    Ok(found) if found.protocol == mux::Protocol::Ssh => {
+                        connection::serve(serving, found.stream, found.client_addr, found.server_addr).await;
+                    }
+                    Ok(found) => tracing::debug!(client = %found.client_addr, "connection closed: not SSH"),
+                    Err(error) => tracing::debug!(client = %incoming.arrival.peer, %error, "connection closed"),
+                }
             });
         }
     }));

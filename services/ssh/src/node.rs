@@ -8,6 +8,7 @@ use cache::{Cache, Change};
 use chrono::Utc;
 use config::Labels;
 use parking_lot::Mutex;
+use pki::identity::Identity;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
 use rbac::{AccessState, Decision, LockSubject, RoleSet, SshPermit};
@@ -94,11 +95,9 @@ impl Node {
     /// roles are.
     pub async fn admit(&self, login: &str, certificate: &Certificate, client: SocketAddr) -> Result<Access, Denial> {
         let nobody = |reason: String| Denial { user: String::new(), reason };
-        let authorities = self.user_authorities();
-        let required = Requirements { kind: Kind::User, principal: None, now: Utc::now(), source: Some(client.ip()) };
-        ssh_cert::check(certificate, &authorities, &required).map_err(|e| nobody(e.to_string()))?;
+        let authority = self.signer_of(certificate, client).map_err(nobody)?;
         let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| nobody(e.to_string()))?;
-        let identity = view.identity;
+        let identity = self.mapped(view.identity, &authority, certificate.valid_principals()).map_err(nobody)?;
         let user = identity.username.clone();
         let denied = |reason: String| Denial { user: user.clone(), reason };
 
@@ -174,8 +173,39 @@ impl Node {
         Ok(set)
     }
 
-    fn user_authorities(&self) -> Vec<PublicKey> {
-        self.cache.authority("user", &self.config.cluster).map(|ca| ssh_keys(&ca)).unwrap_or_default()
+    /// The authority for users, of this cluster or of one that it trusts, that signed a certificate which is valid now
+    /// and from this address.
+    fn signer_of(&self, certificate: &Certificate, client: SocketAddr) -> Result<Arc<CertAuthorityV2>, String> {
+        let required = Requirements { kind: Kind::User, principal: None, now: Utc::now(), source: Some(client.ip()) };
+        let mut refusal = ssh_cert::CheckError::UnknownAuthority.to_string();
+        for authority in self.cache.authorities("user") {
+            match ssh_cert::check(certificate, &ssh_keys(&authority), &required) {
+                Ok(_) => return Ok(authority),
+                Err(ssh_cert::CheckError::UnknownAuthority) => {}
+                Err(error) => refusal = error.to_string(),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// What a certificate says, in terms of this cluster: roles of users of a trusted cluster are mapped, and the names
+    /// their certificate was issued for are their traits.
+    fn mapped(
+        &self,
+        mut identity: Identity,
+        authority: &CertAuthorityV2,
+        logins: &[String],
+    ) -> Result<Identity, String> {
+        let spec = authority.spec.clone().unwrap_or_default();
+        if spec.cluster_name == self.config.cluster {
+            return Ok(identity);
+        }
+        identity.groups = rbac::map_roles(&spec.role_map, &identity.groups)
+            .map_err(|denial| format!("user {} of cluster {}: {denial}", identity.username, spec.cluster_name))?;
+        let mut traits = identity.traits.take().unwrap_or_default();
+        traits.insert("logins".to_owned(), logins.to_vec());
+        identity.traits = Some(traits);
+        Ok(identity)
     }
 
     /// The message of a lock on somebody, if one is in force.

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
-use rbac::{AccessState, Cause, Impersonated, KeyPolicy, Labels, MfaRequired, RoleSet, RuleContext, Target};
+use rbac::{
+    AccessState, Cause, CertificateNames, Impersonated, KeyPolicy, Labels, MfaRequired, RoleSet, RuleContext, Target,
+};
 use resources::{Resource as _, SystemRole};
 use serde_json::Value;
 use wire::error::{Error, ErrorKind, Result};
-use wire::types::{LockTarget, RemoteClusterV3, ServerV2, UserV2};
+use wire::types::{LockTarget, Metadata, RemoteClusterV3, RoleV6, ServerV2, UserSpecV2, UserV2};
 
 use crate::caller::Principal;
 use crate::{Auth, Caller};
@@ -29,9 +31,12 @@ enum Access {
     Nobody,
     /// A service of this cluster: from its system roles.
     Service(RoleSet),
-    /// A user of this cluster: from the roles in his certificate.
+    /// A user of this cluster: from the roles in his certificate. One of a trusted cluster: from the local roles to
+    /// which those are mapped.
     Person(Box<Person>),
-    /// A user or service of another cluster: none.
+    /// A proxy of a trusted cluster: what such proxies may do.
+    RemoteProxy(RoleSet),
+    /// Another service of another cluster: none.
     Foreigner,
 }
 
@@ -56,7 +61,17 @@ pub async fn build(auth: &Auth, caller: Caller) -> Result<AuthContext> {
             let held: Vec<SystemRole> = std::iter::once(*role).chain(roles.iter().copied()).collect();
             Access::Service(rbac::builtin_roles(&held))
         }
-        Principal::RemoteUser { .. } | Principal::RemoteService { .. } => Access::Foreigner,
+        // Its certificate is good here only because its cluster is trusted.
+        Principal::RemoteService { role: SystemRole::Proxy, .. } => {
+            Access::RemoteProxy(rbac::builtin_roles(&[SystemRole::RemoteProxy]))
+        }
+        Principal::RemoteService { .. } => Access::Foreigner,
+        Principal::RemoteUser { name, cluster: home } => {
+            let person = Person::map(auth, name, home, caller.identity.as_deref())?;
+            disconnects_expired |= person.roles.options().disconnect_expired_cert;
+            check_pinned_address(&person, caller.identity.as_deref(), caller.remote_addr)?;
+            Access::Person(Box::new(person))
+        }
         Principal::User(name) => {
             let person = Person::load(auth, name, caller.identity.as_deref()).await?;
             disconnects_expired |= person.roles.options().disconnect_expired_cert;
@@ -113,7 +128,15 @@ impl AuthContext {
 
     /// Whether this is a user of this cluster.
     pub fn is_local_person(&self) -> bool {
-        matches!(self.access, Access::Person(_))
+        matches!(self.caller.principal, Principal::User(_))
+    }
+
+    /// The cluster of a proxy of a trusted cluster.
+    pub fn remote_proxy_cluster(&self) -> Option<&str> {
+        match (&self.access, &self.caller.principal) {
+            (Access::RemoteProxy(_), Principal::RemoteService { cluster, .. }) => Some(cluster),
+            _ => None,
+        }
     }
 
     /// Whether this is the user of this cluster with that name.
@@ -302,7 +325,7 @@ impl AuthContext {
 
     fn require_builtin(&self, kind: &str, verbs: &[&str]) -> Result<()> {
         match &self.access {
-            Access::Service(roles) => check_rules(roles, kind, verbs, &RuleContext::new()),
+            Access::Service(roles) | Access::RemoteProxy(roles) => check_rules(roles, kind, verbs, &RuleContext::new()),
             _ => Err(denied(kind, verbs.first().copied().unwrap_or("use"))),
         }
     }
@@ -335,6 +358,27 @@ impl Person {
         })?;
         let rules = RuleContext::new().with_user(&user);
         Ok(Self { roles, role_names, rules })
+    }
+
+    /// A user of a trusted cluster, with the roles to which those in his certificate are mapped.
+    fn map(auth: &Auth, name: &str, home: &str, identity: Option<&Identity>) -> Result<Self> {
+        let nothing = || Error::access_denied(format!("access denied: users of cluster {home:?} have no rights here"));
+        let identity = identity.ok_or_else(nothing)?;
+        let role_names = rbac::map_roles(&auth.role_map_of(home), &identity.groups).map_err(Error::from)?;
+        let traits = rbac::Traits::from(identity.traits.clone().unwrap_or_default());
+        let names = CertificateNames { logins: identity.principals.clone(), ..Default::default() };
+        let traits = rbac::remote_traits(traits, names);
+        let roles = auth.roles(&role_names).map_err(|error| match error.kind {
+            ErrorKind::NotFound => Error::access_denied(format!("access denied: {}", error.message)),
+            _ => error,
+        })?;
+        let roles = RoleSet::compile(roles.iter().map(|role| RoleV6::clone(role)), traits);
+        let user = UserV2 {
+            metadata: Some(Metadata { name: format!("remote-{name}-{home}"), ..Default::default() }),
+            spec: Some(UserSpecV2 { roles: role_names.clone(), ..Default::default() }),
+            ..Default::default()
+        };
+        Ok(Self { roles, role_names, rules: RuleContext::new().with_user(&user) })
     }
 
     fn require(&self, kind: &str, verbs: &[&str], rules: &RuleContext) -> Result<()> {
@@ -401,7 +445,7 @@ fn check_pinned_address(person: &Person, identity: Option<&Identity>, remote: Op
 fn lock_targets(caller: &Caller, access: &Access) -> Vec<LockTarget> {
     let mut targets = Vec::new();
     match (&caller.principal, access) {
-        (Principal::User(name), Access::Person(person)) => {
+        (Principal::User(name) | Principal::RemoteUser { name, .. }, Access::Person(person)) => {
             targets.push(LockTarget { user: name.clone(), ..Default::default() });
             targets
                 .extend(person.role_names.iter().map(|role| LockTarget { role: role.clone(), ..Default::default() }));

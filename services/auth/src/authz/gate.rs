@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use resources::SystemRole;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::error::{Error, Result};
@@ -109,7 +110,8 @@ fn allow(context: &AuthContext, rule: Rule) -> Result<()> {
         Rule::Users => denied("users"),
         _ if context.is_admin() => Ok(()),
         Rule::Builtin(roles) | Rule::OwnServerOnly(roles) => {
-            if roles.iter().any(|role| context.has_role(*role)) {
+            let remote = roles.contains(&SystemRole::RemoteProxy) && context.remote_proxy_cluster().is_some();
+            if remote || roles.iter().any(|role| context.has_role(*role)) {
                 Ok(())
             } else {
                 denied("services of other roles")

@@ -22,10 +22,6 @@ use crate::store::kind;
 /// Services that other programs may run with this cluster.
 const ENTITLEMENTS: [&str; 6] = ["App", "DB", "Desktop", "HSM", "JoinActiveSessions", "K8s"];
 
-/// Why trusted clusters cannot be changed.
-const NO_TRUSTED_CLUSTERS: &str =
-    "trusted_cluster resources cannot be changed yet: this Auth Service does not connect clusters";
-
 pub async fn ping(api: &Api, context: &AuthContext, _: PingRequest) -> Result<PingResponse> {
     let auth = api.auth();
     Ok(PingResponse {
@@ -124,13 +120,16 @@ pub async fn get_trusted_clusters(api: &Api, _: &AuthContext, (): ()) -> Result<
     Ok(TrustedClusterV2List { trusted_clusters: page::owned(api.auth().store().list::<kind::TrustedCluster>().await?) })
 }
 
-pub async fn upsert_trusted_cluster(_: &Api, _: &AuthContext, _: TrustedClusterV2) -> Result<TrustedClusterV2> {
-    Err(Error::not_implemented(NO_TRUSTED_CLUSTERS))
+pub async fn upsert_trusted_cluster(
+    api: &Api,
+    context: &AuthContext,
+    cluster: TrustedClusterV2,
+) -> Result<TrustedClusterV2> {
+    api.auth().upsert_trusted_cluster(context.caller(), cluster).await
 }
 
-pub async fn delete_trusted_cluster(api: &Api, _: &AuthContext, message: ResourceRequest) -> Result<()> {
-    api.auth().store().get::<kind::TrustedCluster>(named(&message.name, "Name")?).await?;
-    Err(Error::not_implemented(NO_TRUSTED_CLUSTERS))
+pub async fn delete_trusted_cluster(api: &Api, context: &AuthContext, message: ResourceRequest) -> Result<()> {
+    api.auth().delete_trusted_cluster(context.caller(), named(&message.name, "Name")?).await
 }
 
 fn features() -> Features {

@@ -36,7 +36,7 @@ impl PresenceService for Api {
     async fn delete_remote_cluster(&self, request: Request<DeleteRemoteClusterRequest>) -> Answer<()> {
         let (_, message) = open(request)?;
         let name = named(&message.name, "name")?;
-        answer(self.auth().store().delete::<kind::RemoteCluster>(name).await)
+        answer(self.auth().delete_remote_cluster(name).await)
     }
 }
 
@@ -44,7 +44,7 @@ impl PresenceService for Api {
 async fn get(api: &Api, context: &AuthContext, name: &str) -> Result<RemoteClusterV3> {
     let cluster = api.auth().store().get::<kind::RemoteCluster>(named(name, "name")?).await?;
     if context.can_see_cluster(&cluster) {
-        Ok((*cluster).clone())
+        Ok(api.auth().with_status(&cluster))
     } else {
         Err(Error::not_found(format!("remote_cluster {name:?} not found")))
     }
@@ -58,7 +58,8 @@ async fn list(
     let limit = page::limit(message.page_size)?;
     let visible = |cluster: &RemoteClusterV3| context.can_see_cluster(cluster);
     let found = api.auth().store().page::<kind::RemoteCluster>(&message.page_token, limit, visible).await?;
-    Ok(ListRemoteClustersResponse { remote_clusters: page::owned(found.items), next_page_token: found.next_key })
+    let remote_clusters = found.items.iter().map(|cluster| api.auth().with_status(cluster)).collect();
+    Ok(ListRemoteClustersResponse { remote_clusters, next_page_token: found.next_key })
 }
 
 /// Only labels can be changed; status and expiry belong to the proxies.

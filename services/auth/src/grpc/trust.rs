@@ -62,10 +62,8 @@ impl TrustService for Api {
         &self,
         request: Request<RotateExternalCertAuthorityRequest>,
     ) -> Answer<RotateExternalCertAuthorityResponse> {
-        open(request)?;
-        answer(Err(Error::not_implemented(
-            "authorities of other clusters are not taken: this Auth Service does not connect clusters",
-        )))
+        let (context, message) = open(request)?;
+        answer(rotate_external(self, &context, message).await)
     }
 
     async fn generate_host_cert(&self, request: Request<GenerateHostCertRequest>) -> Answer<GenerateHostCertResponse> {
@@ -114,6 +112,20 @@ async fn delete(api: &Api, message: &DeleteCertAuthorityRequest) -> Result<()> {
         return Err(Error::bad_parameter("the authorities of the own cluster cannot be removed"));
     }
     api.auth().delete_cert_authority(authority, cluster).await
+}
+
+/// A cluster that this one trusts has other keys.
+async fn rotate_external(
+    api: &Api,
+    context: &AuthContext,
+    message: RotateExternalCertAuthorityRequest,
+) -> Result<RotateExternalCertAuthorityResponse> {
+    let authority = required(message.cert_authority, "cert_authority")?;
+    let cluster = context.remote_proxy_cluster().ok_or_else(|| {
+        Error::access_denied("access denied: this call is for the proxies of clusters that are trusted")
+    })?;
+    api.auth().rotate_external_authority(cluster, authority).await?;
+    Ok(RotateExternalCertAuthorityResponse {})
 }
 
 async fn upsert(api: &Api, message: UpsertCertAuthorityRequest) -> Result<CertAuthorityV2> {

@@ -47,6 +47,7 @@ pub fn router(auth: Auth) -> Router {
         .route("/{version}/tunnelconnections", get(tunnels::connections).post(tunnels::upsert_connection))
         .route("/{version}/tunnelconnections/{cluster}", get(tunnels::connections_of))
         .route("/{version}/tunnelconnections/{cluster}/{name}", delete(tunnels::delete_connection))
+        .route("/{version}/trustedclusters/validate", post(tunnels::validate))
         .route("/{version}/remoteclusters", get(tunnels::remote_clusters))
         .route("/{version}/remoteclusters/{name}", get(tunnels::remote_cluster))
         .fallback(answer::unknown_path)

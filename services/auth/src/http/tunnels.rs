@@ -19,6 +19,7 @@ use super::{
 use crate::{
     Auth,
     store::{kind, kind::Kind},
+    trusted::{ValidateRequest, ValidateResponse},
 };
 
 /// A tunnel to another cluster.
@@ -66,6 +67,16 @@ pub(super) async fn delete_reverse_tunnel(
     by.service_or_rule(&[SystemRole::Proxy], "tunnel", &["delete"])?;
     auth.store().delete::<kind::ReverseTunnel>(part(&path, "name")?).await?;
     Ok(done())
+}
+
+/// `POST /trustedclusters/validate`: a leaf shows a token at a proxy of this cluster.
+pub(super) async fn validate(
+    State(auth): State<Auth>,
+    by: By,
+    Json(request): Json<ValidateRequest>,
+) -> Answer<ValidateResponse> {
+    by.service(&[SystemRole::Proxy])?;
+    Ok(Json(auth.validate_trusted_cluster(&request).await?))
 }
 
 /// `GET /tunnelconnections`.
@@ -117,7 +128,7 @@ pub(super) async fn delete_connection(
 /// `GET /remoteclusters`: for services; users list clusters through gRPC, which knows their roles.
 pub(super) async fn remote_clusters(State(auth): State<Auth>, by: By) -> Answer<Vec<RemoteClusterV3>> {
     by.service(&[SystemRole::Proxy, SystemRole::Auth])?;
-    Ok(Json(owned::<kind::RemoteCluster>(&auth)))
+    Ok(Json(owned::<kind::RemoteCluster>(&auth).iter().map(|cluster| auth.with_status(cluster)).collect()))
 }
 
 /// `GET /remoteclusters/<name>`.
@@ -128,7 +139,7 @@ pub(super) async fn remote_cluster(
 ) -> Answer<RemoteClusterV3> {
     by.service(&[SystemRole::Proxy, SystemRole::Auth])?;
     let cluster = auth.store().cached::<kind::RemoteCluster>(part(&path, "name")?)?;
-    Ok(Json(Arc::unwrap_or_clone(cluster)))
+    Ok(Json(auth.with_status(&cluster)))
 }
 
 fn owned<K: Kind>(auth: &Auth) -> Vec<K::Value> {

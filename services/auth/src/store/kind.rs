@@ -138,7 +138,11 @@ pub(crate) fn decode<K: Kind>(item: &Item) -> Result<K::Value> {
 
 /// Writes a resource for storage, without its revision.
 pub(crate) fn encode<K: Kind>(value: &K::Value) -> Result<Item> {
-    let key = key_of::<K>(value)?;
+    encode_at::<K>(key_of::<K>(value)?, value)
+}
+
+/// Writes a resource for storage under a key that is not the one of its place.
+pub(crate) fn encode_at<K: Kind>(key: Key, value: &K::Value) -> Result<Item> {
     let expires = value.expires();
     let mut stored = value.clone();
     stored.set_defaults();
@@ -206,6 +210,8 @@ kinds! {
     Role: types::RoleV6, "role", Template::params("/roles"), { const POLICY: bool = true; event!(Role); };
     /// Authorities of this cluster and of those it trusts; named `type/cluster`.
     CertAuthority: types::CertAuthorityV2, "cert_authority", Template::two_part("/authorities"), {
+        // Roles of users of other clusters follow from the map in their authority.
+        const POLICY: bool = true;
         fn event(value: &types::CertAuthorityV2, load_secrets: bool) -> Option<EventResource> {
             let mut ca = value.clone();
             if !load_secrets {
@@ -214,6 +220,8 @@ kinds! {
             Some(EventResource::CertAuthority(ca))
         }
     };
+    /// Authorities of clusters that are trusted, but not at the moment; named `type/cluster`. Nothing believes them.
+    ParkedAuthority: types::CertAuthorityV2, "parked_cert_authority", Template::two_part("/parkedAuthorities"), {};
     /// Join tokens made at run time.
     Token: types::ProvisionTokenV2, "token", Template::named("/tokens"), {
         const SECRET_NAME: bool = true;

@@ -191,6 +191,16 @@ impl Store {
         self.written::<K>(value, revision).await
     }
 
+    /// Stores a resource under a name of this kind, whatever was there.
+    ///
+    /// # Errors
+    /// When the backend cannot be written.
+    pub async fn upsert_at<K: Kind>(&self, name: &str, value: K::Value) -> Result<Arc<K::Value>> {
+        let item = kind::encode_at::<K>(K::key(name)?, &value)?;
+        let revision = self.backend.put(item).await.map_err(|e| failed::<K>(name, &e))?;
+        self.written::<K>(value, revision).await
+    }
+
     /// Stores a resource in place of the state its `metadata.revision` names.
     ///
     /// # Errors

@@ -25,6 +25,14 @@ pub(super) async fn host_credentials(
     Ok(Json(web.upstream.post("/v2/tokens/register", &Value::Object(request)).await?).into_response())
 }
 
+/// `POST /webapi/trustedclusters/validate`: a leaf cluster shows a token and is told this cluster's authorities.
+pub(super) async fn validate_trusted_cluster(
+    State(web): State<Web>,
+    JsonBody(request): JsonBody<Map<String, Value>>,
+) -> WebResult {
+    Ok(Json(web.upstream.post("/v2/trustedclusters/validate", &Value::Object(request)).await?).into_response())
+}
+
 /// Which authority to export.
 #[derive(Deserialize)]
 pub(super) struct ExportQuery {

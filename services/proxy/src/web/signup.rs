@@ -37,8 +37,8 @@ pub(super) async fn register_challenge(
 ) -> WebResult {
     match request.device_type.as_str() {
         "totp" => {
-            let qr_code = totp_challenge(&web, client, token).await?;
-            Ok(Json(json!({"totp": {"qrCode": qr_code}})).into_response())
+            let totp = totp_challenge(&web, client, token).await?;
+            Ok(Json(json!({"totp": {"qrCode": totp.qr_code, "secret": totp.secret}})).into_response())
         }
         "webauthn" => Err(WebError::new(ErrorKind::NotImplemented, "WebAuthn is not part of this build yet")),
         other => {
@@ -55,16 +55,28 @@ pub(super) async fn token(
 ) -> WebResult {
     let found = web.upstream.reset_password_token(token.clone(), client_ip(client)).await.map_err(|_| bad_token())?;
     let user = found.spec.map(|s| s.user).unwrap_or_default();
-    let qr_code = totp_challenge(&web, client, token.clone()).await.unwrap_or_default();
-    Ok(Json(json!({"tokenId": token, "user": user, "qrCode": qr_code})).into_response())
+    let totp = totp_challenge(&web, client, token.clone()).await.unwrap_or_default();
+    let answer = json!({"tokenId": token, "user": user, "qrCode": totp.qr_code, "secret": totp.secret});
+    Ok(Json(answer).into_response())
 }
 
-async fn totp_challenge(web: &Web, client: ClientAddress, token: String) -> WebResult<String> {
+/// A one-time-code device to register: as a picture, and as text for those who cannot scan it.
+#[derive(Default)]
+struct TotpDevice {
+    /// PNG, base64.
+    qr_code: String,
+    /// The secret, base32.
+    secret: String,
+}
+
+async fn totp_challenge(web: &Web, client: ClientAddress, token: String) -> WebResult<TotpDevice> {
     let request =
         CreateRegisterChallengeRequest { token_id: token, device_type: DeviceType::Totp as i32, ..Default::default() };
     let challenge = web.upstream.register_challenge(request, client_ip(client)).await?;
     match challenge.request {
-        Some(mfa_register_challenge::Request::Totp(totp)) => Ok(STANDARD.encode(totp.qr_code)),
+        Some(mfa_register_challenge::Request::Totp(totp)) => {
+            Ok(TotpDevice { qr_code: STANDARD.encode(totp.qr_code), secret: totp.secret })
+        }
         _ => Err(WebError::new(ErrorKind::Other, "the cluster offered no one-time-code device")),
     }
 }

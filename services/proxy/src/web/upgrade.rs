@@ -51,7 +51,7 @@ pub(super) async fn upgrade(
     describe(&mut response, form, headers)?;
     let upgraded = hyper::upgrade::on(&mut request);
     let upgrades = web.upgrades.clone();
-    tokio::spawn(async move {
+    web.tasks.spawn(async move {
         match upgraded.await {
             Ok(stream) => {
                 let stream = Upgraded::new(form, Side::Server, TokioIo::new(stream));

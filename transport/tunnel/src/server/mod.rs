@@ -163,6 +163,14 @@ impl TunnelServer {
         sweep::for_each(connections, |connection| async move { connection.ask_to_reconnect().await }).await;
     }
 
+    /// Ends the tunnels of a cluster that is trusted no more.
+    pub async fn disconnect_cluster(&self, cluster: &str) {
+        let mut connections = self.shared.registry.connections();
+        connections.retain(|connection| connection.info().cluster == cluster);
+        sweep::for_each(connections, |connection| async move { connection.disconnect("cluster was removed").await })
+            .await;
+    }
+
     /// Tells all agents that their connections end now.
     pub async fn close(&self) {
         self.shared.draining.cancel();

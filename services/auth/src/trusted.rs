@@ -1,0 +1,406 @@
+//! Clusters that trust each other.
+//!
+//! A *leaf* trusts a *root*: users of the root get into the leaf with roles that the leaf maps. An administrator of the
+//! leaf creates a `trusted_cluster` with a token of the root; the two exchange the public halves of their authorities
+//! through the root's proxy, and from then on the leaf's proxies hold tunnels to the root's.
+//!
+//! | cluster | keeps |
+//! | --- | --- |
+//! | leaf | `trusted_cluster`, the root's authorities (that of its users with the role map), a `tunnel` |
+//! | root | `remote_cluster`, the leaf's host authority |
+//!
+//! A disabled trusted cluster keeps its authorities apart, where nothing believes them, so that no new token is needed.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use audit::codes;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, Utc};
+use resources::{Resource, SystemRole};
+use serde::{Deserialize, Serialize};
+use wire::error::{Error, ErrorKind, Result};
+use wire::events;
+use wire::types::{
+    CertAuthorityV2, Metadata, RemoteClusterStatusV3, RemoteClusterV3, ReverseTunnelSpecV2, ReverseTunnelV2,
+    TrustedClusterV2,
+};
+
+use crate::authority::strip_secrets;
+use crate::store::kind;
+use crate::store::kind::{
+    CertAuthority, ParkedAuthority, RemoteCluster, ReverseTunnel, TrustedCluster, TunnelConnection,
+};
+use crate::{Auth, Caller};
+
+/// Authorities of the root that the leaf believes.
+const OF_ROOT: [&str; 4] = ["host", "user", "db", "openssh"];
+/// The authority of the leaf that the root believes: its hosts', for tunnels and sessions on its servers. The leaf's
+/// users have no business at the root.
+const OF_LEAF: &str = "host";
+
+/// What a leaf sends.
+#[derive(Deserialize, Serialize)]
+pub struct ValidateRequest {
+    /// A token of the root with the role `Trusted_cluster`.
+    pub token: String,
+    /// The leaf's authorities: the JSON of each, base64.
+    pub certificate_authorities: Vec<String>,
+    /// The version of the leaf.
+    #[serde(default)]
+    pub teleport_version: String,
+}
+
+/// What the root answers.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct ValidateResponse {
+    /// The root's authorities: the JSON of each, base64.
+    pub certificate_authorities: Vec<String>,
+}
+
+/// Carries a request to the proxy of another cluster.
+#[async_trait]
+pub trait TrustExchange: Send + Sync {
+    /// Posts the request to the proxy at an address; the answer, or its refusal.
+    async fn validate(&self, proxy: &str, request: &ValidateRequest) -> Result<ValidateResponse>;
+}
+
+impl std::fmt::Debug for ValidateRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ValidateRequest").field("teleport_version", &self.teleport_version).finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Trusts another cluster, or changes how it is trusted.
+    ///
+    /// # Errors
+    /// `BadParameter` when it is malformed or the other cluster has another name; the refusal of the other cluster.
+    pub async fn upsert_trusted_cluster(
+        &self,
+        caller: &Caller,
+        mut cluster: TrustedClusterV2,
+    ) -> Result<TrustedClusterV2> {
+        cluster.check_and_set_defaults().map_err(Error::from)?;
+        let name = cluster.name().to_owned();
+        if name == self.cluster_name() {
+            return Err(Error::bad_parameter("a cluster cannot trust itself"));
+        }
+        let spec = cluster.spec.clone().unwrap_or_default();
+        self.check_local_roles(&cluster)?;
+        let before = self.store().get::<TrustedCluster>(&name).await.ok();
+        let authorities = match self.kept_authorities(&name, before.as_deref(), &cluster) {
+            Some(kept) => kept,
+            None => self.exchange(&cluster).await?,
+        };
+        for authority in authorities {
+            let authority = self.with_role_map(authority, &cluster);
+            self.keep(authority, spec.enabled).await?;
+        }
+        if spec.enabled {
+            self.store().upsert::<ReverseTunnel>(tunnel_to(&name, &spec.reverse_tunnel_address)).await?;
+        } else {
+            absent_is_fine(self.store().delete::<ReverseTunnel>(&name).await)?;
+        }
+        let stored = self.store().upsert::<TrustedCluster>(cluster).await.map(Arc::unwrap_or_clone)?;
+        self.emit(codes::TRUSTED_CLUSTER_CREATE.event(events::TrustedClusterCreate {
+            resource: Some(resource(&name, caller)),
+            user: Some(caller.user_metadata()),
+            connection: Some(caller.connection_metadata()),
+            ..Default::default()
+        }))
+        .await?;
+        Ok(stored)
+    }
+
+    /// Trusts another cluster no more.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_trusted_cluster(&self, caller: &Caller, name: &str) -> Result<()> {
+        self.store().get::<TrustedCluster>(name).await?;
+        // What is believed goes first: half of a removal must leave nobody in.
+        for ca_type in OF_ROOT {
+            absent_is_fine(self.store().delete::<CertAuthority>(&format!("{ca_type}/{name}")).await)?;
+            absent_is_fine(self.store().delete::<ParkedAuthority>(&format!("{ca_type}/{name}")).await)?;
+        }
+        absent_is_fine(self.store().delete::<ReverseTunnel>(name).await)?;
+        self.store().delete::<TrustedCluster>(name).await?;
+        self.emit(codes::TRUSTED_CLUSTER_DELETE.event(events::TrustedClusterDelete {
+            resource: Some(resource(name, caller)),
+            user: Some(caller.user_metadata()),
+            connection: Some(caller.connection_metadata()),
+            ..Default::default()
+        }))
+        .await
+    }
+
+    /// The root's part: takes a leaf in that shows a token, and tells it this cluster's authorities.
+    ///
+    /// # Errors
+    /// `AccessDenied` for a wrong token; `BadParameter` for authorities that cannot be used; `AlreadyExists` when
+    /// another cluster of that name is known.
+    pub async fn validate_trusted_cluster(&self, request: &ValidateRequest) -> Result<ValidateResponse> {
+        let rejected = || Error::access_denied("access denied: the cluster token has been rejected");
+        let token = self.find_token(&request.token)?.ok_or_else(rejected)?;
+        let expired = token.metadata().expires.as_ref().and_then(|e| wire::time::moment(Some(e)));
+        let role = SystemRole::TrustedCluster.name();
+        let roles = token.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
+        if expired.is_some_and(|end| end < self.now()) || !roles.iter().any(|r| r.eq_ignore_ascii_case(role)) {
+            return Err(rejected());
+        }
+        let offered = decode_all(&request.certificate_authorities)?;
+        let authority = offered
+            .into_iter()
+            .find(|ca| ca.spec.as_ref().is_some_and(|spec| spec.r#type == OF_LEAF))
+            .ok_or_else(|| Error::bad_parameter("the leaf cluster sent no host authority"))?;
+        let name = cluster_of(&authority).to_owned();
+        if name.is_empty() || name == self.cluster_name() {
+            return Err(Error::bad_parameter(format!("a leaf cluster cannot be called {name:?}")));
+        }
+        self.check_same_leaf(&name, &authority)?;
+        self.upsert_cert_authority(stripped(authority)).await?;
+        if self.store().get::<RemoteCluster>(&name).await.is_err() {
+            let remote = RemoteClusterV3 {
+                metadata: Some(Metadata { name: name.clone(), ..Default::default() }),
+                ..Default::default()
+            };
+            self.store().upsert::<RemoteCluster>(remote).await?;
+        }
+        tracing::info!(cluster = name, "leaf cluster taken in");
+        let mut own = Vec::new();
+        for ca_type in OF_ROOT {
+            own.push(self.get_cert_authority(ca_type, self.cluster_name(), false).await?);
+        }
+        Ok(ValidateResponse { certificate_authorities: own.iter().map(encode).collect::<Result<_>>()? })
+    }
+
+    /// Forgets a leaf: its tunnels are let in no more, and its hosts are believed no more.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_remote_cluster(&self, name: &str) -> Result<()> {
+        self.store().get::<RemoteCluster>(name).await?;
+        absent_is_fine(self.store().delete::<CertAuthority>(&format!("{OF_LEAF}/{name}")).await)?;
+        for connection in self.store().cached_list::<TunnelConnection>() {
+            if connection.spec.as_ref().is_some_and(|spec| spec.cluster_name == name) {
+                let key = format!("{name}/{}", connection.name());
+                absent_is_fine(self.store().delete::<TunnelConnection>(&key).await)?;
+            }
+        }
+        self.store().delete::<RemoteCluster>(name).await
+    }
+
+    /// A leaf with what is known of its tunnels now.
+    pub fn with_status(&self, cluster: &RemoteClusterV3) -> RemoteClusterV3 {
+        let mut cluster = cluster.clone();
+        let name = cluster.name().to_owned();
+        let now = self.now();
+        let connections = self.store().cached_list::<TunnelConnection>();
+        let alive = connections.iter().filter(|connection| {
+            let ends = wire::time::moment(connection.metadata().expires.as_ref());
+            ends.is_none_or(|end| end > now) && connection.spec.as_ref().is_some_and(|s| s.cluster_name == name)
+        });
+        let newest = alive.map(|c| last_heartbeat(c.spec.as_ref().and_then(|s| s.last_heartbeat.as_ref()))).max();
+        let status = cluster.status.get_or_insert_with(RemoteClusterStatusV3::default);
+        match newest {
+            Some(heartbeat) => {
+                status.connection = "online".to_owned();
+                status.last_heartbeat = Some(wire::time::timestamp(heartbeat));
+            }
+            None => status.connection = "offline".to_owned(),
+        }
+        cluster
+    }
+
+    /// Takes a leaf's view of the root's authority after a rotation there.
+    ///
+    /// # Errors
+    /// `AccessDenied` unless the caller's cluster is the authority's, and trusted.
+    pub async fn rotate_external_authority(&self, caller_cluster: &str, authority: CertAuthorityV2) -> Result<()> {
+        let spec = authority.spec.clone().unwrap_or_default();
+        let known = OF_ROOT.contains(&spec.r#type.as_str()) && spec.cluster_name == caller_cluster;
+        if !known || spec.cluster_name == self.cluster_name() {
+            return Err(Error::access_denied("access denied: a cluster speaks of its own authorities only"));
+        }
+        let name = format!("{}/{}", spec.r#type, spec.cluster_name);
+        let denied = |_| Error::access_denied("access denied: the authority is not known here");
+        let mut stored = (*self.store().get::<CertAuthority>(&name).await.map_err(denied)?).clone();
+        // Keys alone: whom the roles there become here is for this cluster to say.
+        let kept = stored.spec.get_or_insert_default();
+        if kept.active_keys == spec.active_keys && kept.additional_trusted_keys == spec.additional_trusted_keys {
+            return Ok(());
+        }
+        (kept.active_keys, kept.additional_trusted_keys) = (spec.active_keys, spec.additional_trusted_keys);
+        self.upsert_cert_authority(stripped(stored)).await?;
+        Ok(())
+    }
+
+    /// The role map for users of another cluster; empty when none is trusted by that name.
+    pub fn role_map_of(&self, cluster: &str) -> Vec<wire::types::RoleMapping> {
+        let authority = self.store().cached::<CertAuthority>(&format!("user/{cluster}"));
+        authority.ok().and_then(|ca| ca.spec.as_ref().map(|spec| spec.role_map.clone())).unwrap_or_default()
+    }
+
+    /// Refuses a role map that names local roles which do not exist; a name made from a match is not known before.
+    fn check_local_roles(&self, cluster: &TrustedClusterV2) -> Result<()> {
+        let spec = cluster.spec.clone().unwrap_or_default();
+        let named = spec.role_map.iter().flat_map(|mapping| &mapping.local).chain(&spec.roles);
+        for role in named.filter(|role| !role.contains('$')) {
+            if self.store().cached::<kind::Role>(role).is_err() {
+                return Err(Error::bad_parameter(format!("spec.role_map: role {role:?} does not exist")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The authorities of a cluster that is trusted in the same way already.
+    fn kept_authorities(
+        &self,
+        name: &str,
+        before: Option<&TrustedClusterV2>,
+        now: &TrustedClusterV2,
+    ) -> Option<Vec<CertAuthorityV2>> {
+        let way = |cluster: &TrustedClusterV2| {
+            let spec = cluster.spec.clone().unwrap_or_default();
+            (spec.token, spec.proxy_address, spec.reverse_tunnel_address)
+        };
+        let before = before.filter(|before| way(before) == way(now))?;
+        let mut kept = Vec::new();
+        for ca_type in OF_ROOT {
+            let key = format!("{ca_type}/{}", before.name());
+            let active = self.store().cached::<CertAuthority>(&key);
+            kept.extend(active.or_else(|_| self.store().cached::<ParkedAuthority>(&key)).map(Arc::unwrap_or_clone));
+        }
+        let both = ["host", "user"].iter().all(|wanted| {
+            kept.iter().any(|ca| ca.spec.as_ref().is_some_and(|s| s.r#type == *wanted && s.cluster_name == name))
+        });
+        both.then_some(kept)
+    }
+
+    /// Shows the token at the other cluster's proxy; the other cluster's authorities.
+    async fn exchange(&self, cluster: &TrustedClusterV2) -> Result<Vec<CertAuthorityV2>> {
+        let spec = cluster.spec.clone().unwrap_or_default();
+        for (field, value) in [("token", &spec.token), ("web_proxy_addr", &spec.proxy_address)] {
+            if value.is_empty() {
+                return Err(Error::bad_parameter(format!("spec.{field}: missing")));
+            }
+        }
+        let exchange = self.trust_exchange().ok_or_else(|| {
+            Error::not_implemented("this Auth Service was started without a way to reach other clusters")
+        })?;
+        let mut own = Vec::new();
+        for ca_type in ["host", "user"] {
+            own.push(encode(&self.get_cert_authority(ca_type, self.cluster_name(), false).await?)?);
+        }
+        let request = ValidateRequest {
+            token: spec.token,
+            certificate_authorities: own,
+            teleport_version: wire::VERSION.to_owned(),
+        };
+        let answer = exchange.validate(&spec.proxy_address, &request).await?;
+        let authorities = decode_all(&answer.certificate_authorities)?;
+        let name = cluster.name();
+        for authority in &authorities {
+            let of = cluster_of(authority);
+            if of != name {
+                return Err(Error::bad_parameter(format!(
+                    "metadata.name: the cluster at {} is called {of:?}, expected {name:?}: the resource has the name of \
+                     the cluster that is to be trusted",
+                    spec.proxy_address
+                )));
+            }
+        }
+        let wanted = |ca: &CertAuthorityV2| ca.spec.as_ref().is_some_and(|s| OF_ROOT.contains(&s.r#type.as_str()));
+        Ok(authorities.into_iter().filter(wanted).map(stripped).collect())
+    }
+
+    fn with_role_map(&self, mut authority: CertAuthorityV2, cluster: &TrustedClusterV2) -> CertAuthorityV2 {
+        let trusted = cluster.spec.clone().unwrap_or_default();
+        if let Some(spec) = authority.spec.as_mut().filter(|spec| spec.r#type == "user") {
+            spec.role_map = trusted.role_map;
+            spec.roles = trusted.roles;
+        }
+        // What is stored gets a revision of its own.
+        authority.set_revision(String::new());
+        authority
+    }
+
+    /// Keeps an authority where it is believed, or where it is not.
+    async fn keep(&self, authority: CertAuthorityV2, enabled: bool) -> Result<()> {
+        let spec = authority.spec.clone().unwrap_or_default();
+        let key = format!("{}/{}", spec.r#type, spec.cluster_name);
+        if enabled {
+            self.upsert_cert_authority(authority).await?;
+            absent_is_fine(self.store().delete::<ParkedAuthority>(&key).await)
+        } else {
+            self.store().upsert_at::<ParkedAuthority>(&key, authority).await?;
+            absent_is_fine(self.store().delete::<CertAuthority>(&key).await)
+        }
+    }
+
+    /// A leaf that is known keeps its keys: a token must not let anybody take over its name.
+    fn check_same_leaf(&self, name: &str, offered: &CertAuthorityV2) -> Result<()> {
+        let Ok(known) = self.store().cached::<CertAuthority>(&format!("{OF_LEAF}/{name}")) else { return Ok(()) };
+        let keys = |ca: &CertAuthorityV2| crate::authority::trusted_ssh(ca);
+        if keys(offered).iter().any(|key| keys(&known).contains(key)) {
+            return Ok(());
+        }
+        Err(Error::already_exists(format!(
+            "another cluster called {name:?} is known here already: remove remote_cluster/{name} first"
+        )))
+    }
+}
+
+fn tunnel_to(cluster: &str, address: &str) -> ReverseTunnelV2 {
+    ReverseTunnelV2 {
+        metadata: Some(Metadata { name: cluster.to_owned(), ..Default::default() }),
+        spec: Some(ReverseTunnelSpecV2 {
+            cluster_name: cluster.to_owned(),
+            dial_addrs: vec![address.to_owned()],
+            r#type: "proxy".to_owned(),
+        }),
+        ..Default::default()
+    }
+}
+
+fn resource(name: &str, caller: &Caller) -> events::ResourceMetadata {
+    events::ResourceMetadata { name: name.to_owned(), updated_by: caller.user_name(), ..Default::default() }
+}
+
+fn cluster_of(authority: &CertAuthorityV2) -> &str {
+    authority.spec.as_ref().map_or("", |spec| &spec.cluster_name)
+}
+
+fn stripped(mut authority: CertAuthorityV2) -> CertAuthorityV2 {
+    strip_secrets(&mut authority);
+    authority
+}
+
+fn last_heartbeat(time: Option<&prost_types::Timestamp>) -> DateTime<Utc> {
+    wire::time::moment(time).unwrap_or_default()
+}
+
+fn encode(authority: &CertAuthorityV2) -> Result<String> {
+    let json = serde_json::to_vec(authority).map_err(|e| Error::other(format!("an authority cannot be sent: {e}")))?;
+    Ok(STANDARD.encode(json))
+}
+
+fn decode_all(encoded: &[String]) -> Result<Vec<CertAuthorityV2>> {
+    let unreadable = |e: &dyn std::fmt::Display| Error::bad_parameter(format!("certificate_authorities: {e}"));
+    let decode = |text: &String| {
+        let json = STANDARD.decode(text).map_err(|e| unreadable(&e))?;
+        let mut authority: CertAuthorityV2 = serde_json::from_slice(&json).map_err(|e| unreadable(&e))?;
+        authority.check_and_set_defaults().map_err(Error::from)?;
+        Ok(authority)
+    };
+    encoded.iter().map(decode).collect()
+}
+
+fn absent_is_fine(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

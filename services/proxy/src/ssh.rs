@@ -1,0 +1,274 @@
+//! The SSH door, for clients that speak nothing but SSH: `ssh -J`, or a `ProxyCommand` with the subsystem
+//! `proxy:<host>:<port>[@<cluster>]`.
+//!
+//! It runs no commands and knows no accounts: a user certificate of the cluster lets a client in, and each channel is
+//! a way to one node, where the client logs in again, end to end.
+
+mod channel;
+mod request;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cache::Cache;
+use chrono::{DateTime, TimeZone, Utc};
+use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
+use russh::keys::Certificate;
+use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, GlobalRequestReply};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info};
+
+use crate::dial::NodeDialer;
+use crate::gate::Gate;
+use crate::transport::TransportPeer;
+use crate::tunnels::ssh_keys;
+
+/// How long a client may take from its first byte to being let in.
+const LOGIN_GRACE: Duration = Duration::from_secs(30);
+/// Channels of one connection at a time; a multiplexing client opens one per session.
+const MOST_CHANNELS: usize = 1024;
+
+const KEEP_ALIVE: &str = "keepalive@openssh.com";
+const VERSION_REQUEST: &str = "x-teleport-version";
+const CLUSTER_DETAILS: &str = "cluster-details@goteleport.com";
+
+/// Serves SSH clients. Clones are the same server.
+#[derive(Clone)]
+pub(crate) struct SshDoor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Arc<Config>,
+    cache: Cache,
+    dialer: NodeDialer,
+    gate: Gate,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl SshDoor {
+    /// A door that shows this host certificate.
+    pub(crate) fn new(
+        identity: &tunnel::HostIdentity,
+        cache: Cache,
+        dialer: NodeDialer,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let config = tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()]);
+        let gate = Gate::new(cache.clone());
+        Self { shared: Arc::new(Shared { config: Arc::new(config), cache, dialer, gate, tasks, shutdown }) }
+    }
+
+    /// Serves one connection to its end.
+    pub(crate) async fn serve<S>(&self, stream: S, client: SocketAddr, server: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (entered, mut is_in) = watch::channel(false);
+        let handler = Visitor {
+            shared: self.shared.clone(),
+            client,
+            server,
+            peer: None,
+            refusal: None,
+            entered,
+            places: Arc::new(Semaphore::new(MOST_CHANNELS)),
+        };
+        let starting = russh::server::run_stream(self.shared.config.clone(), stream, handler);
+        let mut running = match timeout(LOGIN_GRACE, starting).await {
+            Ok(Ok(running)) => running,
+            Ok(Err(error)) => return debug!(%client, %error, "connection ended before the handshake"),
+            Err(_) => return debug!(%client, "waited 30 s for the client's identification"),
+        };
+        let handle = running.handle();
+        let waiting = timeout(LOGIN_GRACE, is_in.wait_for(|is_in| *is_in));
+        let logged_in = tokio::select! {
+            ended = &mut running => return note_end(client, ended),
+            logged_in = waiting => matches!(logged_in, Ok(Ok(_))),
+        };
+        let reason = if logged_in {
+            tokio::select! {
+                ended = &mut running => return note_end(client, ended),
+                () = self.shared.shutdown.cancelled() => "the proxy is shutting down",
+            }
+        } else {
+            "waited 30 s for authentication"
+        };
+        let _ = handle.disconnect(Disconnect::ByApplication, reason.to_owned(), String::new()).await;
+        if timeout(Duration::from_secs(1), &mut running).await.is_err() {
+            running.abort();
+        }
+    }
+}
+
+fn note_end(client: SocketAddr, ended: Result<(), russh::Error>) {
+    if let Err(error) = ended {
+        debug!(%client, %error, "connection ended");
+    }
+}
+
+/// One client.
+struct Visitor {
+    shared: Arc<Shared>,
+    client: SocketAddr,
+    server: SocketAddr,
+    /// Who it is, once its certificate was accepted.
+    peer: Option<TransportPeer>,
+    /// Why the last login was refused; for a client that has shown a key of its own.
+    refusal: Option<String>,
+    entered: watch::Sender<bool>,
+    places: Arc<Semaphore>,
+}
+
+impl Visitor {
+    /// Checks a certificate: signed by the users' authority of a known cluster, valid, not pinned to another address,
+    /// good for the login that is asked for, and held by somebody who is not locked out.
+    fn admit(&self, login: &str, certificate: &Certificate) -> Result<TransportPeer, String> {
+        let authorities = self.shared.cache.authorities("user");
+        let own = self.shared.cache.cluster_name();
+        let requirements =
+            Requirements { kind: Kind::User, principal: Some(login), now: Utc::now(), source: Some(self.client.ip()) };
+        let mut refusal = "no cluster's authority for users is known yet".to_owned();
+        for authority in authorities {
+            let cluster = authority.spec.as_ref().map(|s| s.cluster_name.clone()).unwrap_or_default();
+            match ssh_cert::check(certificate, &ssh_keys(&authority), &requirements) {
+                // Users of trusting clusters are let in by their own proxy.
+                Ok(_) if cluster != own => refusal = format!("users of cluster {cluster:?} log in at its own proxy"),
+                Ok(_) => return self.known(certificate, cluster),
+                Err(error) => refusal = error.to_string(),
+            }
+        }
+        Err(refusal)
+    }
+
+    fn known(&self, certificate: &Certificate, cluster: String) -> Result<TransportPeer, String> {
+        let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| e.to_string())?;
+        let mut identity = view.identity;
+        identity.teleport_cluster = cluster;
+        identity.expires = identity.expires.or(end_of(certificate));
+        let peer = TransportPeer { identity: Arc::new(identity), client: self.client, server: self.server };
+        self.shared.gate.admit(&peer).map_err(|status| status.message().to_owned())?;
+        Ok(peer)
+    }
+
+    /// The client and a place for one more channel, or why there is none.
+    fn channel(&self) -> Result<(TransportPeer, OwnedSemaphorePermit), &'static str> {
+        let peer = self.peer.clone().ok_or("not logged in")?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| "too many channels on this connection")?;
+        Ok((peer, place))
+    }
+}
+
+/// When a certificate's validity ends; none for one that lasts for ever.
+fn end_of(certificate: &Certificate) -> Option<DateTime<Utc>> {
+    i64::try_from(certificate.valid_before()).ok().and_then(|seconds| Utc.timestamp_opt(seconds, 0).single())
+}
+
+impl Handler for Visitor {
+    type Error = russh::Error;
+
+    async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
+        match self.admit(user, certificate) {
+            Ok(peer) => {
+                self.peer = Some(peer);
+                Ok(Auth::Accept)
+            }
+            Err(reason) => {
+                info!(client = %self.client, login = user, reason, "login refused");
+                self.refusal = Some(reason);
+                Ok(Auth::reject())
+            }
+        }
+    }
+
+    async fn rejection_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.refusal.take())
+    }
+
+    async fn auth_succeeded(&mut self, _: &mut Session) -> Result<(), Self::Error> {
+        self.entered.send_replace(true);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match self.channel() {
+            Ok((peer, place)) => {
+                reply.accept().await;
+                let shared = self.shared.clone();
+                self.shared.tasks.spawn(async move {
+                    channel::session(channel, &shared, peer).await;
+                    drop(place);
+                });
+            }
+            Err(reason) => reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, reason).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match self.channel() {
+            Ok((peer, place)) => {
+                let (shared, host) = (self.shared.clone(), host.to_owned());
+                self.shared.tasks.spawn(async move {
+                    channel::jump(channel, reply, &shared, peer, &host, port).await;
+                    drop(place);
+                });
+            }
+            Err(reason) => reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, reason).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_request(
+        &mut self,
+        _: ChannelId,
+        _: &str,
+        _: bool,
+        _: &[u8],
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        Ok(()) // the channel's task answers
+    }
+
+    async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
+        Ok(true) // never fails on the wire; nothing here uses an agent
+    }
+
+    async fn global_request(
+        &mut self,
+        name: &str,
+        _: bool,
+        _: &[u8],
+        _: &mut Session,
+    ) -> Result<GlobalRequestReply, Self::Error> {
+        Ok(match name {
+            KEEP_ALIVE => GlobalRequestReply::Success(Vec::new()),
+            VERSION_REQUEST => GlobalRequestReply::Success(wire::VERSION.as_bytes().to_vec()),
+            // Sessions are recorded by the nodes, and this build has no FIPS mode.
+            CLUSTER_DETAILS => GlobalRequestReply::Success(vec![0, 0]),
+            _ => GlobalRequestReply::Failure,
+        })
+    }
+}
