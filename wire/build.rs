@@ -6,11 +6,40 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
 /// Packages whose messages have a JSON form of their own.
-const JSON_PACKAGES: [&str; 3] = ["types", "events", "wrappers"];
+const JSON_PACKAGES: [&str; 19] = [
+    "types",
+    "events",
+    "wrappers",
+    "teleport.accesslist.v1",
+    "teleport.accessmonitoringrules.v1",
+    "teleport.attestation.v1",
+    "teleport.crownjewel.v1",
+    "teleport.dbobject.v1",
+    "teleport.dbobjectimportrule.v1",
+    "teleport.discoveryconfig.v1",
+    "teleport.kubewaitingcontainer.v1",
+    "teleport.label.v1",
+    "teleport.machineid.v1",
+    "teleport.notifications.v1",
+    "teleport.secreports.v1",
+    "teleport.trait.v1",
+    "teleport.userloginstate.v1",
+    "teleport.userprovisioning.v1",
+    "teleport.vnet.v1",
+];
+
+/// The package whose messages equal those of the same name in `types`, on the wire and in JSON.
+const HEADER_PACKAGE: &str = ".teleport.header.v1";
 
 /// Messages whose JSON is not an object of their fields: `src/json.rs` implements serde for them.
-const HAND_WRITTEN: [&str; 5] =
-    ["types.BoolValue", "types.BoolOption", "types.TunnelStrategyV1", "wrappers.LabelValues", "wrappers.StringValues"];
+const HAND_WRITTEN: [&str; 6] = [
+    "teleport.loginrule.v1.LoginRule",
+    "types.BoolValue",
+    "types.BoolOption",
+    "types.TunnelStrategyV1",
+    "wrappers.LabelValues",
+    "wrappers.StringValues",
+];
 
 /// The envelope of every audit event.
 const AUDIT_EVENT: &str = "events.OneOf";
@@ -30,8 +59,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.bytes([".teleport.transport.v1.Frame"]);
     config.btree_map(["."]);
+    config.extern_path(HEADER_PACKAGE, "crate::types");
     for message in pool.all_messages() {
-        if JSON_PACKAGES.contains(&message.package_name()) && !HAND_WRITTEN.contains(&message.full_name()) {
+        if has_json(&message) {
             describe_json(&mut config, &pool, &message);
         }
     }
@@ -39,6 +69,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         .generate_default_stubs(true)
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
+}
+
+/// Whether a message is, or is part of, a resource or an event. Requests of the newer services are not.
+fn has_json(message: &MessageDescriptor) -> bool {
+    let package = message.package_name();
+    let call =
+        package.starts_with("teleport.") && ["Request", "Response"].iter().any(|end| message.name().ends_with(end));
+    JSON_PACKAGES.contains(&package) && !HAND_WRITTEN.contains(&message.full_name()) && !call
 }
 
 fn collect(folder: &PathBuf, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {

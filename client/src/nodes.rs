@@ -50,11 +50,19 @@ pub async fn list(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<Ser
             Err(status) => return Err(status.into()),
         };
         let empty = page.resources.is_empty();
-        nodes.extend(page.resources.into_iter().filter_map(|found| found.resource).map(|Resource::Node(node)| node));
+        nodes.extend(page.resources.into_iter().filter_map(|found| server(found.resource)));
         if empty || page.next_key.is_empty() {
             return Ok(nodes);
         }
         request.start_key = page.next_key;
+    }
+}
+
+/// The SSH server that an item of a list is; `None` for items of other kinds.
+fn server(item: Option<Resource>) -> Option<ServerV2> {
+    match item? {
+        Resource::Node(node) => Some(node),
+        _ => None,
     }
 }
 
@@ -81,8 +89,8 @@ pub async fn matching_hosts(client: &ClusterClient, filter: &NodeFilter) -> Resu
             Err(status) => return Err(status.into()),
         };
         let empty = page.resources.is_empty();
-        let found = page.resources.into_iter().filter_map(|found| found.resource);
-        hosts.extend(found.map(|Resource::Node(node)| host_of(&node)));
+        let found = page.resources.into_iter().filter_map(|found| server(found.resource));
+        hosts.extend(found.map(|node| host_of(&node)));
         if empty || page.next_key.is_empty() {
             hosts.sort_by(|a: &Host, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
             return Ok(hosts);

@@ -250,7 +250,27 @@ pub mod traits {
     }
 }
 
+/// Traits that travel as a list of named lists: in JSON an object of lists.
+pub mod trait_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::traits::Trait;
+
+    /// Writes the object.
+    pub fn serialize<S: Serializer>(value: &[Trait], s: S) -> Result<S::Ok, S::Error> {
+        value.iter().map(|t| (&t.key, &t.values)).collect::<BTreeMap<_, _>>().serialize(s)
+    }
+
+    /// Reads the object; `null` lists are empty.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<Trait>, D::Error> {
+        let plain = Option::<BTreeMap<String, Option<Vec<String>>>>::deserialize(d)?.unwrap_or_default();
+        Ok(plain.into_iter().map(|(key, values)| Trait { key, values: values.unwrap_or_default() }).collect())
+    }
+}
+
 pub use crate::shapes::{
-    cert_extension_mode, cert_extension_type, database_user_mode, host_user_mode, listener_mode, require_mfa,
-    routing_strategy, signature_suite, tunnel_strategy,
+    cert_extension_mode, cert_extension_type, database_tls_mode, database_user_mode, host_user_mode, listener_mode,
+    require_mfa, review_day, review_frequency, routing_strategy, signature_suite, tunnel_strategy,
 };

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use crate::loginrule::LoginRule;
 use crate::types::{
-    AgentMeshTunnelStrategy, BoolValue, ProxyPeeringTunnelStrategy, TunnelStrategyV1, tunnel_strategy_v1::Strategy,
+    AgentMeshTunnelStrategy, BoolValue, Metadata, ProxyPeeringTunnelStrategy, TunnelStrategyV1,
+    tunnel_strategy_v1::Strategy,
 };
 use crate::wrappers::{LabelValues, StringValues};
 
@@ -116,6 +118,46 @@ number_module!(
     routing_strategy,
     "routing_strategy",
     [(0, "unambiguous_match"), (1, "most_recent")]
+);
+number_module!(
+    /// `verify-full` (0), `verify-ca` (1) or `insecure` (2): how an agent checks a database's certificate.
+    database_tls_mode,
+    "database tls mode",
+    [(0, "verify-full"), (1, "verify-ca"), (2, "insecure")]
+);
+word_module!(
+    /// How often the members of an access list are reviewed; short forms are read as well.
+    review_frequency,
+    "review frequency",
+    [
+        (1, "1 month"),
+        (3, "3 months"),
+        (6, "6 months"),
+        (12, "1 year"),
+        (1, "1month"),
+        (1, "1m"),
+        (1, "1"),
+        (3, "3months"),
+        (3, "3m"),
+        (3, "3"),
+        (6, "6months"),
+        (6, "6m"),
+        (6, "6"),
+        (12, "12 months"),
+        (12, "12months"),
+        (12, "12m"),
+        (12, "12"),
+        (12, "1year"),
+        (12, "1y"),
+    ],
+    |_| None
+);
+word_module!(
+    /// The day of a month on which an access list is reviewed.
+    review_day,
+    "review day of month",
+    [(1, "1"), (15, "15"), (31, "last"), (1, "first")],
+    |_| None
 );
 word_module!(
     /// `ssh`: the kind of certificate a role's extension goes into.
@@ -294,12 +336,68 @@ impl<'de> Deserialize<'de> for LabelValues {
     }
 }
 
+/// A login rule as people write it: its message has neither kind nor `spec`.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct LoginRuleForm {
+    kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    sub_kind: String,
+    version: String,
+    metadata: Metadata,
+    spec: LoginRuleSpec,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
+struct LoginRuleSpec {
+    priority: i32,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    traits_map: BTreeMap<String, Vec<String>>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    traits_expression: String,
+}
+
+impl Serialize for LoginRule {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let traits_map = self.traits_map.iter().map(|(name, list)| (name.clone(), list.values.clone())).collect();
+        let form = LoginRuleForm {
+            kind: "login_rule".into(),
+            version: self.version.clone(),
+            metadata: self.metadata.clone().unwrap_or_default(),
+            spec: LoginRuleSpec {
+                priority: self.priority,
+                traits_map,
+                traits_expression: self.traits_expression.clone(),
+            },
+            ..LoginRuleForm::default()
+        };
+        form.serialize(s)
+    }
+}
+
+impl<'de> Deserialize<'de> for LoginRule {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let form = LoginRuleForm::deserialize(d)?;
+        let lists = form.spec.traits_map.into_iter();
+        Ok(Self {
+            metadata: Some(form.metadata),
+            version: form.version,
+            priority: form.spec.priority,
+            traits_map: lists.map(|(name, values)| (name, StringValues { values })).collect(),
+            traits_expression: form.spec.traits_expression,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use serde_json::{from_value, json, to_value};
 
+    use crate::accesslist::AccessList;
+    use crate::loginrule::LoginRule;
     use crate::types::{ClusterNetworkingConfigV2, MfaDevice, RoleV6, UserV2, mfa_device};
 
     #[test]
@@ -347,6 +445,34 @@ mod tests {
         let role: RoleV6 =
             from_value(json!({"kind": "role", "spec": {"options": {"cert_extensions": extension}}})).unwrap();
         assert_eq!(to_value(&role).unwrap()["spec"]["options"]["cert_extensions"], extension);
+    }
+
+    #[test]
+    fn an_access_list_reads_and_writes_the_public_form() {
+        let written = json!({
+            "kind": "access_list", "version": "v1", "metadata": {"name": "db-team"},
+            "spec": {
+                "title": "Database team", "owners": [{"name": "chief"}],
+                "grants": {"roles": ["access"], "traits": {"team": ["db"]}},
+                "audit": {"next_audit_date": "2027-01-01T00:00:00Z",
+                          "recurrence": {"frequency": "3 months", "day_of_month": "15"},
+                          "notifications": {"start": "336h0m0s"}}
+            }
+        });
+        let list: AccessList = from_value(written.clone()).unwrap();
+        assert_eq!(to_value(&list).unwrap(), written);
+        let short: crate::accesslist::Recurrence =
+            from_value(json!({"frequency": "1Y", "day_of_month": "first"})).unwrap();
+        assert_eq!((short.frequency, short.day_of_month), (12, 1));
+    }
+
+    #[test]
+    fn a_login_rule_has_kind_and_spec_in_text_only() {
+        let written = json!({"kind": "login_rule", "version": "v1", "metadata": {"name": "a"},
+                             "spec": {"priority": 1, "traits_map": {"logins": ["external.logins"]}}});
+        let rule: LoginRule = from_value(written.clone()).unwrap();
+        assert_eq!(rule.priority, 1);
+        assert_eq!(to_value(&rule).unwrap(), written);
     }
 
     #[test]

@@ -203,6 +203,98 @@ kinds! {
     CLUSTER_NETWORKING_CONFIG_UPDATE: ClusterNetworkingConfigUpdate = "cluster_networking_config.update" "TCNET002I";
     /// The recording configuration was changed.
     SESSION_RECORDING_CONFIG_UPDATE: SessionRecordingConfigUpdate = "session_recording_config.update" "TCREC003I";
+    /// An application was made.
+    APP_CREATE: AppCreate = "app.create" "TAP03I";
+    /// An application was changed.
+    APP_UPDATE: AppUpdate = "app.update" "TAP04I";
+    /// An application was removed.
+    APP_DELETE: AppDelete = "app.delete" "TAP05I";
+    /// A database was made.
+    DB_CREATE: DatabaseCreate = "db.create" "TDB03I";
+    /// A database was changed.
+    DB_UPDATE: DatabaseUpdate = "db.update" "TDB04I";
+    /// A database was removed.
+    DB_DELETE: DatabaseDelete = "db.delete" "TDB05I";
+    /// A Kubernetes cluster was made.
+    KUBE_CREATE: KubernetesClusterCreate = "kube.create" "T3010I";
+    /// A Kubernetes cluster was changed.
+    KUBE_UPDATE: KubernetesClusterUpdate = "kube.update" "T3011I";
+    /// A Kubernetes cluster was removed.
+    KUBE_DELETE: KubernetesClusterDelete = "kube.delete" "T3012I";
+    /// A bot was made.
+    BOT_CREATE: BotCreate = "bot.create" "TB001I";
+    /// A bot was changed.
+    BOT_UPDATE: BotUpdate = "bot.update" "TB002I";
+    /// A bot was removed.
+    BOT_DELETE: BotDelete = "bot.delete" "TB003I";
+    /// A discovery configuration was made.
+    DISCOVERY_CONFIG_CREATE: DiscoveryConfigCreate = "discovery_config.create" "DC001I";
+    /// A discovery configuration was changed.
+    DISCOVERY_CONFIG_UPDATE: DiscoveryConfigUpdate = "discovery_config.update" "DC002I";
+    /// A discovery configuration was removed.
+    DISCOVERY_CONFIG_DELETE: DiscoveryConfigDelete = "discovery_config.delete" "DC003I";
+    /// An integration was made.
+    INTEGRATION_CREATE: IntegrationCreate = "integration.create" "IG001I";
+    /// An integration was changed.
+    INTEGRATION_UPDATE: IntegrationUpdate = "integration.update" "IG002I";
+    /// An integration was removed.
+    INTEGRATION_DELETE: IntegrationDelete = "integration.delete" "IG003I";
+    /// An access list was made.
+    ACCESS_LIST_CREATE: AccessListCreate = "access_list.create" "TAL001I";
+    /// An access list was changed.
+    ACCESS_LIST_UPDATE: AccessListUpdate = "access_list.update" "TAL002I";
+    /// An access list was removed.
+    ACCESS_LIST_DELETE: AccessListDelete = "access_list.delete" "TAL003I";
+    /// A member of an access list was made.
+    ACCESS_LIST_MEMBER_CREATE: AccessListMemberCreate = "access_list.member.create" "TAL005I";
+    /// A member of an access list was changed.
+    ACCESS_LIST_MEMBER_UPDATE: AccessListMemberUpdate = "access_list.member.update" "TAL006I";
+    /// A member of an access list was removed.
+    ACCESS_LIST_MEMBER_DELETE: AccessListMemberDelete = "access_list.member.delete" "TAL007I";
+    /// A GitHub connector was made.
+    GITHUB_CONNECTOR_CREATE: GithubConnectorCreate = "github.created" "T8000I";
+    /// A GitHub connector was changed.
+    GITHUB_CONNECTOR_UPDATE: GithubConnectorUpdate = "github.updated" "T80002I";
+    /// A GitHub connector was removed.
+    GITHUB_CONNECTOR_DELETE: GithubConnectorDelete = "github.deleted" "T8001I";
+    /// An OpenID Connect connector was made.
+    OIDC_CONNECTOR_CREATE: OidcConnectorCreate = "oidc.created" "T8100I";
+    /// An OpenID Connect connector was changed.
+    OIDC_CONNECTOR_UPDATE: OidcConnectorUpdate = "oidc.updated" "T8102I";
+    /// An OpenID Connect connector was removed.
+    OIDC_CONNECTOR_DELETE: OidcConnectorDelete = "oidc.deleted" "T8101I";
+    /// A SAML connector was made.
+    SAML_CONNECTOR_CREATE: SamlConnectorCreate = "saml.created" "T8200I";
+    /// A SAML connector was changed.
+    SAML_CONNECTOR_UPDATE: SamlConnectorUpdate = "saml.updated" "T8202I";
+    /// A SAML connector was removed.
+    SAML_CONNECTOR_DELETE: SamlConnectorDelete = "saml.deleted" "T8201I";
+    /// A login rule was made or changed.
+    LOGIN_RULE_CREATE: LoginRuleCreate = "login_rule.create" "TLR00I";
+    /// A login rule was removed.
+    LOGIN_RULE_DELETE: LoginRuleDelete = "login_rule.delete" "TLR01I";
+    /// An access list was reviewed.
+    ACCESS_LIST_REVIEW: AccessListReview = "access_list.review" "TAL004I";
+    /// A device was registered.
+    DEVICE_CREATE: DeviceEvent2 = "device.create" "TV001I";
+    /// A device was removed.
+    DEVICE_DELETE: DeviceEvent2 = "device.delete" "TV002I";
+    /// A device was changed.
+    DEVICE_UPDATE: DeviceEvent2 = "device.update" "TV007I";
+    /// A service was registered that logs people in here.
+    SAML_SERVICE_PROVIDER_CREATE: SamlIdPServiceProviderCreate = "saml.idp.service.provider.create" "TSI001I";
+    /// A service that logs people in here was changed.
+    SAML_SERVICE_PROVIDER_UPDATE: SamlIdPServiceProviderUpdate = "saml.idp.service.provider.update" "TSI002I";
+    /// A service that logs people in here was removed.
+    SAML_SERVICE_PROVIDER_DELETE: SamlIdPServiceProviderDelete = "saml.idp.service.provider.delete" "TSI003I";
+    /// More access was asked for.
+    ACCESS_REQUEST_CREATE: AccessRequestCreate = "access_request.create" "T5000I";
+    /// A request for more access was decided.
+    ACCESS_REQUEST_UPDATE: AccessRequestCreate = "access_request.update" "T5001I";
+    /// A request for more access was reviewed.
+    ACCESS_REQUEST_REVIEW: AccessRequestCreate = "access_request.review" "T5002I";
+    /// A request for more access was removed.
+    ACCESS_REQUEST_DELETE: AccessRequestDelete = "access_request.delete" "T5003I";
     /// An event this build does not know.
     UNKNOWN: Unknown = "unknown" "TCC00E";
 }

@@ -279,6 +279,124 @@ messages! {
     AuthPreferenceUpdate ["auth_preference.update"] { status user connection }
     SessionRecordingConfigUpdate ["session_recording_config.update"] { status user connection }
     ClusterNetworkingConfigUpdate ["cluster_networking_config.update"] { status user connection }
+    AccessRequestCreate ["access_request.create" "access_request.update" "access_request.review"] { user resource }
+    GithubConnectorCreate ["github.created"] { user connection resource }
+    GithubConnectorDelete ["github.deleted"] { user connection resource }
+    OidcConnectorCreate ["oidc.created"] { user resource }
+    OidcConnectorDelete ["oidc.deleted"] { user resource }
+    SamlConnectorCreate ["saml.created"] { user resource }
+    SamlConnectorDelete ["saml.deleted"] { user resource }
+    KubeRequest ["kube.request"] { user session server connection }
+    AppSessionStart ["app.session.start"] { user session server connection }
+    AppSessionChunk ["app.session.chunk"] { user session server connection }
+    AppSessionRequest ["app.session.request"] {}
+    DatabaseSessionStart ["db.session.start"] { user session server connection status }
+    DatabaseSessionEnd ["db.session.end"] { user session }
+    DatabaseSessionQuery ["db.session.query" "db.session.query.failed"] { user session status }
+    BillingInformationUpdate ["billing.update_info"] { user }
+    BillingCardCreate ["billing.create_card" "billing.update_card"] { user }
+    BillingCardDelete ["billing.delete_card"] { user }
+    RecoveryCodeGenerate ["recovery_code.generated"] { user }
+    RecoveryCodeUsed ["recovery_code.used"] { user status }
+    DatabaseCreate ["db.create"] { user resource }
+    DatabaseUpdate ["db.update"] { user resource }
+    DatabaseDelete ["db.delete"] { user resource }
+    AppCreate ["app.create"] { user resource }
+    AppUpdate ["app.update"] { user resource }
+    AppDelete ["app.delete"] { user resource }
+    WindowsDesktopSessionStart ["windows.desktop.session.start"] { user session connection status }
+    WindowsDesktopSessionEnd ["windows.desktop.session.end"] { user session }
+    PostgresParse ["db.session.postgres.statements.parse"] { user session }
+    PostgresBind ["db.session.postgres.statements.bind"] { user session }
+    PostgresExecute ["db.session.postgres.statements.execute"] { user session }
+    PostgresClose ["db.session.postgres.statements.close"] { user session }
+    PostgresFunctionCall ["db.session.postgres.function"] { user session }
+    AccessRequestDelete ["access_request.delete"] { user }
+    DesktopRecording ["desktop.recording"] {}
+    DesktopClipboardSend ["desktop.clipboard.send"] { user session connection }
+    DesktopClipboardReceive ["desktop.clipboard.receive"] { user session connection }
+    MySqlStatementPrepare ["db.session.mysql.statements.prepare"] { user session }
+    MySqlStatementExecute ["db.session.mysql.statements.execute"] { user session }
+    MySqlStatementSendLongData ["db.session.mysql.statements.send_long_data"] { user session }
+    MySqlStatementClose ["db.session.mysql.statements.close"] { user session }
+    MySqlStatementReset ["db.session.mysql.statements.reset"] { user session }
+    MySqlStatementFetch ["db.session.mysql.statements.fetch"] { user session }
+    MySqlStatementBulkExecute ["db.session.mysql.statements.bulk_execute"] { user session }
+    RenewableCertificateGenerationMismatch ["cert.generation_mismatch"] { user_metadata }
+    MySqlInitDb ["db.session.mysql.init_db"] { user session }
+    MySqlCreateDb ["db.session.mysql.create_db"] { user session }
+    MySqlDropDb ["db.session.mysql.drop_db"] { user session }
+    MySqlShutDown ["db.session.mysql.shut_down"] { user session }
+    MySqlProcessKill ["db.session.mysql.process_kill"] { user session }
+    MySqlDebug ["db.session.mysql.debug"] { user session }
+    MySqlRefresh ["db.session.mysql.refresh"] { user session }
+    AccessRequestResourceSearch ["access_request.search"] { user }
+    SqlServerRpcRequest ["db.session.sqlserver.rpc_request"] { user session }
+    DatabaseSessionMalformedPacket ["db.session.malformed_packet"] { user session }
+    UpgradeWindowStartUpdate ["upgradewindowstart.update"] { user session }
+    AppSessionEnd ["app.session.end"] { user session server connection }
+    KubernetesClusterCreate ["kube.create"] { user resource }
+    KubernetesClusterUpdate ["kube.update"] { user resource }
+    KubernetesClusterDelete ["kube.delete"] { user resource }
+    SsmRun ["ssm.run"] {}
+    ElasticsearchRequest ["db.session.elasticsearch.request"] { user session }
+    CassandraBatch ["db.session.cassandra.batch"] { user session }
+    CassandraPrepare ["db.session.cassandra.prepare"] { user session }
+    CassandraRegister ["db.session.cassandra.register"] { user session }
+    CassandraExecute ["db.session.cassandra.execute"] { user session }
+    AppSessionDynamoDbRequest ["app.session.dynamodb.request"] { user }
+    DesktopSharedDirectoryStart ["desktop.directory.share"] { user session connection status }
+    DesktopSharedDirectoryRead ["desktop.directory.read"] { user session connection status }
+    DesktopSharedDirectoryWrite ["desktop.directory.write"] { user session connection status }
+    DynamoDbRequest ["db.session.dynamodb.request"] { user session }
+    BotJoin ["bot.join"] { connection status }
+    LoginRuleCreate ["login_rule.create"] { user resource }
+    LoginRuleDelete ["login_rule.delete"] { user resource }
+    SamlIdPAuthAttempt ["saml.idp.auth"] { user session status }
+    SamlIdPServiceProviderCreate ["saml.idp.service.provider.create"] { resource }
+    SamlIdPServiceProviderUpdate ["saml.idp.service.provider.update"] { resource }
+    SamlIdPServiceProviderDelete ["saml.idp.service.provider.delete"] { resource }
+    SamlIdPServiceProviderDeleteAll ["saml.idp.service.provider.delete_all"] { resource }
+    OpenSearchRequest ["db.session.opensearch.request"] { user session }
+    DeviceEvent2 ["device.create" "device.delete" "device.token.create" "device.enroll" "device.authenticate" "device.update" "device.webtoken.create" "device.authenticate.confirm"] { user status }
+    OktaResourcesUpdate ["okta.groups.update" "okta.applications.update"] { server }
+    OktaSyncFailure ["okta.sync.failure"] { server status }
+    OktaAssignmentResult ["okta.assignment.process" "okta.assignment.cleanup"] { server status resource }
+    AccessListCreate ["access_list.create"] { status resource }
+    AccessListUpdate ["access_list.update"] { status resource }
+    AccessListDelete ["access_list.delete"] { status resource }
+    AccessListReview ["access_list.review"] { status resource }
+    AccessListMemberCreate ["access_list.member.create"] { status resource }
+    AccessListMemberUpdate ["access_list.member.update"] { status resource }
+    AccessListMemberDelete ["access_list.member.delete"] { status resource }
+    AccessListMemberDeleteAllForAccessList ["access_list.member.delete_all_for_access_list"] { status resource }
+    AuditQueryRun ["secreports.audit.query.run"] { user status }
+    SecurityReportRun ["secreports.report.run"] { user status }
+    GithubConnectorUpdate ["github.updated"] { user connection resource }
+    OidcConnectorUpdate ["oidc.updated"] { user resource }
+    SamlConnectorUpdate ["saml.updated"] { user resource }
+    ExternalAuditStorageEnable ["external_audit_storage.enable"] { resource }
+    ExternalAuditStorageDisable ["external_audit_storage.disable"] { resource }
+    BotCreate ["bot.create"] { user resource }
+    BotDelete ["bot.delete"] { user resource }
+    BotUpdate ["bot.update"] { user resource }
+    OktaAccessListSync ["okta.access_list.sync"] { status }
+    DatabasePermissionUpdate ["db.session.permissions.update"] { user session }
+    SpiffesvidIssued ["spiffe.svid.issued"] { user connection }
+    OktaUserSync ["okta.user.sync"] { status }
+    DatabaseUserCreate ["db.session.user.create"] { user session status }
+    DatabaseUserDeactivate ["db.session.user.deactivate"] { user session status }
+    AccessPathChanged ["access_graph.access_path_changed"] {}
+    SpannerRpc ["db.session.spanner.rpc"] { user session status }
+    DatabaseSessionCommandResult ["db.session.result"] { user session status }
+    DiscoveryConfigCreate ["discovery_config.create"] { user connection resource }
+    DiscoveryConfigUpdate ["discovery_config.update"] { user connection resource }
+    DiscoveryConfigDelete ["discovery_config.delete"] { user connection resource }
+    DiscoveryConfigDeleteAll ["discovery_config.delete_all"] { user connection }
+    AccessGraphSettingsUpdate ["access_graph_settings.update"] { user connection status }
+    IntegrationCreate ["integration.create"] { user connection resource }
+    IntegrationUpdate ["integration.update"] { user connection resource }
+    IntegrationDelete ["integration.delete"] { user connection resource }
     Unknown ["unknown"] {}
 }
 
