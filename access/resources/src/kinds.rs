@@ -1,14 +1,24 @@
 //! What the single kinds add to [`Resource`](crate::Resource): their defaults, their checks and their place.
 
 mod access;
+mod applications;
+mod automation;
+mod connectors;
+mod databases;
+mod desktops;
+mod fleet;
+mod kubernetes;
+mod lists;
 mod role;
 mod server;
 mod sessions;
 mod settings;
+mod table;
 mod token;
 mod trust;
 mod user;
 
+pub use databases::DATABASE_PROTOCOLS;
 #[cfg(test)]
 pub(crate) use role::label_fields;
 pub use role::{
@@ -20,7 +30,7 @@ pub use token::JOIN_METHODS;
 
 use wire::types::BoolValue;
 
-use crate::{ResourceError, Result};
+use crate::{ResourceError, Result, resource::is_label_key};
 
 /// A truth value that can also be unset.
 pub(crate) fn truth(value: bool) -> Option<BoolValue> {
@@ -64,4 +74,21 @@ fn required(fields: &[(&str, &str)]) -> Result<()> {
         Some((path, _)) => Err(ResourceError::field(*path, "missing value")),
         None => Ok(()),
     }
+}
+
+/// Refuses keys that labels cannot have.
+fn check_labels<'a>(path: &str, mut keys: impl Iterator<Item = &'a String>) -> Result<()> {
+    match keys.find(|key| !is_label_key(key)) {
+        Some(key) => Err(ResourceError::field(path, format!("invalid label key: {key:?}"))),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what is no web address.
+fn check_url(path: &str, url: &str) -> Result<()> {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if host.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) {
+        return Ok(());
+    }
+    Err(ResourceError::field(path, format!("{url:?} is not a URL: expected https://host/path")))
 }

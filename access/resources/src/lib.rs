@@ -30,8 +30,8 @@ pub use any::AnyResource;
 pub use document::{Fields, decode, encode, parse_documents, parse_value, to_json, to_yaml};
 pub use error::{ResourceError, Result};
 pub use kinds::{
-    CLUSTER_WIDE_KUBERNETES_KINDS, DEFAULT_SESSION_TTL, JOIN_METHODS, KUBERNETES_KINDS, KUBERNETES_VERBS,
-    MAX_ACCESS_DURATION, MAX_SESSION_TTL, ROLE_VERSIONS, check_second_factor_allowed,
+    CLUSTER_WIDE_KUBERNETES_KINDS, DATABASE_PROTOCOLS, DEFAULT_SESSION_TTL, JOIN_METHODS, KUBERNETES_KINDS,
+    KUBERNETES_VERBS, MAX_ACCESS_DURATION, MAX_SESSION_TTL, ROLE_VERSIONS, check_second_factor_allowed,
 };
 pub use place::{Place, places};
 pub use read::nearest;

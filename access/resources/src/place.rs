@@ -85,6 +85,77 @@ pub mod places {
     /// Cluster alerts.
     pub const CLUSTER_ALERTS: &str = "/cluster-alerts";
 
+    /// Applications that agents pick up by label.
+    pub const APPS: &str = "/applications";
+    /// Applications that agents serve.
+    pub const APP_SERVERS: &str = "/appServers/default";
+    /// Groups of users, from an identity provider.
+    pub const USER_GROUPS: &str = "/user_group";
+    /// Databases that agents pick up by label.
+    pub const DATABASES: &str = "/db";
+    /// Databases that agents serve.
+    pub const DATABASE_SERVERS: &str = "/databaseServers/default";
+    /// Agents that serve databases.
+    pub const DATABASE_SERVICES: &str = "/databaseService";
+    /// Objects found in databases.
+    pub const DATABASE_OBJECTS: &str = "/databaseObjectPrefix";
+    /// How objects found in databases get labels.
+    pub const DATABASE_OBJECT_IMPORT_RULES: &str = "/databaseObjectImportRulePrefix";
+    /// Kubernetes clusters that agents pick up by label.
+    pub const KUBERNETES_CLUSTERS: &str = "/kubernetes";
+    /// Kubernetes clusters that agents serve.
+    pub const KUBERNETES_SERVERS: &str = "/kubeServers";
+    /// Ephemeral containers that wait for a moderator.
+    pub const KUBERNETES_WAITING_CONTAINERS: &str = "/k8s_waiting_container";
+    /// Windows desktops.
+    pub const WINDOWS_DESKTOPS: &str = "/windowsDesktop";
+    /// Agents that serve Windows desktops.
+    pub const WINDOWS_DESKTOP_SERVICES: &str = "/windowsDesktopServices";
+    /// OpenID Connect connectors.
+    pub const OIDC_CONNECTORS: &str = "/web/connectors/oidc/connectors";
+    /// SAML connectors.
+    pub const SAML_CONNECTORS: &str = "/web/connectors/saml/connectors";
+    /// Services that log people in with this cluster.
+    pub const SAML_SERVICE_PROVIDERS: &str = "/saml_idp_service_provider";
+    /// Access lists.
+    pub const ACCESS_LISTS: &str = "/access_list";
+    /// Members of access lists.
+    pub const ACCESS_LIST_MEMBERS: &str = "/access_list_member";
+    /// Reviews of access lists.
+    pub const ACCESS_LIST_REVIEWS: &str = "/access_list_review";
+    /// What people had at their last login.
+    pub const USER_LOGIN_STATES: &str = "/user_login_state";
+    /// Labels that are given to servers.
+    pub const SERVER_INFOS: &str = "/serverInfos";
+    /// Scripts that install an agent.
+    pub const INSTALLERS: &str = "/cluster_configuration/scripts/installer";
+    /// Settings of virtual networks.
+    pub const VNET: &str = "/vnet_config";
+    /// What discovery looks for.
+    pub const DISCOVERY_CONFIGS: &str = "/discovery_config";
+    /// Integrations with clouds.
+    pub const INTEGRATIONS: &str = "/integrations";
+    /// How groups and applications of Okta get labels.
+    pub const OKTA_IMPORT_RULES: &str = "/okta_import_rule";
+    /// Devices that are trusted.
+    pub const DEVICES: &str = "/devices";
+    /// Accounts that servers keep.
+    pub const STATIC_HOST_USERS: &str = "/static_host_user";
+    /// Bots; each is stored as a user and a role, so nothing lies here.
+    pub const BOTS: &str = "/bots";
+    /// Running bots.
+    pub const BOT_INSTANCES: &str = "/bot_instance";
+    /// Rules about access requests.
+    pub const ACCESS_MONITORING_RULES: &str = "/access_monitoring_rule";
+    /// What is most worth protecting.
+    pub const CROWN_JEWELS: &str = "/crown_jewels";
+    /// Saved questions to the audit log.
+    pub const AUDIT_QUERIES: &str = "/security_report/audit_query";
+    /// Reports made of saved questions.
+    pub const SECURITY_REPORTS: &str = "/security_report/report";
+    /// Rules that make traits at login.
+    pub const LOGIN_RULES: &str = "/login_rule";
+
     /// A user.
     pub fn user(name: &str) -> Place {
         Place::new(USERS, [name, "params"])

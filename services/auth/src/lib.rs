@@ -12,6 +12,7 @@ pub mod store;
 
 mod auth;
 mod authority;
+mod bots;
 mod caller;
 mod certs;
 mod config;
@@ -22,6 +23,7 @@ mod login;
 mod presence;
 mod random;
 mod recordings;
+mod records;
 mod roles;
 mod sessions;
 mod settings;

@@ -1,6 +1,6 @@
-use wire::types::{AccessRequestV3, ClusterAlert, GithubConnectorV3, LockV2, RequestState};
+use wire::types::{AccessRequestV3, ClusterAlert, LockV2, RequestState};
 
-use super::{default_text, required};
+use super::required;
 use crate::{
     Place, Resource, ResourceError, Result, kind, places,
     resource::{check_version, embedded_header, plain_header},
@@ -65,42 +65,6 @@ impl Resource for AccessRequestV3 {
             if reason.len() > MAX_REASON {
                 return Err(ResourceError::field(path, format!("is longer than {MAX_REASON} bytes")));
             }
-        }
-        Ok(())
-    }
-}
-
-impl Resource for GithubConnectorV3 {
-    const KIND: &'static str = kind::GITHUB;
-    const VERSION: &'static str = "v3";
-    plain_header!();
-
-    fn place(&self) -> Place {
-        Place::new(places::GITHUB_CONNECTORS, [self.name()])
-    }
-
-    fn set_spec_defaults(&mut self) {
-        let spec = self.spec.get_or_insert_default();
-        default_text(&mut spec.endpoint_url, "https://github.com");
-        default_text(&mut spec.api_endpoint_url, "https://api.github.com");
-    }
-
-    fn check_spec(&self) -> Result<()> {
-        check_version(self)?;
-        let spec = self.spec.clone().unwrap_or_default();
-        required(&[("spec.client_id", &spec.client_id), ("spec.redirect_url", &spec.redirect_url)])?;
-        for (path, url) in [
-            ("spec.redirect_url", &spec.redirect_url),
-            ("spec.endpoint_url", &spec.endpoint_url),
-            ("spec.api_endpoint_url", &spec.api_endpoint_url),
-        ] {
-            let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-            if host.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
-                return Err(ResourceError::field(path, format!("{url:?} is not a URL: expected https://host/path")));
-            }
-        }
-        if spec.teams_to_logins.is_empty() && spec.teams_to_roles.is_empty() {
-            return Err(ResourceError::field("spec.teams_to_roles", "missing mappings from teams to roles"));
         }
         Ok(())
     }

@@ -254,6 +254,19 @@ impl AuthContext {
         }
     }
 
+    /// Whether something exists for the caller: people see what their roles reach by its labels.
+    pub fn reaches(&self, thing: &impl rbac::Labelled) -> bool {
+        match &self.access {
+            Access::Person(person) => person.roles.can_see(&thing.target()),
+            Access::Service(roles) => {
+                let kind = thing.target().kind;
+                check_rules(roles, kind, &["read"], &RuleContext::new()).is_ok()
+                    || check_rules(roles, &format!("{kind}_server"), &["read"], &RuleContext::new()).is_ok()
+            }
+            Access::Nobody | Access::Foreigner => false,
+        }
+    }
+
     /// The logins that the caller can use on a server.
     pub fn logins_on(&self, node: &ServerV2) -> Vec<String> {
         match &self.access {

@@ -8,6 +8,9 @@
 //! Builtin role `Admin` (the administrator on the Auth Service's own machine) passes every rule except
 //! [`Rule::Users`].
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use resources::SystemRole::{
     self, App, Auth, Db, Discovery, Instance, Kube, Mdm, Node, Okta, Proxy, RemoteProxy, WindowsDesktop,
 };
@@ -52,16 +55,17 @@ pub enum Rule {
 
 /// The rule of a call, by its gRPC path; `None` means that nobody may make it.
 pub fn rule(path: &str) -> Option<Rule> {
-    PERMISSIONS.binary_search_by(|(row, _)| (*row).cmp(path)).ok().map(|index| PERMISSIONS[index].1)
+    static BY_PATH: LazyLock<HashMap<&str, Rule>> = LazyLock::new(|| PERMISSIONS.iter().copied().collect());
+    BY_PATH.get(path).copied()
 }
 
 macro_rules! permissions {
     ($($service:literal { $($rpc:literal => $rule:expr,)* })*) => {
-        &sorted([$($((concat!("/", $service, "/", $rpc), $rule),)*)*])
+        &[$($((concat!("/", $service, "/", $rpc), $rule),)*)*]
     };
 }
 
-/// The table, sorted by path.
+/// The table.
 pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
     "proto.AuthService" {
         // What a stranger needs to join, to log in and to check whom he talks to.
@@ -139,7 +143,6 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "UpsertLock" => Verbs("lock", UPSERT),
         "DeleteLock" => Verbs("lock", &["delete"]),
         "ReplaceRemoteLocks" => Builtin(&[RemoteProxy]),
-        "GetGithubConnectors" => Verbs("github", &["list", "readnosecrets"]),
         "GetTrustedCluster" => Verbs("trusted_cluster", &["read"]),
         "GetTrustedClusters" => Verbs("trusted_cluster", READ),
         "UpsertTrustedCluster" => Verbs("trusted_cluster", UPSERT),
@@ -152,6 +155,104 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "GetSessionRecordingConfig" => Verbs("session_recording_config", &["read"]),
         "GetAuthPreference" => Verbs("cluster_auth_preference", &["read"]),
         "GetNetworkRestrictions" => Verbs("network_restrictions", &["read"]),
+        "SetNetworkRestrictions" => Verbs("network_restrictions", UPSERT),
+        "DeleteNetworkRestrictions" => Verbs("network_restrictions", &["delete"]),
+
+        // What agents serve, and what is registered for them. What is listed is what the caller's roles reach.
+        "GetApp" => Verbs("app", &["read"]),
+        "GetApps" => Verbs("app", READ),
+        "CreateApp" => Verbs("app", &["create"]),
+        "UpdateApp" => Verbs("app", &["update"]),
+        "DeleteApp" => Verbs("app", &["delete"]),
+        "DeleteAllApps" => Verbs("app", &["list", "delete"]),
+        "GetDatabase" => Verbs("db", &["read"]),
+        "GetDatabases" => Verbs("db", READ),
+        "CreateDatabase" => Verbs("db", &["create"]),
+        "UpdateDatabase" => Verbs("db", &["update"]),
+        "DeleteDatabase" => Verbs("db", &["delete"]),
+        "DeleteAllDatabases" => Verbs("db", &["list", "delete"]),
+        "GetKubernetesCluster" => Verbs("kube_cluster", &["read"]),
+        "GetKubernetesClusters" => Verbs("kube_cluster", READ),
+        "CreateKubernetesCluster" => Verbs("kube_cluster", &["create"]),
+        "UpdateKubernetesCluster" => Verbs("kube_cluster", &["update"]),
+        "DeleteKubernetesCluster" => Verbs("kube_cluster", &["delete"]),
+        "DeleteAllKubernetesClusters" => Verbs("kube_cluster", &["list", "delete"]),
+        "UpsertApplicationServer" => Verbs("app_server", UPSERT),
+        "DeleteApplicationServer" => Verbs("app_server", &["delete"]),
+        "DeleteAllApplicationServers" => Verbs("app_server", &["list", "delete"]),
+        "UpsertDatabaseServer" => Verbs("db_server", UPSERT),
+        "DeleteDatabaseServer" => Verbs("db_server", &["delete"]),
+        "DeleteAllDatabaseServers" => Verbs("db_server", &["list", "delete"]),
+        "UpsertKubernetesServer" => Verbs("kube_server", UPSERT),
+        "DeleteKubernetesServer" => Verbs("kube_server", &["delete"]),
+        "DeleteAllKubernetesServers" => Verbs("kube_server", &["list", "delete"]),
+        "UpsertDatabaseService" => Verbs("db_service", UPSERT),
+        "DeleteDatabaseService" => Verbs("db_service", &["delete"]),
+        "DeleteAllDatabaseServices" => Verbs("db_service", &["list", "delete"]),
+        "UpsertWindowsDesktopService" => Verbs("windows_desktop_service", UPSERT),
+        "DeleteWindowsDesktopService" => Verbs("windows_desktop_service", &["delete"]),
+        "DeleteAllWindowsDesktopServices" => Verbs("windows_desktop_service", &["list", "delete"]),
+        "GetWindowsDesktopService" => Verbs("windows_desktop_service", &["read"]),
+        "GetWindowsDesktopServices" => Verbs("windows_desktop_service", READ),
+        "GetWindowsDesktops" => Verbs("windows_desktop", READ),
+        "CreateWindowsDesktop" => Verbs("windows_desktop", &["create"]),
+        "UpdateWindowsDesktop" => Verbs("windows_desktop", &["update"]),
+        "UpsertWindowsDesktop" => Verbs("windows_desktop", UPSERT),
+        "DeleteWindowsDesktop" => Verbs("windows_desktop", &["delete"]),
+        "DeleteAllWindowsDesktops" => Verbs("windows_desktop", &["list", "delete"]),
+        "ListUserGroups" => Verbs("user_group", READ),
+        "GetUserGroup" => Verbs("user_group", &["read"]),
+        "CreateUserGroup" => Verbs("user_group", &["create"]),
+        "UpdateUserGroup" => Verbs("user_group", &["update"]),
+        "DeleteUserGroup" => Verbs("user_group", &["delete"]),
+        "DeleteAllUserGroups" => Verbs("user_group", &["list", "delete"]),
+        "ListSAMLIdPServiceProviders" => Verbs("saml_idp_service_provider", READ),
+        "GetSAMLIdPServiceProvider" => Verbs("saml_idp_service_provider", &["read"]),
+        "CreateSAMLIdPServiceProvider" => Verbs("saml_idp_service_provider", &["create"]),
+        "UpdateSAMLIdPServiceProvider" => Verbs("saml_idp_service_provider", &["update"]),
+        "DeleteSAMLIdPServiceProvider" => Verbs("saml_idp_service_provider", &["delete"]),
+        "DeleteAllSAMLIdPServiceProviders" => Verbs("saml_idp_service_provider", &["list", "delete"]),
+
+        // The fleet.
+        "GetServerInfo" => Verbs("server_info", &["read"]),
+        "GetServerInfos" => Verbs("server_info", READ),
+        "UpsertServerInfo" => Verbs("server_info", UPSERT),
+        "DeleteServerInfo" => Verbs("server_info", &["delete"]),
+        "DeleteAllServerInfos" => Verbs("server_info", &["list", "delete"]),
+        "GetInstaller" => Verbs("installer", &["read"]),
+        "GetInstallers" => Verbs("installer", READ),
+        "SetInstaller" => Verbs("installer", UPSERT),
+        "DeleteInstaller" => Verbs("installer", &["delete"]),
+        "DeleteAllInstallers" => Verbs("installer", &["list", "delete"]),
+        "GetClusterMaintenanceConfig" => Verbs("cluster_maintenance_config", &["read"]),
+        "UpdateClusterMaintenanceConfig" => Verbs("cluster_maintenance_config", UPSERT),
+        "DeleteClusterMaintenanceConfig" => Verbs("cluster_maintenance_config", &["delete"]),
+        "GetUIConfig" => Verbs("ui_config", &["read"]),
+        "SetUIConfig" => Verbs("ui_config", UPSERT),
+        "DeleteUIConfig" => Verbs("ui_config", &["delete"]),
+
+        // Connectors. Secrets need `read`.
+        "GetOIDCConnector" => Verbs("oidc", &["readnosecrets"]),
+        "GetOIDCConnectors" => Verbs("oidc", &["list", "readnosecrets"]),
+        "CreateOIDCConnector" => Verbs("oidc", &["create"]),
+        "UpdateOIDCConnector" => Verbs("oidc", &["update"]),
+        "UpsertOIDCConnector" => Verbs("oidc", UPSERT),
+        "UpsertOIDCConnectorV2" => Verbs("oidc", UPSERT),
+        "DeleteOIDCConnector" => Verbs("oidc", &["delete"]),
+        "GetSAMLConnector" => Verbs("saml", &["readnosecrets"]),
+        "GetSAMLConnectors" => Verbs("saml", &["list", "readnosecrets"]),
+        "CreateSAMLConnector" => Verbs("saml", &["create"]),
+        "UpdateSAMLConnector" => Verbs("saml", &["update"]),
+        "UpsertSAMLConnector" => Verbs("saml", UPSERT),
+        "UpsertSAMLConnectorV2" => Verbs("saml", UPSERT),
+        "DeleteSAMLConnector" => Verbs("saml", &["delete"]),
+        "GetGithubConnector" => Verbs("github", &["readnosecrets"]),
+        "GetGithubConnectors" => Verbs("github", &["list", "readnosecrets"]),
+        "CreateGithubConnector" => Verbs("github", &["create"]),
+        "UpdateGithubConnector" => Verbs("github", &["update"]),
+        "UpsertGithubConnector" => Verbs("github", UPSERT),
+        "UpsertGithubConnectorV2" => Verbs("github", UPSERT),
+        "DeleteGithubConnector" => Verbs("github", &["delete"]),
 
         // Alerts.
         "GetClusterAlerts" => AnyAuthenticated,
@@ -168,6 +269,148 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "GetEvents" => Verbs("event", &["list"]),
         "GetSessionEvents" => Object("session", &["list"]),
         "StreamSessionEvents" => Object("session", &["read"]),
+    }
+    "teleport.accesslist.v1.AccessListService" {
+        "GetAccessLists" => Verbs("access_list", READ),
+        "ListAccessLists" => Verbs("access_list", READ),
+        "GetAccessList" => Verbs("access_list", &["read"]),
+        "UpsertAccessList" => Verbs("access_list", UPSERT),
+        "UpdateAccessList" => Verbs("access_list", &["update"]),
+        "DeleteAccessList" => Verbs("access_list", &["delete"]),
+        "DeleteAllAccessLists" => Verbs("access_list", &["list", "delete"]),
+        "GetAccessListsToReview" => AnyAuthenticated,
+        "CountAccessListMembers" => Verbs("access_list", &["read"]),
+        "ListAccessListMembers" => Verbs("access_list", READ),
+        "ListAllAccessListMembers" => Verbs("access_list", READ),
+        "GetAccessListMember" => Verbs("access_list", &["read"]),
+        "UpsertAccessListMember" => Verbs("access_list", UPSERT),
+        "UpdateAccessListMember" => Verbs("access_list", &["update"]),
+        "DeleteAccessListMember" => Verbs("access_list", &["delete"]),
+        "DeleteAllAccessListMembersForAccessList" => Verbs("access_list", &["delete"]),
+        "DeleteAllAccessListMembers" => Verbs("access_list", &["list", "delete"]),
+        "UpsertAccessListWithMembers" => Verbs("access_list", UPSERT),
+        "ListAccessListReviews" => Verbs("access_list", READ),
+        "ListAllAccessListReviews" => Verbs("access_list", READ),
+        "DeleteAccessListReview" => Verbs("access_list", &["delete"]),
+    }
+    "teleport.accessmonitoringrules.v1.AccessMonitoringRulesService" {
+        "CreateAccessMonitoringRule" => Verbs("access_monitoring_rule", &["create"]),
+        "UpdateAccessMonitoringRule" => Verbs("access_monitoring_rule", &["update"]),
+        "UpsertAccessMonitoringRule" => Verbs("access_monitoring_rule", UPSERT),
+        "GetAccessMonitoringRule" => Verbs("access_monitoring_rule", &["read"]),
+        "ListAccessMonitoringRules" => Verbs("access_monitoring_rule", READ),
+        "DeleteAccessMonitoringRule" => Verbs("access_monitoring_rule", &["delete"]),
+        "ListAccessMonitoringRulesWithFilter" => Verbs("access_monitoring_rule", READ),
+    }
+    "teleport.crownjewel.v1.CrownJewelService" {
+        "CreateCrownJewel" => Verbs("crown_jewel", &["create"]),
+        "UpdateCrownJewel" => Verbs("crown_jewel", &["update"]),
+        "UpsertCrownJewel" => Verbs("crown_jewel", UPSERT),
+        "GetCrownJewel" => Verbs("crown_jewel", &["read"]),
+        "ListCrownJewels" => Verbs("crown_jewel", READ),
+        "DeleteCrownJewel" => Verbs("crown_jewel", &["delete"]),
+    }
+    "teleport.dbobject.v1.DatabaseObjectService" {
+        "CreateDatabaseObject" => Verbs("db_object", &["create"]),
+        "UpdateDatabaseObject" => Verbs("db_object", &["update"]),
+        "UpsertDatabaseObject" => Verbs("db_object", UPSERT),
+        "GetDatabaseObject" => Verbs("db_object", &["read"]),
+        "ListDatabaseObjects" => Verbs("db_object", READ),
+        "DeleteDatabaseObject" => Verbs("db_object", &["delete"]),
+    }
+    "teleport.dbobjectimportrule.v1.DatabaseObjectImportRuleService" {
+        "CreateDatabaseObjectImportRule" => Verbs("db_object_import_rule", &["create"]),
+        "UpdateDatabaseObjectImportRule" => Verbs("db_object_import_rule", &["update"]),
+        "UpsertDatabaseObjectImportRule" => Verbs("db_object_import_rule", UPSERT),
+        "GetDatabaseObjectImportRule" => Verbs("db_object_import_rule", &["read"]),
+        "ListDatabaseObjectImportRules" => Verbs("db_object_import_rule", READ),
+        "DeleteDatabaseObjectImportRule" => Verbs("db_object_import_rule", &["delete"]),
+    }
+    "teleport.devicetrust.v1.DeviceTrustService" {
+        "CreateDevice" => Verbs("device", &["create"]),
+        "UpsertDevice" => Verbs("device", UPSERT),
+        "DeleteDevice" => Verbs("device", &["delete"]),
+        "FindDevices" => Verbs("device", READ),
+        "GetDevice" => Verbs("device", &["read"]),
+        "ListDevices" => Verbs("device", READ),
+    }
+    "teleport.discoveryconfig.v1.DiscoveryConfigService" {
+        "CreateDiscoveryConfig" => Verbs("discovery_config", &["create"]),
+        "UpdateDiscoveryConfig" => Verbs("discovery_config", &["update"]),
+        "UpsertDiscoveryConfig" => Verbs("discovery_config", UPSERT),
+        "GetDiscoveryConfig" => Verbs("discovery_config", &["read"]),
+        "ListDiscoveryConfigs" => Verbs("discovery_config", READ),
+        "DeleteDiscoveryConfig" => Verbs("discovery_config", &["delete"]),
+        "DeleteAllDiscoveryConfigs" => Verbs("discovery_config", &["list", "delete"]),
+        "UpdateDiscoveryConfigStatus" => Builtin(&[Discovery]),
+    }
+    "teleport.integration.v1.IntegrationService" {
+        "CreateIntegration" => Verbs("integration", &["create"]),
+        "UpdateIntegration" => Verbs("integration", &["update"]),
+        "GetIntegration" => Verbs("integration", &["read"]),
+        "ListIntegrations" => Verbs("integration", READ),
+        "DeleteIntegration" => Verbs("integration", &["delete"]),
+        "DeleteAllIntegrations" => Verbs("integration", &["list", "delete"]),
+    }
+    "teleport.loginrule.v1.LoginRuleService" {
+        "CreateLoginRule" => Verbs("login_rule", &["create"]),
+        "UpsertLoginRule" => Verbs("login_rule", UPSERT),
+        "GetLoginRule" => Verbs("login_rule", &["read"]),
+        "ListLoginRules" => Verbs("login_rule", READ),
+        "DeleteLoginRule" => Verbs("login_rule", &["delete"]),
+    }
+    "teleport.machineid.v1.BotService" {
+        "CreateBot" => Verbs("bot", &["create"]),
+        "UpdateBot" => Verbs("bot", &["update"]),
+        "UpsertBot" => Verbs("bot", UPSERT),
+        "GetBot" => Verbs("bot", &["read"]),
+        "ListBots" => Verbs("bot", READ),
+        "DeleteBot" => Verbs("bot", &["delete"]),
+    }
+    "teleport.machineid.v1.BotInstanceService" {
+        "GetBotInstance" => Verbs("bot_instance", &["read"]),
+        "ListBotInstances" => Verbs("bot_instance", READ),
+        "DeleteBotInstance" => Verbs("bot_instance", &["delete"]),
+    }
+    "teleport.okta.v1.OktaService" {
+        "CreateOktaImportRule" => Verbs("okta_import_rule", &["create"]),
+        "UpdateOktaImportRule" => Verbs("okta_import_rule", &["update"]),
+        "GetOktaImportRule" => Verbs("okta_import_rule", &["read"]),
+        "ListOktaImportRules" => Verbs("okta_import_rule", READ),
+        "DeleteOktaImportRule" => Verbs("okta_import_rule", &["delete"]),
+        "DeleteAllOktaImportRules" => Verbs("okta_import_rule", &["list", "delete"]),
+    }
+    "teleport.secreports.v1.SecReportsService" {
+        "UpsertAuditQuery" => Verbs("audit_query", UPSERT),
+        "GetAuditQuery" => Verbs("audit_query", &["read"]),
+        "ListAuditQueries" => Verbs("audit_query", READ),
+        "DeleteAuditQuery" => Verbs("audit_query", &["delete"]),
+        "UpsertReport" => Verbs("security_report", UPSERT),
+        "GetReport" => Verbs("security_report", &["read"]),
+        "ListReports" => Verbs("security_report", READ),
+        "DeleteReport" => Verbs("security_report", &["delete"]),
+    }
+    "teleport.userloginstate.v1.UserLoginStateService" {
+        "GetUserLoginStates" => Verbs("user_login_state", READ),
+        "GetUserLoginState" => SelfOrVerbs("user_login_state", &["read"]),
+        "UpsertUserLoginState" => Verbs("user_login_state", UPSERT),
+        "DeleteUserLoginState" => Verbs("user_login_state", &["delete"]),
+        "DeleteAllUserLoginStates" => Verbs("user_login_state", &["list", "delete"]),
+    }
+    "teleport.userprovisioning.v1.StaticHostUsersService" {
+        "CreateStaticHostUser" => Verbs("static_host_user", &["create"]),
+        "UpdateStaticHostUser" => Verbs("static_host_user", &["update"]),
+        "UpsertStaticHostUser" => Verbs("static_host_user", UPSERT),
+        "GetStaticHostUser" => Verbs("static_host_user", &["read"]),
+        "ListStaticHostUsers" => Verbs("static_host_user", READ),
+        "DeleteStaticHostUser" => Verbs("static_host_user", &["delete"]),
+    }
+    "teleport.vnet.v1.VnetConfigService" {
+        "CreateVnetConfig" => Verbs("vnet_config", &["create"]),
+        "UpdateVnetConfig" => Verbs("vnet_config", &["update"]),
+        "UpsertVnetConfig" => Verbs("vnet_config", UPSERT),
+        "GetVnetConfig" => Verbs("vnet_config", &["read"]),
+        "DeleteVnetConfig" => Verbs("vnet_config", &["delete"]),
     }
     "teleport.auditlog.v1.AuditLogService" {
         "GetUnstructuredEvents" => Verbs("event", &["list"]),
@@ -212,70 +455,137 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
     }
 };
 
-/// Sorts rows by path while compiling, so that the table may be written by subject.
-const fn sorted<const N: usize>(mut rows: [(&'static str, Rule); N]) -> [(&'static str, Rule); N] {
-    let mut end = 1;
-    while end < N {
-        let mut at = end;
-        while at > 0 && less(rows[at].0, rows[at - 1].0) {
-            let row = rows[at];
-            rows[at] = rows[at - 1];
-            rows[at - 1] = row;
-            at -= 1;
-        }
-        end += 1;
-    }
-    rows
-}
-
-const fn less(left: &str, right: &str) -> bool {
-    let (left, right) = (left.as_bytes(), right.as_bytes());
-    let mut at = 0;
-    while at < left.len() && at < right.len() {
-        if left[at] != right[at] {
-            return left[at] < right[at];
-        }
-        at += 1;
-    }
-    left.len() < right.len()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
 
+    /// RPCs that have messages and no handler yet: without a row, they are unknown to everybody.
+    const NOT_BUILT: &[&str] = &[
+        "/proto.AuthService/CreateAccessRequestV2",
+        "/proto.AuthService/CreateAppSession",
+        "/proto.AuthService/CreateGithubAuthRequest",
+        "/proto.AuthService/CreateOIDCAuthRequest",
+        "/proto.AuthService/CreatePrivilegeToken",
+        "/proto.AuthService/CreateSAMLAuthRequest",
+        "/proto.AuthService/CreateSnowflakeSession",
+        "/proto.AuthService/DeleteAccessRequest",
+        "/proto.AuthService/DeleteAllAppSessions",
+        "/proto.AuthService/DeleteAllSnowflakeSessions",
+        "/proto.AuthService/DeleteAllWebTokens",
+        "/proto.AuthService/DeleteAppSession",
+        "/proto.AuthService/DeleteSnowflakeSession",
+        "/proto.AuthService/DeleteUserAppSessions",
+        "/proto.AuthService/DeleteWebToken",
+        "/proto.AuthService/ExportUpgradeWindows",
+        "/proto.AuthService/GenerateAppToken",
+        "/proto.AuthService/GenerateDatabaseCert",
+        "/proto.AuthService/GenerateSnowflakeJWT",
+        "/proto.AuthService/GenerateWindowsDesktopCert",
+        "/proto.AuthService/GetAccessRequestAllowedPromotions",
+        "/proto.AuthService/GetAccessRequestsV2",
+        "/proto.AuthService/GetActiveSessionTrackersWithFilter",
+        "/proto.AuthService/GetAppSession",
+        "/proto.AuthService/GetDesktopBootstrapScript",
+        "/proto.AuthService/GetGithubAuthRequest",
+        "/proto.AuthService/GetHeadlessAuthentication",
+        "/proto.AuthService/GetInventoryConnectedServiceCounts",
+        "/proto.AuthService/GetOIDCAuthRequest",
+        "/proto.AuthService/GetPluginData",
+        "/proto.AuthService/GetSAMLAuthRequest",
+        "/proto.AuthService/GetSSODiagnosticInfo",
+        "/proto.AuthService/GetSnowflakeSession",
+        "/proto.AuthService/GetSnowflakeSessions",
+        "/proto.AuthService/GetWebToken",
+        "/proto.AuthService/GetWebTokens",
+        "/proto.AuthService/ListAppSessions",
+        "/proto.AuthService/MaintainSessionPresence",
+        "/proto.AuthService/SendKeepAlives",
+        "/proto.AuthService/SetAccessRequestState",
+        "/proto.AuthService/SignDatabaseCSR",
+        "/proto.AuthService/SubmitAccessReview",
+        "/proto.AuthService/UpdateHeadlessAuthenticationState",
+        "/proto.AuthService/UpdatePluginData",
+        "/proto.AuthService/WatchPendingHeadlessAuthentications",
+        "/teleport.accesslist.v1.AccessListService/AccessRequestPromote",
+        "/teleport.accesslist.v1.AccessListService/CreateAccessListReview",
+        "/teleport.accesslist.v1.AccessListService/GetSuggestedAccessLists",
+        "/teleport.devicetrust.v1.DeviceTrustService/AuthenticateDevice",
+        "/teleport.devicetrust.v1.DeviceTrustService/ConfirmDeviceWebAuthentication",
+        "/teleport.devicetrust.v1.DeviceTrustService/CreateDeviceEnrollToken",
+        "/teleport.devicetrust.v1.DeviceTrustService/EnrollDevice",
+        "/teleport.devicetrust.v1.DeviceTrustService/GetDevicesUsage",
+        "/teleport.devicetrust.v1.DeviceTrustService/UpdateDevice",
+        "/teleport.integration.v1.IntegrationService/GenerateAWSOIDCToken",
+        "/teleport.kube.v1.KubeService/ListKubernetesResources",
+        "/teleport.kubewaitingcontainer.v1.KubeWaitingContainersService/CreateKubernetesWaitingContainer",
+        "/teleport.kubewaitingcontainer.v1.KubeWaitingContainersService/DeleteKubernetesWaitingContainer",
+        "/teleport.kubewaitingcontainer.v1.KubeWaitingContainersService/GetKubernetesWaitingContainer",
+        "/teleport.kubewaitingcontainer.v1.KubeWaitingContainersService/ListKubernetesWaitingContainers",
+        "/teleport.loginrule.v1.LoginRuleService/TestLoginRule",
+        "/teleport.machineid.v1.BotInstanceService/SubmitHeartbeat",
+        "/teleport.notifications.v1.NotificationService/CreateGlobalNotification",
+        "/teleport.notifications.v1.NotificationService/CreateUserNotification",
+        "/teleport.notifications.v1.NotificationService/DeleteGlobalNotification",
+        "/teleport.notifications.v1.NotificationService/DeleteUserNotification",
+        "/teleport.notifications.v1.NotificationService/ListNotifications",
+        "/teleport.notifications.v1.NotificationService/UpsertUserLastSeenNotification",
+        "/teleport.notifications.v1.NotificationService/UpsertUserNotificationState",
+        "/teleport.okta.v1.OktaService/CreateOktaAssignment",
+        "/teleport.okta.v1.OktaService/DeleteAllOktaAssignments",
+        "/teleport.okta.v1.OktaService/DeleteOktaAssignment",
+        "/teleport.okta.v1.OktaService/GetOktaAssignment",
+        "/teleport.okta.v1.OktaService/ListOktaAssignments",
+        "/teleport.okta.v1.OktaService/UpdateOktaAssignment",
+        "/teleport.okta.v1.OktaService/UpdateOktaAssignmentStatus",
+    ];
+
     /// Every RPC that the generated services know, from the files they are generated from.
     pub(crate) fn all_rpcs() -> Vec<String> {
-        const FILES: [&str; 6] = [
-            include_str!("../../../../wire/proto/proto.proto"),
-            include_str!("../../../../wire/proto/teleport/auditlog/v1.proto"),
-            include_str!("../../../../wire/proto/teleport/clusterconfig/v1.proto"),
-            include_str!("../../../../wire/proto/teleport/presence/v1.proto"),
-            include_str!("../../../../wire/proto/teleport/trust/v1.proto"),
-            include_str!("../../../../wire/proto/teleport/users/v1.proto"),
-        ];
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../wire/proto");
+        let mut files = Vec::new();
+        collect(std::path::Path::new(root), &mut files);
         let mut paths = Vec::new();
-        for file in FILES {
+        for file in files {
             let word = |line: &str, before: &str| -> Option<String> {
                 let rest = line.trim().strip_prefix(before)?;
                 Some(rest.split([' ', '(', ';', '{']).next()?.to_owned())
             };
             let package = file.lines().find_map(|line| word(line, "package ")).unwrap();
-            let service = file.lines().find_map(|line| word(line, "service ")).unwrap();
-            paths.extend(
-                file.lines().filter_map(|line| word(line, "rpc ")).map(|rpc| format!("/{package}.{service}/{rpc}")),
-            );
+            let mut service = String::new();
+            for line in file.lines() {
+                if let Some(name) = word(line, "service ") {
+                    service = name;
+                } else if let Some(rpc) = word(line, "rpc ") {
+                    paths.push(format!("/{package}.{service}/{rpc}"));
+                }
+            }
         }
         paths
     }
 
+    fn collect(folder: &std::path::Path, files: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else {
+                files.push(std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+
     #[test]
     fn every_rpc_has_one_row_and_every_row_an_rpc() {
+        // The proxy serves this one.
+        let elsewhere = |path: &String| path.contains(".TransportService/");
         let mut known = all_rpcs();
+        known.retain(|path| !elsewhere(path) && !NOT_BUILT.contains(&path.as_str()));
         known.sort();
-        let rows: Vec<String> = PERMISSIONS.iter().map(|(path, _)| (*path).to_owned()).collect();
+        let mut rows: Vec<String> = PERMISSIONS.iter().map(|(path, _)| (*path).to_owned()).collect();
+        rows.sort();
         assert_eq!(rows, known);
+        assert!(NOT_BUILT.iter().all(|path| rule(path).is_none()));
     }
 
     #[test]
@@ -293,11 +603,11 @@ mod tests {
         assert_eq!(
             open,
             [
-                "/proto.AuthService/ChangeUserAuthentication",
-                "/proto.AuthService/CreateAuthenticateChallenge",
-                "/proto.AuthService/GetClusterCACert",
-                "/proto.AuthService/GetDomainName",
                 "/proto.AuthService/Ping",
+                "/proto.AuthService/GetDomainName",
+                "/proto.AuthService/GetClusterCACert",
+                "/proto.AuthService/CreateAuthenticateChallenge",
+                "/proto.AuthService/ChangeUserAuthentication",
             ]
         );
     }

@@ -10,9 +10,8 @@ use wire::proto::{
     ListAccessRequestsResponse, PingRequest, PingResponse, SystemRoleAssertion,
 };
 use wire::types::{
-    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestV3, GithubConnectorV3List,
-    NetworkRestrictionsV4, ResourceRequest, ResourcesWithSecretsRequest, RoleV6, TrustedClusterV2,
-    TrustedClusterV2List,
+    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestV3, ResourceRequest, RoleV6,
+    TrustedClusterV2, TrustedClusterV2List,
 };
 
 use super::{Api, named, page};
@@ -89,27 +88,6 @@ pub async fn get_access_capabilities(
         context.require_self_or(&message.user, "access_request", &["list", "read"])?;
     }
     Ok(AccessCapabilities::default())
-}
-
-pub async fn get_network_restrictions(api: &Api, _: &AuthContext, (): ()) -> Result<NetworkRestrictionsV4> {
-    Ok((*api.auth().store().get::<kind::NetworkRestrictions>("").await?).clone())
-}
-
-pub async fn get_github_connectors(
-    api: &Api,
-    context: &AuthContext,
-    message: ResourcesWithSecretsRequest,
-) -> Result<GithubConnectorV3List> {
-    if message.with_secrets {
-        context.require("github", &["read"])?;
-    }
-    let mut github_connectors = page::owned(api.auth().store().list::<kind::GithubConnector>().await?);
-    if !message.with_secrets {
-        for spec in github_connectors.iter_mut().filter_map(|connector| connector.spec.as_mut()) {
-            spec.client_secret.clear();
-        }
-    }
-    Ok(GithubConnectorV3List { github_connectors })
 }
 
 pub async fn get_trusted_cluster(api: &Api, _: &AuthContext, message: ResourceRequest) -> Result<TrustedClusterV2> {

@@ -4,35 +4,34 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rbac::ResourceFilter;
-use resources::Resource;
+use prost::Message;
+use rbac::{Labelled, ResourceFilter};
+use resources::Resource as _;
 use wire::error::{Error, Result};
+use wire::proto::paginated_resource::Resource;
 use wire::proto::{
     ListResourcesRequest, ListResourcesResponse, ListUnifiedResourcesRequest, ListUnifiedResourcesResponse,
-    PaginatedResource, paginated_resource,
+    PaginatedResource,
 };
-use wire::types::{ServerV2, SortBy};
+use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
+use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, SortBy};
 
-use super::{Api, page};
+use super::{Api, kinds, named, page};
 use crate::authz::AuthContext;
-use crate::store::kind;
+use crate::store::kind::{self, Kind};
+use crate::store::resource_name;
 
-/// Kinds that a list may ask for although no such resource can exist yet.
-const EMPTY_KINDS: [&str; 14] = [
-    "app",
-    "app_server",
-    "db",
-    "db_server",
-    "db_service",
-    "kube_cluster",
-    "kube_server",
-    "saml_idp_service_provider",
-    "user_group",
-    "windows_desktop",
-    "windows_desktop_service",
-    "app_and_idp_service_provider",
-    "git_server",
-    "identity_center_account",
+/// Kinds that a list may ask for although no such resource can exist here.
+const EMPTY_KINDS: [&str; 2] = ["git_server", "identity_center_account"];
+
+/// Kinds of the unified list, as they are asked for, with the kind whose rules decide about them.
+const UNIFIED: [(&str, &str); 6] = [
+    ("node", "node"),
+    ("app", "app_server"),
+    ("db", "db_server"),
+    ("kube_cluster", "kube_server"),
+    ("windows_desktop", "windows_desktop"),
+    ("saml_idp_service_provider", "saml_idp_service_provider"),
 ];
 
 /// Longest query, in bytes.
@@ -71,16 +70,14 @@ pub async fn list_resources(
         include_logins: message.include_logins,
         count: message.need_total_count,
     };
-    let found = match message.resource_type.as_str() {
-        "node" => {
-            context.require("node", &["list", "read"])?;
-            servers(api, context, &question).await?
-        }
-        kind if EMPTY_KINDS.contains(&kind) => Found::default(),
-        "" => return Err(Error::bad_parameter("missing parameter ResourceType")),
-        other => {
-            return Err(Error::not_implemented(format!("resource type {other:?} is not supported for pagination")));
-        }
+    let kind = named(&message.resource_type, "ResourceType")?;
+    let found = if EMPTY_KINDS.contains(&kind) {
+        Found::default()
+    } else {
+        let rules = if kind == "kube_cluster" { "kube_server" } else { kind };
+        let rules = if kind == "app_and_idp_service_provider" { "app_server" } else { rules };
+        context.require(rules, &["list", "read"])?;
+        of_kind(api, context, &question, kind).await?
     };
     let total_count = if message.need_total_count { i32::try_from(found.total).unwrap_or(i32::MAX) } else { 0 };
     Ok(ListResourcesResponse { resources: found.items, next_key: found.next_key, total_count })
@@ -93,30 +90,167 @@ pub async fn list_unified_resources(
 ) -> Result<ListUnifiedResourcesResponse> {
     let filter = filter(message.labels, &message.search_keywords, &message.predicate_expression)?;
     let limit = page::limit(message.limit)?;
-    let known = |kind: &String| kind == "node" || EMPTY_KINDS.contains(&kind.as_str());
-    if let Some(unknown) = message.kinds.iter().find(|kind| !known(kind)) {
-        return Err(Error::bad_parameter(format!("resources of kind {unknown:?} are not listed")));
+    let mut kinds = Vec::new();
+    for wanted in &message.kinds {
+        match UNIFIED.iter().find(|(asked, rules)| asked == wanted || rules == wanted) {
+            Some(known) => kinds.push(*known),
+            None if EMPTY_KINDS.contains(&wanted.as_str()) || wanted == "user_group" => {}
+            None => return Err(Error::bad_parameter(format!("resources of kind {wanted:?} are not listed"))),
+        }
     }
-    let wanted = message.kinds.is_empty() || message.kinds.iter().any(|kind| kind == "node");
+    if message.kinds.is_empty() {
+        kinds.extend(UNIFIED);
+    }
+    kinds.retain(|(_, rules)| context.require(rules, &["list", "read"]).is_ok());
     // Nobody has pinned anything: preferences of users are not kept yet.
-    if !wanted || message.pinned_only || context.require("node", &["list", "read"]).is_err() {
+    if kinds.is_empty() || message.pinned_only {
         return Ok(ListUnifiedResourcesResponse::default());
     }
-    // All items are of one kind: in the order of kinds they are in the order of names.
-    let sort = message.sort_by.map(|sort| match sort.field.as_str() {
-        "kind" | "" => SortBy { field: "name".to_owned(), ..sort },
-        _ => sort,
-    });
     let question = Question {
         filter,
-        sort: sort.as_ref(),
+        sort: message.sort_by.as_ref(),
         start_key: &message.start_key,
         limit,
         include_logins: message.include_logins,
         count: false,
     };
-    let found = servers(api, context, &question).await?;
+    let found = match kinds.as_slice() {
+        [("node", _)] => {
+            // All items are of one kind: in the order of kinds they are in the order of names.
+            let sort = message.sort_by.clone().map(|sort| match sort.field.as_str() {
+                "kind" | "" => SortBy { field: "name".to_owned(), ..sort },
+                _ => sort,
+            });
+            records::<kind::Node>(api, context, &Question { sort: sort.as_ref(), ..question }, Resource::Node).await?
+        }
+        kinds => unified(api, context, &question, kinds).await?,
+    };
     Ok(ListUnifiedResourcesResponse { resources: found.items, next_key: found.next_key })
+}
+
+/// The records of one kind, each as an item of a list.
+async fn of_kind(api: &Api, context: &AuthContext, question: &Question<'_>, asked: &str) -> Result<Found> {
+    use kind as k;
+    match asked {
+        "node" => records::<k::Node>(api, context, question, Resource::Node).await,
+        "app_server" => records::<k::AppServer>(api, context, question, Resource::AppServer).await,
+        "db_server" => records::<k::DatabaseServer>(api, context, question, Resource::DatabaseServer).await,
+        "db_service" => records::<k::DatabaseService>(api, context, question, Resource::DatabaseService).await,
+        "kube_server" => records::<k::KubernetesServer>(api, context, question, Resource::KubernetesServer).await,
+        "windows_desktop" => records::<k::WindowsDesktop>(api, context, question, Resource::WindowsDesktop).await,
+        "windows_desktop_service" => {
+            records::<k::WindowsDesktopService>(api, context, question, Resource::WindowsDesktopService).await
+        }
+        "user_group" => records::<k::UserGroup>(api, context, question, Resource::UserGroup).await,
+        "saml_idp_service_provider" => {
+            records::<k::SamlServiceProvider>(api, context, question, Resource::SamlIdPServiceProvider).await
+        }
+        "kube_cluster" => clusters(api, context, question).await,
+        "app_and_idp_service_provider" => {
+            let either = |server: AppServerV3| {
+                let resource = Some(Either::AppServer(server));
+                let kind = "app_server".to_owned();
+                Resource::AppServerOrSamlIdPServiceProvider(AppServerOrSamlIdPServiceProviderV1 { kind, resource })
+            };
+            records::<k::AppServer>(api, context, question, either).await
+        }
+        other => Err(Error::not_implemented(format!("resource type {other:?} is not supported for pagination"))),
+    }
+}
+
+/// Everything that matches of several kinds, each thing once: several agents may serve the same.
+async fn unified(
+    api: &Api,
+    context: &AuthContext,
+    question: &Question<'_>,
+    kinds: &[(&'static str, &'static str)],
+) -> Result<Found> {
+    let all = Question { sort: None, start_key: "", limit: usize::MAX, filter: question.filter.clone(), ..*question };
+    let (by_name, descending) = match question.sort {
+        None => (true, false),
+        Some(sort) if matches!(sort.field.as_str(), "name" | "kind" | "") => (sort.field == "name", sort.is_desc),
+        Some(sort) => {
+            return Err(Error::not_implemented(format!(
+                "sorting resources of all kinds by {:?} is not supported",
+                sort.field
+            )));
+        }
+    };
+    let mut found: BTreeMap<String, PaginatedResource> = BTreeMap::new();
+    for (asked, stored) in kinds {
+        for item in of_kind(api, context, &all, stored).await?.items {
+            let name = shown_name(&item);
+            // Servers may share a host name; what agents serve is the same under the same name.
+            let own = if *asked == "node" { record_name(&item) } else { String::new() };
+            let key = match by_name {
+                true => format!("{name}{SEPARATOR}{asked}{SEPARATOR}{own}"),
+                false => format!("{asked}{SEPARATOR}{name}{SEPARATOR}{own}"),
+            };
+            found.entry(key).or_insert(item);
+        }
+    }
+    let mut ordered: Vec<(String, PaginatedResource)> = found.into_iter().collect();
+    if descending {
+        ordered.reverse();
+    }
+    let start = question.start_key;
+    if !start.is_empty() {
+        ordered.retain(|(key, _)| if descending { key.as_str() <= start } else { key.as_str() >= start });
+    }
+    let mut page = Found::default();
+    let mut bytes = 0;
+    for (key, item) in ordered {
+        bytes += item.encoded_len();
+        if page.items.len() == question.limit || bytes > page::MAX_BYTES && !page.items.is_empty() {
+            page.next_key = key;
+            break;
+        }
+        page.items.push(item);
+    }
+    Ok(page)
+}
+
+/// The Kubernetes clusters that agents serve, each once.
+async fn clusters(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
+    let all = Question { sort: None, start_key: "", limit: usize::MAX, filter: question.filter.clone(), ..*question };
+    let servers = records::<kind::KubernetesServer>(api, context, &all, Resource::KubernetesServer).await?;
+    let mut found = BTreeMap::new();
+    for item in servers.items {
+        if let Some(Resource::KubernetesServer(server)) = item.resource
+            && let Some(cluster) = server.spec.and_then(|spec| spec.cluster)
+        {
+            found.insert(cluster.name().to_owned(), cluster);
+        }
+    }
+    let total = found.len();
+    let mut clusters: Vec<_> = found.into_values().collect();
+    if question.sort.is_some_and(|sort| sort.is_desc) {
+        clusters.reverse();
+    }
+    let start = match question.start_key {
+        "" => 0,
+        key => clusters.iter().position(|cluster| cluster.name() == key).unwrap_or(clusters.len()),
+    };
+    let end = start.saturating_add(question.limit).min(clusters.len());
+    let next_key = clusters.get(end).map(|cluster| cluster.name().to_owned()).unwrap_or_default();
+    let items = clusters[start..end]
+        .iter()
+        .cloned()
+        .map(|cluster| PaginatedResource { resource: Some(Resource::KubeCluster(cluster)), ..Default::default() });
+    Ok(Found { items: items.collect(), next_key, total })
+}
+
+/// One page of the records that the caller's roles reach.
+pub async fn reached<K: Kind>(
+    api: &Api,
+    context: &AuthContext,
+    limit: i32,
+    start: &str,
+) -> Result<(Vec<K::Value>, String)>
+where
+    K::Value: Labelled + prost::Message,
+{
+    kinds::page_of::<K>(api, limit, start, |value| context.reaches(value)).await
 }
 
 /// What a request narrows its list to.
@@ -127,123 +261,176 @@ fn filter(labels: BTreeMap<String, String>, words: &[String], query: &str) -> Re
     Ok(ResourceFilter::new(labels, words, query)?)
 }
 
-async fn servers(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
+/// The records of one kind that match and that the caller's roles reach.
+async fn records<K: Kind>(
+    api: &Api,
+    context: &AuthContext,
+    question: &Question<'_>,
+    item: impl Fn(K::Value) -> Resource,
+) -> Result<Found>
+where
+    K::Value: Labelled,
+{
     let mut failure = None;
-    let mut wanted = |node: &ServerV2| {
-        let accepted = question.filter.matches(node).unwrap_or_else(|error| {
+    let mut wanted = |value: &K::Value| {
+        let accepted = question.filter.matches(value).unwrap_or_else(|error| {
             failure.get_or_insert(error);
             false
         });
-        accepted && context.can_see_node(node)
+        accepted && context.reaches(value)
     };
     let store = api.auth().store();
-    // Names are the order of the store: such a page needs no look at the others.
-    let order = question.sort.map(Order::new).transpose()?.filter(|order| !order.is_natural());
-    let (nodes, mut next_key, total) = if order.is_none() && !question.count {
-        let found = store.page::<kind::Node>(question.start_key, question.limit, wanted).await?;
+    // Without a sort, records come as they are stored: such a page needs no look at the others.
+    let order = question.sort.map(|sort| Order::new::<K>(sort)).transpose()?;
+    let order = order.filter(|order| !order.is_natural::<K>());
+    let (found, mut next_key, total) = if order.is_none() && !question.count {
+        let found = store.page::<K>(question.start_key, question.limit, wanted).await?;
         (found.items, found.next_key, 0)
     } else {
-        let mut nodes = store.list::<kind::Node>().await?;
-        nodes.retain(|node| wanted(node));
+        let mut found = store.list::<K>().await?;
+        found.retain(|value| wanted(value));
         if let Some(order) = &order {
-            nodes.sort_by(|a, b| order.compare(a, b));
+            found.sort_by(|a, b| order.compare::<K>(a, b));
         }
-        let total = nodes.len();
-        let (nodes, next_key) = cut(nodes, order.as_ref(), question);
-        (nodes, next_key, total)
+        let total = found.len();
+        let (found, next_key) = cut::<K>(found, order.as_ref(), question);
+        (found, next_key, total)
     };
     if let Some(error) = failure {
         return Err(error.into());
     }
-    let mut items: Vec<PaginatedResource> =
-        nodes.iter().map(|node| paginated(context, node, question.include_logins)).collect();
-    page::fit(&mut items, &mut next_key, |item| match &item.resource {
-        Some(paginated_resource::Resource::Node(node)) => key(order.as_ref(), node),
-        None => String::new(),
-    });
+    let keys: Vec<String> = found.iter().map(|value| key::<K>(order.as_ref(), value)).collect();
+    let mut items: Vec<PaginatedResource> = found
+        .into_iter()
+        .map(|value| paginated(context, item(Arc::unwrap_or_clone(value)), question.include_logins))
+        .collect();
+    // Whoever asks for everything at once cuts it into pages himself.
+    if question.limit != usize::MAX {
+        let mut bytes = 0;
+        let fitting = items.iter().take_while(|item| {
+            bytes += item.encoded_len();
+            bytes <= page::MAX_BYTES
+        });
+        let count = fitting.count().max(1);
+        if count < items.len() {
+            next_key = keys.get(count).cloned().unwrap_or_default();
+            items.truncate(count);
+        }
+    }
     Ok(Found { items, next_key, total })
 }
 
 /// The page that begins at the start key of a sorted list.
-fn cut(nodes: Vec<Arc<ServerV2>>, order: Option<&Order>, question: &Question<'_>) -> (Vec<Arc<ServerV2>>, String) {
+fn cut<K: Kind>(
+    found: Vec<Arc<K::Value>>,
+    order: Option<&Order>,
+    question: &Question<'_>,
+) -> (Vec<Arc<K::Value>>, String)
+where
+    K::Value: Labelled,
+{
     let start = match (question.start_key, order) {
         ("", _) => 0,
-        (start, None) => nodes.partition_point(|node| node.name() < start),
-        (start, Some(order)) => nodes.partition_point(|node| order.is_before(node, start)),
+        (start, None) => found.partition_point(|value| resource_name::<K>(value).as_str() < start),
+        (start, Some(order)) => found.partition_point(|value| order.is_before::<K>(value, start)),
     };
-    let end = start.saturating_add(question.limit).min(nodes.len());
-    let next_key = nodes.get(end).map(|node| key(order, node)).unwrap_or_default();
-    (nodes[start..end].to_vec(), next_key)
+    let end = start.saturating_add(question.limit).min(found.len());
+    let next_key = found.get(end).map(|value| key::<K>(order, value)).unwrap_or_default();
+    (found[start..end].to_vec(), next_key)
 }
 
-fn key(order: Option<&Order>, node: &ServerV2) -> String {
-    order.map_or_else(|| node.name().to_owned(), |order| order.key(node))
+fn key<K: Kind>(order: Option<&Order>, value: &K::Value) -> String
+where
+    K::Value: Labelled,
+{
+    order.map_or_else(|| resource_name::<K>(value), |order| order.key::<K>(value))
 }
 
-fn paginated(context: &AuthContext, node: &Arc<ServerV2>, include_logins: bool) -> PaginatedResource {
-    PaginatedResource {
-        logins: if include_logins { context.logins_on(node) } else { Vec::new() },
-        resource: Some(paginated_resource::Resource::Node(ServerV2::clone(node))),
-        ..Default::default()
+fn paginated(context: &AuthContext, resource: Resource, include_logins: bool) -> PaginatedResource {
+    let logins = match &resource {
+        Resource::Node(node) if include_logins => context.logins_on(node),
+        _ => Vec::new(),
+    };
+    PaginatedResource { logins, resource: Some(resource), ..Default::default() }
+}
+
+/// The name by which people know an item: for a server its host name.
+fn shown_name(item: &PaginatedResource) -> String {
+    match &item.resource {
+        Some(Resource::Node(node)) => rbac::Filtered::name(node).to_owned(),
+        _ => record_name(item),
     }
+}
+
+fn record_name(item: &PaginatedResource) -> String {
+    let name = match &item.resource {
+        Some(Resource::Node(r)) => r.name(),
+        Some(Resource::AppServer(r)) => r.name(),
+        Some(Resource::DatabaseServer(r)) => r.name(),
+        Some(Resource::KubernetesServer(r)) => r.name(),
+        Some(Resource::WindowsDesktop(r)) => r.name(),
+        Some(Resource::SamlIdPServiceProvider(r)) => r.name(),
+        _ => "",
+    };
+    name.to_owned()
 }
 
 /// The order of a sorted list: by a field, then by name, all of it turned around when descending.
 struct Order {
-    field: Field,
+    field: String,
     descending: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Field {
-    Name,
-    Hostname,
-    Address,
 }
 
 /// Separates the parts of a key; sorts before every character of a name.
 const SEPARATOR: char = '\0';
 
 impl Order {
-    fn new(sort: &SortBy) -> Result<Self> {
-        let field = match sort.field.as_str() {
-            "name" | "" => Field::Name,
-            "hostname" => Field::Hostname,
-            "addr" => Field::Address,
-            other => {
-                let text = format!("sorting by field {other:?} for resource \"node\" is not supported");
-                return Err(Error::not_implemented(text));
-            }
-        };
-        Ok(Self { field, descending: sort.is_desc })
-    }
-
-    /// Whether this is the order in which servers are stored.
-    fn is_natural(&self) -> bool {
-        matches!(self.field, Field::Name) && !self.descending
-    }
-
-    fn value<'a>(&self, node: &'a ServerV2) -> &'a str {
-        let spec = node.spec.as_ref();
-        match self.field {
-            Field::Name => node.name(),
-            Field::Hostname => spec.map_or("", |spec| &spec.hostname),
-            Field::Address => spec.map_or("", |spec| &spec.addr),
+    fn new<K: Kind>(sort: &SortBy) -> Result<Self>
+    where
+        K::Value: Labelled,
+    {
+        let field = if sort.field.is_empty() { "name" } else { sort.field.as_str() };
+        if field != "name" && !K::Value::sort_fields().contains(&field) {
+            let text = format!("sorting by field {field:?} for resource {:?} is not supported", K::NAME);
+            return Err(Error::not_implemented(text));
         }
+        Ok(Self { field: field.to_owned(), descending: sort.is_desc })
     }
 
-    fn compare(&self, a: &ServerV2, b: &ServerV2) -> Ordering {
-        let order = self.value(a).cmp(self.value(b)).then_with(|| a.name().cmp(b.name()));
+    /// Whether this is the order in which SSH servers are stored; records of other kinds lie under their agents.
+    fn is_natural<K: Kind>(&self) -> bool {
+        self.field == "name" && !self.descending && K::NAME == "node"
+    }
+
+    fn value<'a, K: Kind>(&self, value: &'a K::Value) -> &'a str
+    where
+        K::Value: Labelled,
+    {
+        if self.field == "name" { resources::Resource::name(value) } else { value.sort_value(&self.field) }
+    }
+
+    fn compare<K: Kind>(&self, a: &K::Value, b: &K::Value) -> Ordering
+    where
+        K::Value: Labelled,
+    {
+        let order = self.value::<K>(a).cmp(self.value::<K>(b));
+        let order = order.then_with(|| resource_name::<K>(a).cmp(&resource_name::<K>(b)));
         if self.descending { order.reverse() } else { order }
     }
 
-    fn key(&self, node: &ServerV2) -> String {
-        format!("{}{SEPARATOR}{}", self.value(node), node.name())
+    fn key<K: Kind>(&self, value: &K::Value) -> String
+    where
+        K::Value: Labelled,
+    {
+        format!("{}{SEPARATOR}{}", self.value::<K>(value), resource_name::<K>(value))
     }
 
-    fn is_before(&self, node: &ServerV2, start: &str) -> bool {
-        let (value, name) = start.split_once(SEPARATOR).unwrap_or((start, ""));
-        let order = self.value(node).cmp(value).then_with(|| node.name().cmp(name));
+    fn is_before<K: Kind>(&self, value: &K::Value, start: &str) -> bool
+    where
+        K::Value: Labelled,
+    {
+        let (wanted, name) = start.split_once(SEPARATOR).unwrap_or((start, ""));
+        let order = self.value::<K>(value).cmp(wanted).then_with(|| resource_name::<K>(value).as_str().cmp(name));
         order == if self.descending { Ordering::Greater } else { Ordering::Less }
     }
 }

@@ -8,19 +8,29 @@ mod alerts;
 mod assertions;
 mod audit;
 mod audit_stream;
+mod automation;
 mod basics;
+mod bots;
 mod certificates;
 mod configs;
+mod connectors;
+mod databases;
+mod desktops;
 mod devices;
+mod fleet;
 mod impersonation;
 mod inventory;
+mod kinds;
 mod listing;
+mod lists;
 mod locks;
+mod maintenance;
 mod mfa;
 mod nodes;
 mod page;
 mod presence;
 mod roles;
+mod rpcs;
 mod semaphores;
 mod service;
 mod sessions;
@@ -28,6 +38,7 @@ mod sessions;
 mod tests;
 mod tokens;
 mod trust;
+mod trusted_devices;
 mod users;
 mod watch;
 
@@ -39,13 +50,29 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding::Gzip;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
+use wire::accesslist::access_list_service_server::AccessListServiceServer;
+use wire::accessmonitoringrules::access_monitoring_rules_service_server::AccessMonitoringRulesServiceServer;
 use wire::auditlog::audit_log_service_server::AuditLogServiceServer;
 use wire::clusterconfig::cluster_config_service_server::ClusterConfigServiceServer;
+use wire::crownjewel::crown_jewel_service_server::CrownJewelServiceServer;
+use wire::dbobject::database_object_service_server::DatabaseObjectServiceServer;
+use wire::dbobjectimportrule::database_object_import_rule_service_server::DatabaseObjectImportRuleServiceServer;
+use wire::devicetrust::device_trust_service_server::DeviceTrustServiceServer;
+use wire::discoveryconfig::discovery_config_service_server::DiscoveryConfigServiceServer;
 use wire::error::{Error, Result};
+use wire::integration::integration_service_server::IntegrationServiceServer;
+use wire::loginrule::login_rule_service_server::LoginRuleServiceServer;
+use wire::machineid::bot_instance_service_server::BotInstanceServiceServer;
+use wire::machineid::bot_service_server::BotServiceServer;
+use wire::okta::okta_service_server::OktaServiceServer;
 use wire::presence::presence_service_server::PresenceServiceServer;
 use wire::proto::auth_service_server::AuthServiceServer;
+use wire::secreports::sec_reports_service_server::SecReportsServiceServer;
 use wire::trust::trust_service_server::TrustServiceServer;
+use wire::userloginstate::user_login_state_service_server::UserLoginStateServiceServer;
+use wire::userprovisioning::static_host_users_service_server::StaticHostUsersServiceServer;
 use wire::users::users_service_server::UsersServiceServer;
+use wire::vnet::vnet_config_service_server::VnetConfigServiceServer;
 
 use crate::Auth;
 use crate::authz::AuthContext;
@@ -92,6 +119,22 @@ impl Api {
             .add_service(UsersServiceServer::new(self.clone()))
             .add_service(PresenceServiceServer::new(self.clone()))
             .add_service(AuditLogServiceServer::new(self.clone()))
+            .add_service(AccessListServiceServer::new(self.clone()))
+            .add_service(AccessMonitoringRulesServiceServer::new(self.clone()))
+            .add_service(BotServiceServer::new(self.clone()))
+            .add_service(BotInstanceServiceServer::new(self.clone()))
+            .add_service(CrownJewelServiceServer::new(self.clone()))
+            .add_service(DatabaseObjectServiceServer::new(self.clone()))
+            .add_service(DatabaseObjectImportRuleServiceServer::new(self.clone()))
+            .add_service(DeviceTrustServiceServer::new(self.clone()))
+            .add_service(DiscoveryConfigServiceServer::new(self.clone()))
+            .add_service(IntegrationServiceServer::new(self.clone()))
+            .add_service(LoginRuleServiceServer::new(self.clone()))
+            .add_service(OktaServiceServer::new(self.clone()))
+            .add_service(SecReportsServiceServer::new(self.clone()))
+            .add_service(StaticHostUsersServiceServer::new(self.clone()))
+            .add_service(UserLoginStateServiceServer::new(self.clone()))
+            .add_service(VnetConfigServiceServer::new(self.clone()))
             .prepare()
             .into_axum_router()
     }

@@ -303,4 +303,88 @@ kinds! {
         const CACHED: bool = false;
         const SECRET_NAME: bool = true;
     };
+    /// OpenID Connect connectors.
+    OidcConnector: types::OidcConnectorV3, "oidc", Template::named("/web/connectors/oidc/connectors"), {};
+    /// SAML connectors.
+    SamlConnector: types::SamlConnectorV2, "saml", Template::named("/web/connectors/saml/connectors"), {};
+    /// Services that log people in with this cluster.
+    SamlServiceProvider: types::SamlIdPServiceProviderV1, "saml_idp_service_provider", Template::named("/saml_idp_service_provider"), {
+        event!(SamlIdPServiceProvider);
+    };
+    /// Applications that agents pick up by label.
+    App: types::AppV3, "app", Template::named("/applications"), { event!(App); };
+    /// Applications as agents serve them; named `host/application`.
+    AppServer: types::AppServerV3, "app_server", Template::two_part("/appServers/default"), { event!(AppServer); };
+    /// Groups of users.
+    UserGroup: types::UserGroupV1, "user_group", Template::named("/user_group"), { event!(UserGroup); };
+    /// Databases that agents pick up by label.
+    Database: types::DatabaseV3, "db", Template::named("/db"), { event!(Database); };
+    /// Databases as agents serve them; named `host/database`.
+    DatabaseServer: types::DatabaseServerV3, "db_server", Template::two_part("/databaseServers/default"), { event!(DatabaseServer); };
+    /// Agents that serve databases.
+    DatabaseService: types::DatabaseServiceV1, "db_service", Template::named("/databaseService"), { event!(DatabaseService); };
+    /// Objects found in databases.
+    DatabaseObject: wire::dbobject::DatabaseObject, "db_object", Template::named("/databaseObjectPrefix"), { event!(DatabaseObject); };
+    /// How objects found in databases get labels.
+    DatabaseObjectImportRule: wire::dbobjectimportrule::DatabaseObjectImportRule, "db_object_import_rule",
+        Template::named("/databaseObjectImportRulePrefix"), {};
+    /// Kubernetes clusters that agents pick up by label.
+    KubernetesCluster: types::KubernetesClusterV3, "kube_cluster", Template::named("/kubernetes"), { event!(KubernetesCluster); };
+    /// Kubernetes clusters as agents serve them; named `host/cluster`.
+    KubernetesServer: types::KubernetesServerV3, "kube_server", Template::two_part("/kubeServers"), { event!(KubernetesServer); };
+    /// Windows desktops; named `host/desktop`.
+    WindowsDesktop: types::WindowsDesktopV3, "windows_desktop", Template::two_part("/windowsDesktop"), { event!(WindowsDesktop); };
+    /// Agents that serve Windows desktops.
+    WindowsDesktopService: types::WindowsDesktopServiceV3, "windows_desktop_service", Template::named("/windowsDesktopServices"), {
+        event!(WindowsDesktopService);
+    };
+    /// Labels that are given to servers.
+    ServerInfo: types::ServerInfoV1, "server_info", Template::named("/serverInfos"), {};
+    /// Scripts that install an agent.
+    Installer: types::InstallerV1, "installer", Template::named("/cluster_configuration/scripts/installer"), { event!(Installer); };
+    /// What people see in the web interface.
+    UiConfig: types::UiConfigV1, "ui_config", Template::once(CONFIGURATION, "ui"), { event!(UiConfig); };
+    /// When agents may be upgraded.
+    MaintenanceConfig: types::ClusterMaintenanceConfigV1, "cluster_maintenance_config", Template::once(CONFIGURATION, "maintenance"), {};
+    /// Settings of virtual networks.
+    VnetConfig: wire::vnet::VnetConfig, "vnet_config", Template::once("/vnet_config", "config"), {};
+    /// What discovery looks for.
+    DiscoveryConfig: wire::discoveryconfig::DiscoveryConfig, "discovery_config", Template::named("/discovery_config"), {
+        event!(DiscoveryConfig);
+    };
+    /// Integrations with clouds.
+    Integration: types::IntegrationV1, "integration", Template::named("/integrations"), { event!(Integration); };
+    /// How groups and applications of Okta get labels.
+    OktaImportRule: types::OktaImportRuleV1, "okta_import_rule", Template::named("/okta_import_rule"), { event!(OktaImportRule); };
+    /// Devices that can be trusted.
+    Device: types::DeviceV1, "device", Template::named("/devices"), {};
+    /// Accounts that servers keep.
+    StaticHostUser: wire::userprovisioning::StaticHostUser, "static_host_user", Template::named("/static_host_user"), {};
+    /// Running bots; named `bot/instance`.
+    BotInstance: wire::machineid::BotInstance, "bot_instance", Template::two_part("/bot_instance"), { event!(BotInstance); };
+    /// Access lists.
+    AccessList: wire::accesslist::AccessList, "access_list", Template::named("/access_list"), { event!(AccessList); };
+    /// Members of access lists; named `list/member`.
+    AccessListMember: wire::accesslist::Member, "access_list_member", Template::two_part("/access_list_member"), {
+        event!(AccessListMember);
+    };
+    /// Reviews of access lists; named `list/review`.
+    AccessListReview: wire::accesslist::Review, "access_list_review", Template::two_part("/access_list_review"), {
+        event!(AccessListReview);
+    };
+    /// What people had at their last login.
+    UserLoginState: wire::userloginstate::UserLoginState, "user_login_state", Template::named("/user_login_state"), {
+        event!(UserLoginState);
+    };
+    /// Rules about access requests.
+    AccessMonitoringRule: wire::accessmonitoringrules::AccessMonitoringRule, "access_monitoring_rule",
+        Template::named("/access_monitoring_rule"), { event!(AccessMonitoringRule); };
+    /// What is most worth protecting.
+    CrownJewel: wire::crownjewel::CrownJewel, "crown_jewel", Template::named("/crown_jewels"), { event!(CrownJewel); };
+    /// Saved questions to the audit log.
+    AuditQuery: wire::secreports::AuditQuery, "audit_query", Template::named("/security_report/audit_query"), { event!(AuditQuery); };
+    /// Reports made of saved questions.
+    SecurityReport: wire::secreports::Report, "security_report", Template::named("/security_report/report"), { event!(Report); };
+    /// Rules that make traits at login.
+    LoginRule: wire::loginrule::LoginRule, "login_rule", Template::named("/login_rule"), {};
 }
