@@ -1,8 +1,10 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use config::{Config, Environment, Overrides, Secret, Source};
@@ -41,6 +43,12 @@ enum Command {
     },
     /// Says which session this terminal is in.
     Status,
+    /// Does something for a user of a node: started by the daemon itself.
+    #[command(name = crate::node::WORKER, hide = true)]
+    Worker {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -167,8 +175,16 @@ struct Configure {
 
 impl Cli {
     /// Does what was asked.
-    pub fn execute(self) -> Result<()> {
+    pub fn execute(self) -> Result<ExitCode> {
+        if let Command::Worker { arguments } = &self.command {
+            return Ok(ssh_service::worker::run(arguments));
+        }
+        self.run().map(|()| ExitCode::SUCCESS)
+    }
+
+    fn run(self) -> Result<()> {
         match self.command {
+            Command::Worker { .. } => Ok(()), // has its own exit code
             Command::Start(start) => start.execute(),
             Command::Configure(configure) => configure.execute(config::configure::sample),
             Command::Node(Node::Configure(configure)) => configure.execute(config::configure::node),

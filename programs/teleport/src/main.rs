@@ -17,7 +17,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     match cli::Cli::parse().execute() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("ERROR: {error}");
             ExitCode::FAILURE

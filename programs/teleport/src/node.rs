@@ -4,11 +4,17 @@ use std::sync::Arc;
 
 use auth_service::SystemRole;
 use process::TunnelDialer;
-use ssh_service::{NodeConfig, Reach, SshService};
+use ssh_service::{Features, NodeConfig, Reach, SshService};
+use tunnel::ssh::Algorithms;
 
 use crate::error::Result;
 use crate::member::{Names, Process};
 use crate::proxy::{socket, ssh_identity};
+
+/// The program that runs, even after its file was replaced by a newer one.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// The command that makes this program a worker of a node.
+pub const WORKER: &str = "worker";
 
 /// Starts the node; returns when it can be reached.
 pub async fn start(process: &Process) -> Result<SshService> {
@@ -41,6 +47,20 @@ pub async fn start(process: &Process) -> Result<SshService> {
         labels: ssh.labels.clone(),
         address,
         public_addrs: ssh.public_addrs.iter().map(ToString::to_string).collect(),
+        algorithms: Algorithms {
+            ciphers: process.config.global.ciphers.clone(),
+            key_exchanges: process.config.global.key_exchanges.clone(),
+            macs: process.config.global.macs.clone(),
+        },
+        max_connections: usize::try_from(process.config.global.limits.max_connections).unwrap_or(usize::MAX),
+        features: Features {
+            port_forwarding: ssh.port_forwarding,
+            file_copy: ssh.file_copy,
+            user_environment: ssh.permit_user_env,
+            host_users: ssh.create_host_user,
+            displays: ssh.x11.map(|x11| (x11.display_offset, x11.max_display)),
+        },
+        worker: vec![THIS_PROGRAM.into(), WORKER.into()],
     };
     Ok(SshService::start(config, identity, member.channel, &process.config.global.data_dir, reach).await?)
 }

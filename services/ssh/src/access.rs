@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
-use rbac::{JoinMode, RoleSet, SessionOwner, SshPermit};
+use rbac::{JoinMode, Participant, RoleSet, SessionOwner, SshPermit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wire::events::{SessionMetadata, UserMetadata};
+use wire::events::{ConnectionMetadata, SessionMetadata, UserMetadata};
 
 use crate::audit::session_metadata;
-use crate::session::{PartyMode, SessionHandle};
+use crate::limits::Lease;
+use crate::session::{Moderation, SessionHandle, Who};
 
 /// Who is connected, and what the roles permit.
 pub(crate) struct Access {
@@ -30,8 +31,28 @@ pub(crate) struct Access {
     pub ends: Option<DateTime<Utc>>,
     /// Places for session channels on this connection; `None` without a limit.
     places: Option<(Arc<Semaphore>, u64)>,
-    /// Why nothing may be opened, although the login is right: a lock or a limit.
-    refusal: Option<String>,
+    /// Why nothing may be opened, although the login is right.
+    refusal: Option<Refused>,
+    /// A place among the user's simultaneous connections, where they are limited.
+    lease: Option<Lease>,
+}
+
+/// Why nothing may be opened although the login is right: a lock, a limit, the kind of key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// What the client reads.
+    pub message: String,
+    /// What the audit log says.
+    pub reason: String,
+    /// The limit that is reached; 0 when it is none.
+    pub maximum: u64,
+}
+
+impl Refused {
+    /// A reason that is told to the client and to the log.
+    pub fn because(reason: String) -> Self {
+        Self { message: reason.clone(), reason, maximum: 0 }
+    }
 }
 
 /// A place for a session channel, given back when dropped.
@@ -66,18 +87,27 @@ impl Access {
         let max = permit.options.max_sessions.filter(|n| *n > 0);
         let places = max.map(|n| (Arc::new(Semaphore::new(usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS))), n));
         let user = identity.username.clone();
-        Self { user, login: login.to_owned(), identity, permit, roles, ends, places, refusal: None }
+        Self { user, login: login.to_owned(), identity, permit, roles, ends, places, refusal: None, lease: None }
     }
 
-    /// The same, with a reason for which every channel is refused.
-    pub fn refused(mut self, reason: String) -> Self {
-        self.refusal = Some(reason);
-        self
+    /// From now on every channel is refused.
+    pub fn refuse(&mut self, refused: Refused) {
+        self.refusal = Some(refused);
+    }
+
+    /// Keeps a place among the user's connections.
+    pub fn hold(&mut self, lease: Lease) {
+        self.lease = Some(lease);
+    }
+
+    /// Hands the place over to the connection.
+    pub fn take_lease(&mut self) -> Option<Lease> {
+        self.lease.take()
     }
 
     /// Why nothing may be opened.
-    pub fn refusal(&self) -> Option<&str> {
-        self.refusal.as_deref()
+    pub fn refusal(&self) -> Option<&Refused> {
+        self.refusal.as_ref()
     }
 
     /// A place for one more session channel, unless the roles' limit is reached.
@@ -88,21 +118,40 @@ impl Access {
         }
     }
 
-    /// What a client over the limit is told.
-    pub fn too_many_channels(&self) -> String {
-        let max = self.places.as_ref().map_or(0, |(_, max)| *max);
-        format!("too many session channels for user {:?} (max={max})", self.user)
+    /// What a client over the limit of session channels is told.
+    pub fn too_many_channels(&self) -> Refused {
+        let maximum = self.places.as_ref().map_or(0, |(_, max)| *max);
+        Refused {
+            message: format!("too many session channels for user {:?} (max={maximum})", self.user),
+            reason: "max_sessions limit reached".to_owned(),
+            maximum,
+        }
     }
 
     /// Whether the user may become a party of a session.
-    pub fn may_join(&self, session: &SessionHandle, mode: PartyMode) -> bool {
+    pub fn may_join(&self, session: &SessionHandle, mode: JoinMode) -> bool {
         let owner = SessionOwner { user: &session.owner, policies: &session.policies };
-        let wanted = match mode {
-            PartyMode::Observer => JoinMode::Observer,
-            PartyMode::Moderator => JoinMode::Moderator,
-            PartyMode::Peer => JoinMode::Peer,
-        };
-        self.roles.join_modes(&self.user, owner, "ssh").contains(&wanted)
+        self.roles.join_modes(&self.user, owner, "ssh").contains(&mode)
+    }
+
+    /// What the user's roles demand of sessions; `None` when nobody else has to be present.
+    pub fn moderation(&self, shows_requirements: bool) -> Option<Moderation> {
+        Moderation::of(&self.user, self.roles.session_policies(), shows_requirements)
+    }
+
+    /// The user as somebody at a session's terminal. `login` is the account the session runs as.
+    pub fn who(&self, mode: JoinMode, login: &str, connection: ConnectionMetadata) -> Who {
+        let roles = &self.identity.groups;
+        let traits = serde_json::to_value(&self.identity.traits).unwrap_or_default();
+        let record = serde_json::json!({
+            "name": self.user, "roles": roles, "traits": traits,
+            "spec": {"name": self.user, "roles": roles, "traits": traits},
+        });
+        Who {
+            user: UserMetadata { login: login.to_owned(), ..self.user_metadata() },
+            connection,
+            participant: Participant::new(&self.user, &record, self.roles.clone(), mode),
+        }
     }
 
     /// The part of an event that names the user.

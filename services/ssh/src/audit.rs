@@ -16,12 +16,17 @@ use tonic::{Code, Request, Status};
 use tracing::{debug, error, info};
 use wire::client::ApiChannel;
 use wire::events::{
-    AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, ServerMetadata, SessionEnd, SessionMetadata,
-    SessionStart, Status as Outcome, UserMetadata,
+    AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, PortForward, Scp, ServerMetadata, SessionEnd,
+    SessionMetadata, SessionReject, SessionStart, Sftp, SftpAction, SftpAttributes, Status as Outcome, UserMetadata,
+    X11Forward,
 };
 use wire::proto::auth_service_client::AuthServiceClient;
 
+use crate::access::{Access, Refused};
+use crate::channel::Scp as Copy;
 use crate::connection::Connection;
+use crate::heartbeat::NodeRecord;
+use crate::worker::sftp::{Attributes, Performed};
 
 /// Events that may wait in memory; when they do not move, they go to the file.
 const QUEUE: usize = 1024;
@@ -43,7 +48,7 @@ pub(crate) struct NodeAudit {
 }
 
 /// What every event of a node says about it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub(crate) struct Facts {
     /// Name of the cluster.
     pub cluster: String,
@@ -51,6 +56,8 @@ pub(crate) struct Facts {
     pub host_uuid: String,
     /// Its name.
     pub hostname: String,
+    /// Its labels.
+    pub record: NodeRecord,
 }
 
 impl NodeAudit {
@@ -85,6 +92,7 @@ impl NodeAudit {
             server_hostname: self.facts.hostname.clone(),
             server_addr: address.to_string(),
             server_version: wire::VERSION.into(),
+            server_labels: self.facts.record.labels(),
             ..Default::default()
         }
     }
@@ -105,6 +113,19 @@ impl NodeAudit {
             ..Default::default()
         };
         self.emit(codes::AUTH_ATTEMPT_FAILURE.event(body)).await;
+    }
+
+    /// Somebody with the right login was refused by a lock or a limit.
+    pub async fn rejected(&self, access: &Access, client: SocketAddr, server: SocketAddr, refused: &Refused) {
+        let body = SessionReject {
+            user: Some(access.user_metadata()),
+            server: Some(self.server(server)),
+            connection: Some(connection_metadata(client, server)),
+            reason: refused.reason.clone(),
+            maximum: i64::try_from(refused.maximum).unwrap_or(i64::MAX),
+            ..Default::default()
+        };
+        self.emit(codes::SESSION_REJECTED.event(body)).await;
     }
 
     /// A session without a terminal began: a command is running.
@@ -137,6 +158,106 @@ impl NodeAudit {
         self.emit(codes::SESSION_END.event(body)).await;
     }
 
+    /// A forwarded connection has ended.
+    pub async fn port_forwarded(&self, connection: &Connection, address: &str) {
+        self.port(connection, address, None).await;
+    }
+
+    /// A forward was not allowed.
+    pub async fn port_refused(&self, connection: &Connection, address: &str, reason: &str) {
+        self.port(connection, address, Some(reason)).await;
+    }
+
+    async fn port(&self, connection: &Connection, address: &str, refused: Option<&str>) {
+        let kind = if refused.is_some() { codes::PORT_FORWARD_FAILURE } else { codes::PORT_FORWARD };
+        let body = PortForward {
+            user: Some(connection.access.user_metadata()),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            status: Some(outcome(refused)),
+            addr: address.to_owned(),
+            ..Default::default()
+        };
+        self.emit(kind.event(body)).await;
+    }
+
+    /// A display was made for a session, or not.
+    pub async fn display(&self, connection: &Connection, refused: Option<&str>) {
+        let kind = if refused.is_some() { codes::X11_FORWARD_FAILURE } else { codes::X11_FORWARD };
+        let body = X11Forward {
+            user: Some(connection.access.user_metadata()),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            status: Some(outcome(refused)),
+            ..Default::default()
+        };
+        self.emit(kind.event(body)).await;
+    }
+
+    /// Something was done to a file over SFTP.
+    pub async fn sftp(&self, connection: &Connection, session: &str, home: &str, performed: Performed) {
+        let action = SftpAction::try_from(performed.action).unwrap_or(SftpAction::Invalid);
+        let body = Sftp {
+            working_directory: home.to_owned(),
+            path: performed.path,
+            target_path: performed.target,
+            flags: performed.flags,
+            attributes: performed.attributes.map(attributes),
+            action: action as i32,
+            error: performed.error,
+            ..self.sftp_frame(connection, session)
+        };
+        let kind = codes::sftp(action, body.error.is_empty());
+        self.emit(kind.event(body)).await;
+    }
+
+    /// SFTP was not allowed.
+    pub async fn sftp_refused(&self, connection: &Connection, session: &str, reason: &str) {
+        let body = Sftp { error: reason.to_owned(), ..self.sftp_frame(connection, session) };
+        self.emit(codes::SFTP_DISALLOWED.event(body)).await;
+    }
+
+    fn sftp_frame(&self, connection: &Connection, session: &str) -> Sftp {
+        Sftp {
+            user: Some(connection.access.user_metadata()),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            session: Some(connection.access.session_metadata(session)),
+            server: Some(self.server(connection.server)),
+            ..Default::default()
+        }
+    }
+
+    /// A copy with the old protocol has ended.
+    pub async fn scp(&self, connection: &Connection, session: &str, command: &str, copy: &Copy, code: u32) {
+        let kind = match (copy.upload, code) {
+            (true, 0) => codes::SCP_UPLOAD,
+            (true, _) => codes::SCP_UPLOAD_FAILURE,
+            (false, 0) => codes::SCP_DOWNLOAD,
+            (false, _) => codes::SCP_DOWNLOAD_FAILURE,
+        };
+        let error = if code == 0 { String::new() } else { format!("exit status {code}") };
+        let command = CommandMetadata { command: command.to_owned(), exit_code: code.to_string(), error };
+        self.emit(kind.event(self.scp_body(connection, session, copy, command))).await;
+    }
+
+    /// A copy with the old protocol was not allowed.
+    pub async fn scp_refused(&self, connection: &Connection, session: &str, command: &str, copy: &Copy, reason: &str) {
+        let command =
+            CommandMetadata { command: command.to_owned(), exit_code: "255".into(), error: reason.to_owned() };
+        self.emit(codes::SCP_DISALLOWED.event(self.scp_body(connection, session, copy, command))).await;
+    }
+
+    fn scp_body(&self, connection: &Connection, session: &str, copy: &Copy, command: CommandMetadata) -> Scp {
+        Scp {
+            user: Some(connection.access.user_metadata()),
+            connection: Some(connection_metadata(connection.client, connection.server)),
+            session: Some(connection.access.session_metadata(session)),
+            server: Some(self.server(connection.server)),
+            command: Some(command),
+            path: copy.path.clone(),
+            action: if copy.upload { "upload" } else { "download" }.to_owned(),
+            ..Default::default()
+        }
+    }
+
     /// A command ran, or did not start.
     pub async fn exec(
         &self,
@@ -159,6 +280,24 @@ impl NodeAudit {
             ..Default::default()
         };
         self.emit(kind.event(body)).await;
+    }
+}
+
+/// The part of an event that says whether it went well.
+fn outcome(refused: Option<&str>) -> Outcome {
+    Outcome { success: refused.is_none(), error: refused.unwrap_or_default().to_owned(), user_message: String::new() }
+}
+
+fn attributes(given: Attributes) -> SftpAttributes {
+    let moment =
+        |seconds: u32| wire::time::timestamp(DateTime::from_timestamp(i64::from(seconds), 0).unwrap_or_default());
+    SftpAttributes {
+        file_size: given.size,
+        uid: given.owner.map(|(user, _)| user),
+        gid: given.owner.map(|(_, group)| group),
+        permissions: given.permissions,
+        access_time: given.times.map(|(access, _)| moment(access)),
+        modification_time: given.times.map(|(_, modification)| moment(modification)),
     }
 }
 

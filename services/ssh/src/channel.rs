@@ -1,7 +1,10 @@
 //! One `session` channel of a connection: what a client prepares, then what runs on it.
 
+mod copies;
 mod exec;
 mod interactive;
+
+pub(crate) use copies::Scp;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +16,9 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::connection::Connection;
+use crate::forward::{Display, DisplayRequest};
 use crate::os::account::{Account, AccountError};
-use crate::os::environment::ClientEnvironment;
+use crate::os::environment::{ClientEnvironment, Extras};
 use crate::os::process::{Ended, REMOTE_COMMAND_FAILURE};
 use crate::os::pty::TerminalSize;
 
@@ -42,10 +46,25 @@ pub(crate) struct TerminalRequest {
 }
 
 /// What a client prepared on a channel.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Prepared {
     pub environment: ClientEnvironment,
     pub terminal: Option<TerminalRequest>,
+    /// Socket of the client's agent.
+    pub agent: Option<String>,
+    /// A display for graphical programs; ends with the session.
+    pub display: Option<Display>,
+}
+
+impl Prepared {
+    /// What a process is told beyond what is known of every session.
+    pub async fn extras(&self, connection: &Arc<Connection>) -> Extras {
+        Extras {
+            agent: self.agent.clone(),
+            display: self.display.as_ref().map(|d| d.name.clone()),
+            file: connection.user_environment().await,
+        }
+    }
 }
 
 /// What a client wants to run.
@@ -75,6 +94,7 @@ pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
             interactive::run(&mut read, &write, connection, prepared, Some(line)).await
         }
         Wanted::Command(line) => exec::run(&mut read, &write, connection, prepared, line).await,
+        Wanted::Subsystem(name) if name == "sftp" => copies::sftp(&mut read, &write, connection).await,
         Wanted::Subsystem(name) => Err(Refusal::new(format!("unrecognized subsystem: {name}"))),
     };
     if let Err(refusal) = result {
@@ -85,18 +105,27 @@ pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
 /// Why nothing was run; the client reads it on its error stream.
 #[derive(Debug)]
 pub(crate) struct Refusal {
-    message: String,
+    pub(crate) message: String,
+    /// Whether the request itself was in order. Clients report the exit status of such a request, and of a refused
+    /// one only that it was refused.
+    in_order: bool,
 }
 
 impl Refusal {
+    /// Something that is not allowed.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        Self { message: message.into(), in_order: false }
+    }
+
+    /// Something that is allowed and did not work.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self { message: message.into(), in_order: true }
     }
 }
 
 impl From<AccountError> for Refusal {
     fn from(error: AccountError) -> Self {
-        Self::new(error.to_string())
+        Self::failed(error.to_string())
     }
 }
 
@@ -105,7 +134,7 @@ async fn prepare(
     read: &mut ChannelReadHalf,
     write: &ChannelWriteHalf<Msg>,
     prepared: &mut Prepared,
-    connection: &Connection,
+    connection: &Arc<Connection>,
 ) -> Option<Wanted> {
     loop {
         let (want_reply, accepted) = match read.wait().await? {
@@ -133,9 +162,28 @@ async fn prepare(
             ChannelMsg::RequestShell { .. } => return Some(Wanted::Shell),
             ChannelMsg::Exec { command, .. } if command.len() <= MAX_TEXT => return Some(Wanted::Command(command)),
             ChannelMsg::RequestSubsystem { name, .. } => return Some(Wanted::Subsystem(name)),
-            // Answered by the connection's handler, which knows whether the agent may be used.
-            ChannelMsg::AgentForward { .. } => (false, true),
-            ChannelMsg::RequestX11 { want_reply, .. } | ChannelMsg::Request { want_reply, .. } => (want_reply, false),
+            ChannelMsg::AgentForward { .. } => {
+                match connection.agent_socket().await {
+                    Ok(path) => prepared.agent = Some(path),
+                    Err(reason) => debug!(reason, user = %connection.access.user, "agent not forwarded"),
+                }
+                (false, true) // answered by the connection's handler: it never fails on the wire
+            }
+            ChannelMsg::RequestX11 {
+                want_reply,
+                single_connection: single,
+                x11_authentication_protocol: protocol,
+                x11_authentication_cookie: cookie,
+                x11_screen_number: screen,
+            } => {
+                let made = connection.make_display(DisplayRequest { single, protocol, cookie, screen }).await;
+                if let Err(reason) = &made {
+                    let _ = write.extended_data_bytes(STDERR, Bytes::from(format!("{reason}\n"))).await;
+                }
+                prepared.display = made.ok();
+                (want_reply, prepared.display.is_some())
+            }
+            ChannelMsg::Request { want_reply, .. } => (want_reply, false),
             ChannelMsg::Exec { want_reply, .. } => (want_reply, false),
             ChannelMsg::Close => return None,
             _ => (false, true),
@@ -169,7 +217,7 @@ fn ssh_string(data: &[u8]) -> Option<&[u8]> {
 async fn refuse(write: &ChannelWriteHalf<Msg>, refusal: &Refusal) {
     let text = format!("{}\n", refusal.message);
     let _ = write.extended_data_bytes(STDERR, Bytes::from(text)).await;
-    let _ = write.reply(false).await;
+    let _ = write.reply(refusal.in_order).await;
     let _ = write.exit_status(REMOTE_COMMAND_FAILURE).await;
     let _ = write.eof().await;
     let _ = write.close().await;
@@ -198,7 +246,7 @@ async fn finish(write: &ChannelWriteHalf<Msg>, connection: &Connection, id: russ
 }
 
 /// Looks the login's account up without blocking the runtime.
-async fn find_account(login: &str) -> Result<Account, Refusal> {
+pub(crate) async fn find_account(login: &str) -> Result<Account, Refusal> {
     let name = login.to_owned();
     match tokio::task::spawn_blocking(move || Account::find(&name)).await {
         Ok(found) => Ok(found?),

@@ -3,17 +3,23 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, GlobalRequestReply};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use crate::access::Access;
+use crate::access::{Access, Refused};
 use crate::channel::{self, Refusal};
+use crate::forward::{Forwards, Place};
+use crate::limits::Lease;
+use crate::monitor::Activity;
 use crate::node::Node;
 use crate::os::environment::Facts;
 use crate::os::pty::TerminalSize;
@@ -38,6 +44,8 @@ const EVENT_REQUEST: &str = "x-teleport-event";
 
 /// An authenticated connection; its channels share it.
 pub(crate) struct Connection {
+    /// Number within the process.
+    pub id: u64,
     /// The node it is connected to.
     pub node: Node,
     /// Who is connected and what they may do.
@@ -50,9 +58,46 @@ pub(crate) struct Connection {
     pub handle: Handle,
     /// The node's way to the audit log.
     pub audit: crate::audit::NodeAudit,
+    /// When something last happened on it.
+    pub activity: Activity,
+    /// What is forwarded over it.
+    pub forwards: Forwards,
+    /// The place among the user's connections, until the connection is closed.
+    lease: Mutex<Option<Arc<Lease>>>,
+    /// The last words to the user, once the connection is to end.
+    last_words: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Connection {
+    /// Tells all channels that the connection ends, and why.
+    pub fn say_last(&self, words: &str) {
+        self.last_words.send_replace(Some(words.into()));
+    }
+
+    /// Returns the last words to the user when the connection is about to be ended from outside.
+    pub async fn ending(&self) -> Arc<str> {
+        let mut words = self.last_words.subscribe();
+        match words.wait_for(Option::is_some).await.ok().and_then(|w| (*w).clone()) {
+            Some(words) => words,
+            None => std::future::pending().await, // unreachable while `self` lives
+        }
+    }
+
+    /// Returns when the place among the user's connections is lost.
+    pub async fn place_lost(&self) -> String {
+        let lease = self.lease.lock().clone();
+        match lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The connection is gone: what it held is free again.
+    pub fn closed(&self) {
+        self.lease.lock().take();
+        self.forwards.close();
+    }
+
     /// Whether the client is gone.
     pub fn is_closed(&self) -> bool {
         self.handle.is_closed()
@@ -63,7 +108,16 @@ impl Connection {
         if self.access.login == JOIN_LOGIN {
             return Err(Refusal::new("attempted exec request in join-only mode"));
         }
+        if self.access.moderation(false).is_some() {
+            return Err(Refusal::new("lacking privileges to start unattended session"));
+        }
         Ok(())
+    }
+
+    /// Refuses a channel or session, and says so in the audit log.
+    pub async fn reject(&self, reply: ChannelOpenHandle, refused: Refused) {
+        self.audit.rejected(&self.access, self.client, self.server, &refused).await;
+        reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, refused.message).await;
     }
 
     /// What a process is told about this connection.
@@ -97,7 +151,7 @@ pub(crate) async fn serve<S>(node: Node, stream: S, client: SocketAddr, server: 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (authenticated, mut is_authenticated) = tokio::sync::watch::channel(false);
+    let (authenticated, mut is_authenticated) = watch::channel(false);
     let handler = Door { node: node.clone(), client, server, state: State::Stranger, refusal: None, authenticated };
     let config = node.ssh_config();
     let running = match timeout(LOGIN_GRACE, russh::server::run_stream(config, stream, handler)).await {
@@ -143,7 +197,7 @@ struct Door {
     state: State,
     /// Why the last login was refused; for a client that has shown a key of its own.
     refusal: Option<String>,
-    authenticated: tokio::sync::watch::Sender<bool>,
+    authenticated: watch::Sender<bool>,
 }
 
 impl Door {
@@ -152,14 +206,20 @@ impl Door {
         if let State::Connected(connection) = &self.state {
             return Some(connection.clone());
         }
-        let State::Known(access) = std::mem::replace(&mut self.state, State::Stranger) else { return None };
+        let State::Known(mut access) = std::mem::replace(&mut self.state, State::Stranger) else { return None };
+        let lease = access.take_lease().map(Arc::new);
         let connection = Arc::new(Connection {
+            id: self.node.connections.fetch_add(1, Ordering::Relaxed),
             node: self.node.clone(),
             access: *access,
             client: self.client,
             server: self.server,
             handle: session.handle(),
             audit: self.node.audit.clone(),
+            activity: Activity::new(),
+            forwards: Forwards::new(),
+            lease: Mutex::new(lease),
+            last_words: watch::Sender::new(None),
         });
         self.state = State::Connected(connection.clone());
         Some(connection)
@@ -203,13 +263,12 @@ impl Handler for Door {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(connection) = self.connection(session) else { return Ok(()) };
-        if let Some(refusal) = connection.access.refusal() {
-            reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, refusal).await;
+        if let Some(refused) = connection.access.refusal() {
+            connection.reject(reply, refused.clone()).await;
             return Ok(());
         }
         let Some(place) = connection.access.session_channel() else {
-            let text = connection.access.too_many_channels();
-            reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, text).await;
+            connection.reject(reply, connection.access.too_many_channels()).await;
             return Ok(());
         };
         reply.accept().await;
@@ -218,6 +277,76 @@ impl Handler for Door {
             drop(place);
         });
         Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _origin: &str,
+        _origin_port: u32,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(connection) = self.connection(session) else { return Ok(()) };
+        match u16::try_from(port) {
+            Ok(port) => connection.connect_to(channel, reply, Place::Port(host.to_owned(), port)),
+            Err(_) => reply.reject_with(ChannelOpenFailure::ConnectFailed, format!("no such port: {port}")).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let Some(connection) = self.connection(session) else { return Ok(()) };
+        connection.connect_to(channel, reply, Place::Socket(path.to_owned()));
+        Ok(())
+    }
+
+    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, session: &mut Session) -> Result<bool, Self::Error> {
+        let Some(connection) = self.connection(session) else { return Ok(false) };
+        let Ok(asked) = u16::try_from(*port) else { return Ok(false) };
+        Ok(match connection.listen_at(Place::Port(host.to_owned(), asked)).await {
+            Ok(bound) => {
+                *port = bound.into();
+                true
+            }
+            Err(reason) => {
+                debug!(reason, host, port, "not listening for the client");
+                false
+            }
+        })
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        host: &str,
+        port: u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Some(connection) = self.connection(session) else { return Ok(false) };
+        let Ok(port) = u16::try_from(port) else { return Ok(false) };
+        Ok(connection.stop_listening(&Place::Port(host.to_owned(), port)).await)
+    }
+
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let Some(connection) = self.connection(session) else { return Ok(false) };
+        let listening = connection.listen_at(Place::Socket(path.to_owned())).await;
+        if let Err(reason) = &listening {
+            debug!(reason, path, "not listening for the client");
+        }
+        Ok(listening.is_ok())
+    }
+
+    async fn cancel_streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let Some(connection) = self.connection(session) else { return Ok(false) };
+        Ok(connection.stop_listening(&Place::Socket(path.to_owned())).await)
     }
 
     async fn channel_request(
@@ -242,6 +371,9 @@ impl Handler for Door {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<GlobalRequestReply, Self::Error> {
+        if !matches!(self.state, State::Connected(_)) {
+            return Ok(GlobalRequestReply::Failure);
+        }
         Ok(match name {
             "keepalive@openssh.com" | SESSION_ID_QUERY => GlobalRequestReply::Success(Vec::new()),
             VERSION_REQUEST => GlobalRequestReply::Success(wire::VERSION.as_bytes().to_vec()),

@@ -1,5 +1,6 @@
 //! The node's presence in the cluster: its record, told over the inventory stream for as long as it runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,13 +8,14 @@ use chrono::Utc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 use tracing::{debug, info};
 use wire::client::ApiChannel;
 use wire::proto::auth_service_client::AuthServiceClient;
 use wire::proto::{
-    InventoryHeartbeat, UpstreamInventoryAgentMetadata, UpstreamInventoryHello, UpstreamInventoryOneOf,
-    UpstreamInventoryPong, downstream_inventory_one_of, upstream_inventory_one_of,
+    InventoryHeartbeat, UpstreamInventoryAgentMetadata, UpstreamInventoryGoodbye, UpstreamInventoryHello,
+    UpstreamInventoryOneOf, UpstreamInventoryPong, downstream_inventory_one_of, upstream_inventory_one_of,
 };
 use wire::types::{Metadata, ServerSpecV2, ServerV2};
 
@@ -26,6 +28,8 @@ const TTL: Duration = Duration::from_secs(600);
 const REPEAT: Duration = Duration::from_secs(400);
 /// How long the Auth Service may take for its greeting.
 const HELLO: Duration = Duration::from_secs(30);
+/// How long the Auth Service may take to let the node go.
+const GOODBYE: Duration = Duration::from_secs(2);
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(8);
 
@@ -39,6 +43,14 @@ pub(crate) struct NodeRecord {
 impl NodeRecord {
     pub fn new(config: Arc<NodeConfig>, commands: watch::Receiver<CommandLabels>) -> Self {
         Self { config, commands }
+    }
+
+    /// All labels with their present values. A label that is fixed wins over a command of the same name.
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let commands = self.commands.borrow();
+        let mut labels: BTreeMap<_, _> = commands.iter().map(|(name, l)| (name.clone(), l.result.clone())).collect();
+        labels.extend(self.config.labels.fixed.iter().map(|(name, value)| (name.clone(), value.clone())));
+        labels
     }
 
     /// The record with the present values of labels.
@@ -77,26 +89,42 @@ pub enum Presence {
     Known,
 }
 
-/// Tells the node's record for ever; `presence` says how that goes.
-pub(crate) async fn run(channel: ApiChannel, record: NodeRecord, presence: watch::Sender<Presence>) {
+/// Tells the node's record until `leaving`, and then takes leave; `presence` says how that goes.
+pub(crate) async fn run(
+    channel: ApiChannel,
+    record: NodeRecord,
+    presence: watch::Sender<Presence>,
+    leaving: CancellationToken,
+) {
     let mut backoff = MIN_BACKOFF;
     loop {
         let start = Instant::now();
-        match follow(&channel, &record, &presence).await {
+        match follow(&channel, &record, &presence, &leaving).await {
             Ok(()) => debug!("inventory stream ended"),
             Err(status) => debug!(reason = status.message(), "inventory stream lost"),
+        }
+        if leaving.is_cancelled() {
+            return;
         }
         presence.send_replace(Presence::Unknown);
         // A stream that breaks at once is no success.
         if start.elapsed() > MAX_BACKOFF {
             backoff = MIN_BACKOFF;
         }
-        sleep(backoff.mul_f64(rand::random_range(0.5..=1.0))).await;
+        tokio::select! {
+            () = leaving.cancelled() => return,
+            () = sleep(backoff.mul_f64(rand::random_range(0.5..=1.0))) => {}
+        }
         backoff = (backoff * 2).min(MAX_BACKOFF);
     }
 }
 
-async fn follow(channel: &ApiChannel, record: &NodeRecord, presence: &watch::Sender<Presence>) -> Result<(), Status> {
+async fn follow(
+    channel: &ApiChannel,
+    record: &NodeRecord,
+    presence: &watch::Sender<Presence>,
+    leaving: &CancellationToken,
+) -> Result<(), Status> {
     use upstream_inventory_one_of::Msg;
     let (up, requests) = mpsc::channel(8);
     let send = |msg: Msg| {
@@ -111,8 +139,15 @@ async fn follow(channel: &ApiChannel, record: &NodeRecord, presence: &watch::Sen
     }))?;
     let mut client = AuthServiceClient::new(channel.clone());
     let open = client.inventory_control_stream(Request::new(ReceiverStream::new(requests)));
-    let mut down = within(HELLO, open).await?.into_inner();
-    within(HELLO, down.message()).await?.ok_or_else(|| Status::unavailable("no greeting"))?;
+    let greeting = async {
+        let mut down = within(HELLO, open).await?.into_inner();
+        within(HELLO, down.message()).await?.ok_or_else(|| Status::unavailable("no greeting"))?;
+        Ok::<_, Status>(down)
+    };
+    let mut down = tokio::select! {
+        () = leaving.cancelled() => return Ok(()),
+        down = greeting => down?,
+    };
     send(Msg::AgentMetadata(agent_metadata()))?;
     send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;
     presence.send_replace(Presence::Known);
@@ -122,6 +157,13 @@ async fn follow(channel: &ApiChannel, record: &NodeRecord, presence: &watch::Sen
     let mut repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0));
     loop {
         tokio::select! {
+            () = leaving.cancelled() => {
+                // A node that stops is gone at once, not when its record ends.
+                send(Msg::Goodbye(UpstreamInventoryGoodbye { delete_resources: true }))?;
+                let taken = async { while let Ok(Some(_)) = down.message().await {} };
+                let _ = timeout(GOODBYE, taken).await; // the record ends by itself
+                return Ok(());
+            }
             message = down.message() => match message? {
                 None => return Ok(()),
                 Some(message) => if let Some(downstream_inventory_one_of::Msg::Ping(ping)) = message.msg {

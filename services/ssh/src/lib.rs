@@ -8,14 +8,18 @@ mod access;
 mod audit;
 mod channel;
 mod connection;
+mod forward;
 mod heartbeat;
 mod labels;
+mod limits;
+mod monitor;
 mod node;
 pub mod os;
 mod record;
 mod session;
 mod tracker;
 mod upload;
+pub mod worker;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -35,10 +39,11 @@ use wire::client::ApiChannel;
 use wire::error::Error;
 
 pub use heartbeat::Presence;
-pub use node::NodeConfig;
+pub use node::{Features, NodeConfig};
 
 use crate::audit::{Facts, NodeAudit};
 use heartbeat::NodeRecord;
+use limits::Leases;
 use node::Node;
 
 /// How long the first fetch of the cluster's state may take.
@@ -85,10 +90,14 @@ impl SshService {
             return Err(Error::connection_problem("waited 30 s for the auth service"));
         }
         let config = Arc::new(config);
+        let (commands, work) = labels::run(config.labels.commands.clone());
+        background.spawn(until(&shutdown, work));
+        let record = NodeRecord::new(config.clone(), commands);
         let facts = Facts {
             cluster: config.cluster.clone(),
             host_uuid: config.host_uuid.clone(),
             hostname: config.hostname.clone(),
+            record: record.clone(),
         };
         let spool = data_dir.join("log").join("events.spool");
         let (audit, delivery) = NodeAudit::start(channel.clone(), &spool, facts).map_err(Error::from)?;
@@ -97,11 +106,10 @@ impl SshService {
         let target = upload::ToAuth { channel: channel.clone(), audit: audit.clone() };
         let uploader = Uploader::new(uploads.clone(), Arc::new(target), UploaderConfig::default());
         background.spawn(until(&shutdown, uploader.run()));
-        let (commands, work) = labels::run(config.labels.commands.clone());
-        background.spawn(until(&shutdown, work));
-        let record = NodeRecord::new(config.clone(), commands);
         let (presence_sender, presence) = watch::channel(Presence::Unknown);
-        background.spawn(until(&shutdown, heartbeat::run(channel.clone(), record.clone(), presence_sender)));
+        background.spawn(heartbeat::run(channel.clone(), record.clone(), presence_sender, shutdown.clone()));
+        let leases =
+            Leases { channel: channel.clone(), tasks: background.clone(), host_uuid: config.host_uuid.clone() };
         let node = Node {
             recorder: record::Recorder {
                 uploads,
@@ -111,10 +119,12 @@ impl SshService {
                 hostname: config.hostname.clone(),
                 cluster: config.cluster.clone(),
             },
-            ssh: Arc::new(tunnel::ssh::server_config(
-                vec![(*identity.key).clone()],
-                vec![identity.certificate.clone()],
-            )),
+            ssh: Arc::new(russh::server::Config {
+                preferred: config.algorithms.preferences(),
+                ..tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
+            }),
+            leases,
+            connections: Arc::default(),
             config,
             cache: cache.clone(),
             audit,
@@ -205,7 +215,7 @@ fn listen(
     background: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
-    let listener = Listener::bind(address, ConnectionLimit::default())
+    let listener = Listener::bind(address, ConnectionLimit::new(node.config.max_connections))
         .map_err(|e| Error::other(format!("listening on {address}: {e}")))?;
     info!(address = %listener.local_addr(), "node listens");
     let node = node.clone();

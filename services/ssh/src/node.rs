@@ -1,31 +1,33 @@
 //! The node: what all connections share, and the decision who is let in.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use cache::{Cache, Change};
+use cache::Cache;
 use chrono::Utc;
 use config::Labels;
 use parking_lot::Mutex;
 use pki::identity::Identity;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
-use rbac::{AccessState, Decision, LockSubject, RoleSet, SshPermit};
+use rbac::{AccessState, Decision, KeyPolicy, LockSubject, MfaRequired, RoleSet, SshPermit, Strictness};
 use russh::keys::Certificate;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tunnel::ssh::Algorithms;
 use wire::types::{CertAuthorityV2, LockV2, ServerV2};
 
-use crate::access::{Access, Denial};
-use crate::audit::{NodeAudit, connection_metadata};
-use crate::connection::{Connection, JOIN_LOGIN};
+use crate::access::{Access, Denial, Refused};
+use crate::audit::NodeAudit;
+use crate::connection::JOIN_LOGIN;
 use crate::heartbeat::NodeRecord;
+use crate::limits::{self, Leases, NoLease};
+use crate::monitor::MAX_STALE_LOCKS;
 use crate::record::Recorder;
-use crate::session::{Command, SessionRegistry};
+use crate::session::SessionRegistry;
 
 /// What a node is told at start.
 #[derive(Clone, Debug)]
@@ -42,6 +44,29 @@ pub struct NodeConfig {
     pub address: Option<SocketAddr>,
     /// Addresses the administrator gave.
     pub public_addrs: Vec<String>,
+    /// SSH algorithms that may be chosen.
+    pub algorithms: Algorithms,
+    /// Simultaneous connections of one address; for nodes that listen.
+    pub max_connections: usize,
+    /// What users may do here, whatever their roles say.
+    pub features: Features,
+    /// The program that acts for users, with the arguments that make it do so: [`crate::worker::run`].
+    pub worker: Vec<OsString>,
+}
+
+/// What the administrator of the node allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Forwarding of ports and sockets.
+    pub port_forwarding: bool,
+    /// Copying of files.
+    pub file_copy: bool,
+    /// Variables from `~/.tsh/environment`.
+    pub user_environment: bool,
+    /// Accounts made on demand.
+    pub host_users: bool,
+    /// First and last display number for graphical programs; `None`: not forwarded.
+    pub displays: Option<(u32, u32)>,
 }
 
 /// A node. Clones share it.
@@ -53,6 +78,9 @@ pub(crate) struct Node {
     pub recorder: Recorder,
     pub sessions: SessionRegistry,
     pub record: NodeRecord,
+    pub leases: Leases,
+    /// Number of the next connection.
+    pub connections: Arc<AtomicU64>,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
     pub ssh: Arc<russh::server::Config>,
@@ -103,8 +131,7 @@ impl Node {
 
         let roles = self.role_set(&identity.groups, identity.traits.as_ref()).map_err(denied)?;
         let preference = self.cache.auth_preference();
-        let state =
-            AccessState::of(&roles, &preference, identity.is_mfa_verified(), !identity.device.device_id.is_empty());
+        let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), has_trusted_device(&identity));
         let server = self.record.current();
         let permit = match self.decide(&roles, &server, login, &state) {
             Decision::Allow(permit) => permit,
@@ -126,17 +153,66 @@ impl Node {
             preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
         let ends = permit.options.disconnect_expired(cluster_wide).then_some(());
         let ends = ends.and_then(|()| identity.previous_identity_expires.or(certificate_end(certificate)));
-        let lock = self.lock_on(&lock_subject(&identity.username, &identity, login, &self.config));
-        let access = Access::new(identity, login, permit, roles, ends);
-        Ok(match lock {
-            Some(message) => access.refused(message),
-            None => access,
-        })
+        let refusal = self.refusal(&identity, login, &roles);
+        let mut access = Access::new(identity, login, permit, roles, ends);
+        match refusal {
+            Some(reason) => access.refuse(Refused::because(reason)),
+            None => self.take_place(&mut access).await,
+        }
+        Ok(access)
     }
 
-    /// Somebody who joins needs no account of their own here: joining is decided per session.
+    /// Why nothing may be opened although the roles allow the login: locks and the kind of key.
+    fn refusal(&self, identity: &Identity, login: &str, roles: &RoleSet) -> Option<String> {
+        if let Some(message) = self.lock_on(&lock_subject(&identity.username, identity, login, &self.config)) {
+            return Some(message);
+        }
+        if self.lock_mode(roles) == Strictness::Strict && self.locks_are_stale() {
+            return Some(rbac::stale_locks_denial().message);
+        }
+        let preference = self.cache.auth_preference();
+        let required = roles.options().key_policy(preference.spec.as_ref().map_or(0, |s| s.require_mfa_type));
+        let key = KeyPolicy::from_name(&identity.private_key_policy).unwrap_or(KeyPolicy::None);
+        // The client reads the policy from this text and logs in again with such a key.
+        (!key.satisfies(required)).then(|| format!("private key policy not met: {}", required.name()))
+    }
+
+    /// Whether this node's view of the locks is too old to be relied on in strict mode.
+    pub fn locks_are_stale(&self) -> bool {
+        self.cache.stale_for().is_some_and(|age| age > MAX_STALE_LOCKS)
+    }
+
+    /// What happens to somebody with these roles when locks cannot be relied on.
+    pub fn lock_mode(&self, roles: &RoleSet) -> Strictness {
+        let preference = self.cache.auth_preference();
+        let strict = preference.spec.as_ref().is_some_and(|s| s.locking_mode == "strict");
+        roles.options().lock_mode(if strict { Strictness::Strict } else { Strictness::BestEffort })
+    }
+
+    /// Takes a place among the user's simultaneous connections, where the roles limit them.
+    async fn take_place(&self, access: &mut Access) {
+        let Some(max) = access.permit.options.max_connections.filter(|max| *max > 0) else { return };
+        let networking = self.cache.networking();
+        let ttl = networking.spec.as_ref().and_then(|s| u64::try_from(s.session_control_timeout).ok());
+        match self.leases.take(&access.user, max, ttl.map(Duration::from_nanos)).await {
+            Ok(lease) => access.hold(lease),
+            Err(NoLease::AllTaken) => access.refuse(Refused {
+                message: limits::too_many(&access.user, max),
+                reason: "max_connections limit reached".to_owned(),
+                maximum: max,
+            }),
+            Err(NoLease::Unknown(problem)) => {
+                let message = format!("max_connections of user {:?} cannot be checked: {problem}", access.user);
+                access.refuse(Refused::because(message));
+            }
+        }
+    }
+
+    /// Somebody who joins needs no account of their own here: joining is decided per session. A second factor is
+    /// asked of them like of everybody else.
     fn decide(&self, roles: &RoleSet, server: &ServerV2, login: &str, state: &AccessState) -> Decision<SshPermit> {
-        if login != JOIN_LOGIN {
+        let proven = state.mfa_verified || state.mfa_required == MfaRequired::Never;
+        if login != JOIN_LOGIN || !proven {
             return roles.check_node(server, login, state);
         }
         Decision::Allow(SshPermit {
@@ -209,7 +285,7 @@ impl Node {
     }
 
     /// The message of a lock on somebody, if one is in force.
-    fn lock_on(&self, subject: &LockSubject) -> Option<String> {
+    pub fn lock_on(&self, subject: &LockSubject) -> Option<String> {
         let now = Utc::now();
         let targets = rbac::lock_targets(subject);
         let matches = |lock: &LockV2| targets.iter().any(|target| rbac::lock_matches(lock, target));
@@ -217,68 +293,9 @@ impl Node {
         let lock = locks.iter().find(|lock| rbac::lock_in_force(lock, now) && matches(lock))?;
         Some(rbac::lock_denial(lock).message)
     }
-
-    /// Watches a connection for as long as it lives, and ends it when it must end.
-    pub fn watch(&self, connection: &Arc<Connection>) {
-        let (node, connection) = (self.clone(), connection.clone());
-        self.tasks.spawn(async move {
-            let reason = tokio::select! {
-                () = connection.handle.closed() => return,
-                reason = node.must_end(&connection) => reason,
-                () = node.shutdown.cancelled() => "the service is shutting down".to_owned(),
-            };
-            info!(user = %connection.access.user, %reason, "connection ended");
-            node.end(&connection, &reason).await;
-        });
-    }
-
-    /// Returns when a lock or the certificate's end stops a connection.
-    async fn must_end(&self, connection: &Connection) -> String {
-        let access = &connection.access;
-        let subject = lock_subject(&access.user, &access.identity, &access.login, &self.config);
-        let mut changes = self.cache.subscribe();
-        loop {
-            let rest = access.ends.map(|end| (end - Utc::now()).to_std().unwrap_or(Duration::ZERO));
-            tokio::select! {
-                change = changes.recv() => {
-                    let relevant = matches!(change, Ok(Change::Lock(_) | Change::Everything) | Err(RecvError::Lagged(_)));
-                    if relevant && let Some(message) = self.lock_on(&subject) {
-                        return message;
-                    }
-                    if matches!(change, Err(RecvError::Closed)) {
-                        std::future::pending::<()>().await;
-                    }
-                }
-                () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
-                    let at = access.ends.map(|e| e.to_rfc3339()).unwrap_or_default();
-                    return format!("client certificate expired at {at}");
-                }
-            }
-        }
-    }
-
-    /// Ends a connection and its sessions, in words.
-    async fn end(&self, connection: &Connection, reason: &str) {
-        let own = self.sessions.all().into_iter().filter(|s| *s.owner == *connection.access.user);
-        for session in own {
-            let command = Command::Terminate { by: None, reason: reason.to_owned() };
-            let _ = session.commands.try_send(command); // a session that is gone needs no word
-        }
-        let body = wire::events::ClientDisconnect {
-            user: Some(connection.access.user_metadata()),
-            connection: Some(connection_metadata(connection.client, connection.server)),
-            server: Some(self.audit.server(connection.server)),
-            reason: reason.to_owned(),
-            ..Default::default()
-        };
-        self.audit.emit(audit::codes::CLIENT_DISCONNECT.event(body)).await;
-        sleep(Duration::from_millis(200)).await; // the words go out first
-        let ended = connection.handle.disconnect(russh::Disconnect::ByApplication, reason.to_owned(), String::new());
-        let _ = tokio::time::timeout(Duration::from_secs(5), ended).await; // the client may be gone
-    }
 }
 
-fn lock_subject(user: &str, identity: &pki::identity::Identity, login: &str, config: &NodeConfig) -> LockSubject {
+pub(crate) fn lock_subject(user: &str, identity: &Identity, login: &str, config: &NodeConfig) -> LockSubject {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     LockSubject {
         user: user.to_owned(),
@@ -290,6 +307,12 @@ fn lock_subject(user: &str, identity: &pki::identity::Identity, login: &str, con
         servers: vec![(config.host_uuid.clone(), some(&config.cluster))],
         windows_desktop: None,
     }
+}
+
+/// Whether the certificate was made for a trusted device: all three of its extensions are needed.
+fn has_trusted_device(identity: &Identity) -> bool {
+    let device = &identity.device;
+    ![&device.device_id, &device.asset_tag, &device.credential_id].into_iter().any(String::is_empty)
 }
 
 fn certificate_end(certificate: &Certificate) -> Option<chrono::DateTime<Utc>> {

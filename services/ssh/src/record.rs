@@ -17,20 +17,8 @@ use crate::audit::{NodeAudit, connection_metadata};
 use crate::channel::TerminalRequest;
 use crate::connection::Connection;
 use crate::os::pty::TerminalSize;
-use crate::session::{Outcome, PartyMode};
+use crate::session::{Outcome, Party};
 use crate::tracker::{Trackers, Tracking};
-
-/// A party came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PartyChange {
-    /// Somebody joined.
-    Joined {
-        /// Name of the cluster's user.
-        user: String,
-        /// What the party may do.
-        mode: PartyMode,
-    },
-}
 
 /// Sees everything that happens in a session, in order.
 pub trait Observer: Send {
@@ -38,10 +26,30 @@ pub trait Observer: Send {
     fn output(&mut self, data: Bytes) -> impl Future<Output = ()> + Send;
     /// The terminal has a new size.
     fn resized(&mut self, size: TerminalSize) -> impl Future<Output = ()> + Send;
+    /// The process that waited was started.
+    fn started(&mut self) -> impl Future<Output = ()> + Send;
     /// A party came.
-    fn party(&mut self, change: PartyChange) -> impl Future<Output = ()> + Send;
+    fn joined(&mut self, party: &Party) -> impl Future<Output = ()> + Send;
     /// A party left.
-    fn left(&mut self, user: &str) -> impl Future<Output = ()> + Send;
+    fn left(&mut self, party: &Party) -> impl Future<Output = ()> + Send;
+}
+
+/// A session that is about to begin.
+pub(crate) struct Beginning<'a> {
+    /// Its id.
+    pub id: &'a Arc<str>,
+    /// The terminal asked for.
+    pub terminal: &'a TerminalRequest,
+    /// The command, empty for a shell.
+    pub command: &'a str,
+    /// Number of the first party.
+    pub party: u64,
+    /// Whether it waits for others to be present.
+    pub pending: bool,
+    /// Why it is held, as its owner says.
+    pub reason: &'a str,
+    /// Who is invited, as its owner says.
+    pub invited: Vec<String>,
 }
 
 /// Begins recordings.
@@ -66,6 +74,8 @@ pub(crate) struct SessionObserver {
     client: SocketAddr,
     server: SocketAddr,
     participants: Vec<String>,
+    /// The terminal's size at the start.
+    size: String,
     started: DateTime<Utc>,
     mode: String,
     initial_command: Vec<String>,
@@ -81,13 +91,8 @@ impl Recorder {
     /// # Errors
     ///
     /// In words, when a role demands a recording and none can be made.
-    pub async fn begin(
-        &self,
-        connection: &Connection,
-        id: &Arc<str>,
-        terminal: &TerminalRequest,
-        command: &str,
-    ) -> Result<SessionObserver, String> {
+    pub async fn begin(&self, connection: &Connection, beginning: Beginning<'_>) -> Result<SessionObserver, String> {
+        let Beginning { id, terminal, command, .. } = beginning;
         let session = id.parse::<SessionId>().map_err(|e| e.to_string())?;
         let recording = connection.node.cache.recording();
         let mode =
@@ -114,8 +119,10 @@ impl Recorder {
         };
         let access = &connection.access;
         let initial_command: Vec<String> = (!command.is_empty()).then(|| command.to_owned()).into_iter().collect();
-        let tracking = self.trackers.begin(self.tracker(connection, id, &initial_command)).await;
-        let observer = SessionObserver {
+        let tracker = self.tracker(connection, &beginning, &initial_command);
+        let tracking = self.trackers.begin(tracker, beginning.party, beginning.pending).await;
+        let mut observer = SessionObserver {
+            size: terminal.size.to_string(),
             writer,
             audit: self.audit.clone(),
             tracking,
@@ -132,24 +139,18 @@ impl Recorder {
             failed: None,
             failures: None,
         };
-        let start = SessionStart {
-            user: Some(observer.user.clone()),
-            session: Some(observer.session.clone()),
-            server: Some(self.audit.server(connection.server)),
-            connection: Some(connection_metadata(connection.client, connection.server)),
-            terminal_size: terminal.size.to_string(),
-            initial_command: observer.initial_command.clone(),
-            session_recording: observer.mode.clone(),
-            ..Default::default()
-        };
-        observer.record(codes::SESSION_START.event(start)).await;
+        if !beginning.pending {
+            observer.start().await;
+        }
         Ok(observer)
     }
 
-    fn tracker(&self, connection: &Connection, id: &str, command: &[String]) -> SessionTrackerSpecV1 {
+    fn tracker(&self, connection: &Connection, beginning: &Beginning<'_>, command: &[String]) -> SessionTrackerSpecV1 {
         let access = &connection.access;
         SessionTrackerSpecV1 {
-            session_id: id.to_owned(),
+            session_id: beginning.id.to_string(),
+            reason: beginning.reason.to_owned(),
+            invited: beginning.invited.clone(),
             kind: "ssh".into(),
             hostname: self.hostname.clone(),
             address: self.host_uuid.clone(),
@@ -165,6 +166,22 @@ impl Recorder {
 }
 
 impl SessionObserver {
+    /// Says that the process starts.
+    async fn start(&mut self) {
+        self.started = Utc::now();
+        let start = SessionStart {
+            user: Some(self.user.clone()),
+            session: Some(self.session.clone()),
+            server: Some(self.audit.server(self.server)),
+            connection: Some(connection_metadata(self.client, self.server)),
+            terminal_size: self.size.clone(),
+            initial_command: self.initial_command.clone(),
+            session_recording: self.mode.clone(),
+            ..Default::default()
+        };
+        self.record(codes::SESSION_START.event(start)).await;
+    }
+
     /// Where to end the session when its recording fails and a role demands one.
     pub fn on_failure(&mut self, session: mpsc::Sender<crate::session::Command>) {
         self.failures = Some(session);
@@ -246,34 +263,33 @@ impl Observer for SessionObserver {
         }
     }
 
-    async fn party(&mut self, change: PartyChange) {
-        let PartyChange::Joined { user, mode } = change;
-        if !self.participants.contains(&user) {
-            self.participants.push(user.clone());
+    async fn started(&mut self) {
+        self.tracking.running().await;
+        self.start().await;
+    }
+
+    async fn joined(&mut self, party: &Party) {
+        if !self.participants.iter().any(|user| user == party.user()) {
+            self.participants.push(party.user().to_owned());
         }
-        self.tracking.joined(&user, mode).await;
+        self.tracking.joined(party.id, party.user(), party.mode()).await;
         let body = SessionJoin {
-            user: Some(UserMetadata { user, login: self.user.login.clone(), user_kind: 1, ..Default::default() }),
+            user: Some(party.who.user.clone()),
             session: Some(self.session.clone()),
             server: Some(self.audit.server(self.server)),
-            connection: Some(connection_metadata(self.client, self.server)),
+            connection: Some(party.who.connection.clone()),
             ..Default::default()
         };
         self.record(codes::SESSION_JOIN.event(body)).await;
     }
 
-    async fn left(&mut self, user: &str) {
-        self.tracking.left(user).await;
+    async fn left(&mut self, party: &Party) {
+        self.tracking.left(party.id).await;
         let body = SessionLeave {
-            user: Some(UserMetadata {
-                user: user.to_owned(),
-                login: self.user.login.clone(),
-                user_kind: 1,
-                ..Default::default()
-            }),
+            user: Some(party.who.user.clone()),
             session: Some(self.session.clone()),
             server: Some(self.audit.server(self.server)),
-            connection: Some(connection_metadata(self.client, self.server)),
+            connection: Some(party.who.connection.clone()),
             ..Default::default()
         };
         self.record(codes::SESSION_LEAVE.event(body)).await;

@@ -1,11 +1,13 @@
 //! Interactive sessions: one process on a terminal, watched by one or more parties and by the recorder.
 
 mod actor;
+mod moderation;
 mod party;
 mod registry;
 
-pub use actor::{Launch, Outcome, SessionActor};
-pub use party::{Notice, Party, PartyHandle, PartyMode};
+pub use actor::{Launch, Outcome, Process, SessionActor, Setup};
+pub use moderation::Moderation;
+pub use party::{Notice, Party, PartyHandle, Who};
 pub use registry::{SessionHandle, SessionRegistry};
 
 use bytes::Bytes;
@@ -16,18 +18,11 @@ use crate::os::pty::TerminalSize;
 #[derive(Debug)]
 pub enum Command {
     /// Another party wants in.
-    Join(Party),
+    Join(Box<Party>),
     /// A party is gone.
     Leave {
         /// Which one.
         party: u64,
-    },
-    /// A party typed something; only peers are heard.
-    Input {
-        /// Which one.
-        party: u64,
-        /// What was typed.
-        data: Bytes,
     },
     /// A party's window has a new size.
     Resize {
@@ -43,4 +38,14 @@ pub enum Command {
         /// Why, as users read it.
         reason: String,
     },
+}
+
+/// What a party typed; only peers are heard. Apart from [`Command`], so that a process that reads nothing keeps nobody
+/// from leaving or ending its session.
+#[derive(Debug)]
+pub struct Typed {
+    /// Which party.
+    pub party: u64,
+    /// What it typed.
+    pub data: Bytes,
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use chrono::Utc;
+use rbac::JoinMode;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -19,8 +20,6 @@ use wire::proto::{
     SessionTrackerUpdateExpiry, SessionTrackerUpdateState, UpdateSessionTrackerRequest,
 };
 use wire::types::{Metadata, Participant, ResourceHeader, SessionState, SessionTrackerSpecV1, SessionTrackerV1};
-
-use crate::session::PartyMode;
 
 /// How long a record lives without being extended.
 const TTL: Duration = Duration::from_secs(30 * 60);
@@ -41,7 +40,8 @@ pub(crate) struct Trackers {
 /// One session on the list.
 pub(crate) struct Tracking {
     changes: mpsc::Sender<Update>,
-    parties: Vec<(String, String)>,
+    /// Numbers of the parties with their ids on the list.
+    parties: Vec<(u64, String)>,
 }
 
 impl Trackers {
@@ -50,11 +50,11 @@ impl Trackers {
     }
 
     /// Puts a session on the list, with its owner as the first party.
-    pub async fn begin(&self, mut spec: SessionTrackerSpecV1) -> Tracking {
+    pub async fn begin(&self, mut spec: SessionTrackerSpecV1, party: u64, pending: bool) -> Tracking {
         let now = Utc::now();
-        let owner = participant(&spec.host_user, PartyMode::Peer);
-        let parties = vec![(spec.host_user.clone(), owner.id.clone())];
-        spec.state = SessionState::Running as i32;
+        let owner = participant(&spec.host_user, JoinMode::Peer);
+        let parties = vec![(party, owner.id.clone())];
+        spec.state = if pending { SessionState::Pending } else { SessionState::Running } as i32;
         spec.created = Some(wire::time::timestamp(now));
         spec.expires = Some(wire::time::timestamp(now + TTL));
         spec.participants = vec![owner];
@@ -75,16 +75,22 @@ impl Trackers {
 }
 
 impl Tracking {
+    /// The session waits no longer.
+    pub async fn running(&self) {
+        let state = SessionState::Running as i32;
+        self.send(Update::UpdateState(SessionTrackerUpdateState { state })).await;
+    }
+
     /// Somebody joined.
-    pub async fn joined(&mut self, user: &str, mode: PartyMode) {
-        let party = participant(user, mode);
-        self.parties.push((user.to_owned(), party.id.clone()));
-        self.send(Update::AddParticipant(SessionTrackerAddParticipant { participant: Some(party) })).await;
+    pub async fn joined(&mut self, party: u64, user: &str, mode: JoinMode) {
+        let participant = participant(user, mode);
+        self.parties.push((party, participant.id.clone()));
+        self.send(Update::AddParticipant(SessionTrackerAddParticipant { participant: Some(participant) })).await;
     }
 
     /// Somebody left.
-    pub async fn left(&mut self, user: &str) {
-        if let Some(index) = self.parties.iter().position(|(u, _)| u == user) {
+    pub async fn left(&mut self, party: u64) {
+        if let Some(index) = self.parties.iter().position(|(p, _)| *p == party) {
             let (_, participant_id) = self.parties.swap_remove(index);
             self.send(Update::RemoveParticipant(SessionTrackerRemoveParticipant { participant_id })).await;
         }
@@ -101,7 +107,7 @@ impl Tracking {
     }
 }
 
-fn participant(user: &str, mode: PartyMode) -> Participant {
+fn participant(user: &str, mode: JoinMode) -> Participant {
     Participant {
         id: Uuid::new_v4().to_string(),
         user: user.to_owned(),

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey};
-use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, server};
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, kex, mac, server};
 
 /// The identification line of servers. Clients take a server for one of ours if its line starts with this.
 pub const SERVER_VERSION: &str = "SSH-2.0-Teleport";
@@ -68,6 +68,49 @@ pub fn preferences() -> Preferred {
     }
 }
 
+/// SSH algorithms an administrator chose, by their names, best first. An empty list is the built-in choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Algorithms {
+    /// Ciphers.
+    pub ciphers: Vec<&'static str>,
+    /// Key exchanges.
+    pub key_exchanges: Vec<&'static str>,
+    /// Message authentication codes, for ciphers that need one.
+    pub macs: Vec<&'static str>,
+}
+
+impl Algorithms {
+    /// The algorithms to offer. Names that this build does not know are left out; if none is left of a list, nothing
+    /// is offered rather than something the administrator did not choose.
+    pub fn preferences(&self) -> Preferred {
+        let built_in = preferences();
+        Preferred {
+            cipher: choose(&built_in.cipher, &self.ciphers, |name| cipher::Name::try_from(name).ok()),
+            kex: self.key_exchanges(&built_in.kex),
+            mac: choose(&built_in.mac, &self.macs, |name| mac::Name::try_from(name).ok()),
+            ..built_in
+        }
+    }
+
+    fn key_exchanges(&self, built_in: &[kex::Name]) -> Cow<'static, [kex::Name]> {
+        // Extensions are announced in the list of key exchanges; strict key exchange is not to be chosen away.
+        let is_extension =
+            |name: &&kex::Name| name.as_ref().starts_with("ext-info") || name.as_ref().starts_with("kex-strict");
+        let chosen = choose(built_in, &self.key_exchanges, |name| kex::Name::try_from(name).ok());
+        if self.key_exchanges.is_empty() {
+            return chosen;
+        }
+        chosen.iter().chain(built_in.iter().filter(is_extension)).copied().collect()
+    }
+}
+
+fn choose<N: Copy>(built_in: &[N], wanted: &[&str], named: impl Fn(&str) -> Option<N>) -> Cow<'static, [N]> {
+    if wanted.is_empty() {
+        return Cow::Owned(built_in.to_vec());
+    }
+    wanted.iter().filter_map(|name| named(name)).collect()
+}
+
 /// A server that presents `certificates` over `keys` and takes nothing but public keys and certificates.
 pub fn server_config(keys: Vec<PrivateKey>, certificates: Vec<Certificate>) -> server::Config {
     server::Config {
@@ -101,5 +144,26 @@ pub fn client_config() -> client::Config {
         inactivity_timeout: None,
         nodelay: true,
         ..client::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chosen_algorithms_replace_the_built_in_ones_and_keep_strict_key_exchange() {
+        let algorithms = Algorithms {
+            ciphers: vec!["chacha20-poly1305@openssh.com"],
+            key_exchanges: vec!["curve25519-sha256"],
+            macs: Vec::new(),
+        };
+        let chosen = algorithms.preferences();
+        assert_eq!(chosen.cipher.as_ref(), [cipher::CHACHA20_POLY1305]);
+        let exchanges: Vec<&str> = chosen.kex.iter().map(AsRef::as_ref).collect();
+        assert_eq!(exchanges.first(), Some(&"curve25519-sha256"));
+        assert!(exchanges.contains(&"kex-strict-s-v00@openssh.com"));
+        assert_eq!(chosen.mac, preferences().mac);
+        assert!(!exchanges.iter().any(|name| name.starts_with("ecdh")));
     }
 }

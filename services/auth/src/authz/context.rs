@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
 use rbac::{
-    AccessState, Cause, CertificateNames, Impersonated, KeyPolicy, Labels, MfaRequired, RoleSet, RuleContext, Target,
+    AccessState, Cause, CertificateNames, Impersonated, JoinMode, KeyPolicy, Labels, MfaRequired, RoleSet, RuleContext,
+    SessionOwner, Target,
 };
 use resources::{Resource as _, SystemRole};
 use serde_json::Value;
@@ -280,6 +281,14 @@ impl AuthContext {
         match &self.access {
             Access::Person(person) => person.can_see_cluster(cluster),
             _ => self.require_builtin("remote_cluster", &["read"]).is_ok(),
+        }
+    }
+
+    /// How the caller may join a session of a kind; empty when not at all.
+    pub fn join_modes(&self, owner: SessionOwner<'_>, kind: &str) -> Vec<JoinMode> {
+        match &self.access {
+            Access::Person(person) => person.roles.join_modes(self.username(), owner, kind),
+            _ => Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Session trackers: what is known about running sessions, kept by the service that runs them. And web sessions.
 
 use futures::{Stream, stream};
+use rbac::SessionOwner;
 use resources::{Resource as _, SystemRole};
 use serde_json::json;
 use tonic::Status;
@@ -141,14 +142,15 @@ fn require_owner(context: &AuthContext, spec: &SessionTrackerSpecV1) -> Result<(
     context.require_own_server(&spec.host_id)
 }
 
-/// Services, participants, and whoever the roles let read trackers. Joining by role is not served yet.
+/// Services, participants, whoever may join, and whoever the roles let read trackers.
 fn may_see(context: &AuthContext, tracker: &SessionTrackerV1) -> bool {
     let spec = tracker.spec.clone().unwrap_or_default();
     if context.is_service() {
         return context.has_role(SystemRole::Proxy) || context.is_admin() || context.is_host(&spec.host_id);
     }
     let takes_part = spec.host_user == context.username() || spec.participants.iter().any(|p| context.is_user(&p.user));
-    takes_part || {
+    let owner = SessionOwner { user: &spec.host_user, policies: &spec.host_policies };
+    takes_part || !context.join_modes(owner, &spec.kind).is_empty() || {
         let object = json!({
             "session_id": spec.session_id, "kind": spec.kind, "login": spec.login, "cluster": spec.cluster_name,
             "hostname": spec.hostname, "address": spec.address, "state": spec.state, "host_user": spec.host_user,

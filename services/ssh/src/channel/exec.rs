@@ -14,9 +14,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
 
+use super::copies::{self, Scp};
 use super::{Prepared, Refusal, STDERR, find_account, finish};
 use crate::connection::Connection;
+use crate::monitor::Activity;
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, hang_up, start};
 
@@ -35,46 +38,77 @@ pub(super) async fn run(
     prepared: Prepared,
     line: Vec<u8>,
 ) -> Result<(), Refusal> {
+    let session = uuid::Uuid::new_v4().to_string();
+    let command = String::from_utf8_lossy(&line).into_owned();
+    let copy = Scp::parse(&command);
+    if let Some((copy, reason)) = copy.as_ref().and_then(|copy| Some((copy, copies::forbidden(&connection)?))) {
+        connection.audit.scp_refused(&connection, &session, &command, copy, reason).await;
+        return Err(Refusal::new(reason));
+    }
     connection.unattended_allowed()?;
     let account = find_account(&connection.access.login).await?;
-    let session = uuid::Uuid::new_v4().to_string();
-    let facts = connection.facts(Some(&session), None);
-    let env = environment::build(&account, &facts, &prepared.environment);
-    let command = String::from_utf8_lossy(&line).into_owned();
+    let extras = prepared.extras(&connection).await;
+    let env = environment::build(&account, &connection.facts(Some(&session), None), &extras, &prepared.environment);
     let program = Program::Command(OsString::from_vec(line));
     let started = start(&account, &program, &env, Streams::Pipes);
     let child = match started {
         Ok(child) => child,
         Err(error) => {
             connection.audit.exec(&connection, Some(&session), &command, Err(error.to_string())).await;
-            return Err(Refusal::new(format!("Failed to launch: {error}.")));
+            return Err(Refusal::failed(format!("Failed to launch: {error}.")));
         }
     };
     let started = Utc::now();
     connection.audit.command_started(&connection, &session, &command).await;
     let _ = write.reply(true).await;
-    let ended = relay(read, write, child).await;
-    connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code())).await;
+    let ended = relay(read, write, &connection, child, Errors::ToClient).await;
+    match &copy {
+        Some(copy) => connection.audit.scp(&connection, &session, &command, copy, ended.code()).await,
+        None => connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code())).await,
+    }
     connection.audit.command_ended(&connection, &session, &command, started).await;
     finish(write, &connection, write.id(), ended).await;
     Ok(())
 }
 
+/// What happens to a process's error stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errors {
+    /// The client reads it.
+    ToClient,
+    /// Somebody else has taken it.
+    Elsewhere,
+}
+
 /// Copies input, output and errors until the command ended and its output was delivered.
-async fn relay(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>, mut child: Child) -> Ended {
+pub(super) async fn relay(
+    read: &mut ChannelReadHalf,
+    write: &ChannelWriteHalf<Msg>,
+    connection: &Connection,
+    mut child: Child,
+    errors: Errors,
+) -> Ended {
     let process_id = child.id();
-    let input = child.stdin.take().map(feed);
+    let mut input = child.stdin.take().map(|stdin| feed(stdin, &connection.node.tasks));
     let stdout = child.stdout.take();
-    let stderr = child.stderr.take();
+    let stderr = child.stderr.take().filter(|_| errors == Errors::ToClient);
+    let activity = &connection.activity;
     let output = async {
-        tokio::join!(pump(stdout, write, None), pump(stderr, write, Some(STDERR)));
+        tokio::join!(pump(stdout, write, None, activity), pump(stderr, write, Some(STDERR), activity));
     };
     tokio::pin!(output);
-    let (mut exited, mut drained, mut deadline, mut input) = (None, false, None, input);
+    let ending = connection.ending();
+    tokio::pin!(ending);
+    let (mut exited, mut drained, mut deadline) = (None, false, None);
     // Input that the command's queue has no room for: nothing more is read then, and output goes on.
     let mut waiting: Option<Bytes> = None;
     loop {
         tokio::select! {
+            words = &mut ending => {
+                let _ = write.extended_data_bytes(STDERR, Bytes::from(format!("{words}\r\n"))).await;
+                abandon(process_id, &mut child).await;
+                return Ended::Exited(REMOTE_COMMAND_FAILURE);
+            }
             room = has_room(input.clone()), if waiting.is_some() => match (room, waiting.take()) {
                 (Some(room), Some(data)) => drop(room.send(data)),
                 _ => input = None, // the command closed its input
@@ -87,7 +121,10 @@ async fn relay(read: &mut ChannelReadHalf, write: &ChannelWriteHalf<Msg>, mut ch
             () = &mut output, if !drained => drained = true,
             () = wait_until(deadline), if deadline.is_some() => drained = true,
             message = read.wait(), if waiting.is_none() => match message {
-                Some(ChannelMsg::Data { data }) => waiting = input.is_some().then_some(data),
+                Some(ChannelMsg::Data { data }) => {
+                    activity.touch();
+                    waiting = input.is_some().then_some(data);
+                }
                 Some(ChannelMsg::Eof) => input = None,
                 Some(ChannelMsg::Signal { signal }) => forward_signal(process_id, &signal),
                 Some(ChannelMsg::Request { want_reply: true, .. }) => {
@@ -112,9 +149,9 @@ async fn has_room(input: Option<mpsc::Sender<Bytes>>) -> Option<mpsc::OwnedPermi
 }
 
 /// A task of its own for the command's input, so that a command that does not read cannot stop its output.
-fn feed(mut stdin: ChildStdin) -> mpsc::Sender<Bytes> {
+fn feed(mut stdin: ChildStdin, tasks: &TaskTracker) -> mpsc::Sender<Bytes> {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(INPUT_QUEUE);
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         while let Some(data) = receiver.recv().await {
             if stdin.write_all(&data).await.is_err() {
                 break;
@@ -125,14 +162,19 @@ fn feed(mut stdin: ChildStdin) -> mpsc::Sender<Bytes> {
 }
 
 /// Copies one output stream to the channel.
-async fn pump(stream: Option<impl AsyncRead + Unpin>, write: &ChannelWriteHalf<Msg>, extended: Option<u32>) {
+async fn pump(
+    stream: Option<impl AsyncRead + Unpin>,
+    write: &ChannelWriteHalf<Msg>,
+    extended: Option<u32>,
+    activity: &Activity,
+) {
     let Some(mut stream) = stream else { return };
     let mut buffer = BytesMut::new();
     loop {
         buffer.reserve(READ_SIZE);
         match stream.read_buf(&mut buffer).await {
             Ok(0) | Err(_) => return,
-            Ok(_) => {}
+            Ok(_) => activity.touch(),
         }
         let data = buffer.split().freeze();
         let sent = match extended {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rbac::JoinMode;
 use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -13,16 +14,28 @@ use uuid::Uuid;
 use super::{
     FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, find_account, finish,
 };
+use crate::audit::connection_metadata;
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, start};
 use crate::os::pty::{Pty, TerminalSize};
-use crate::session::{Command, Launch, Notice, Outcome, Party, PartyHandle, PartyMode, SessionActor, SessionHandle};
+use crate::record::Beginning;
+use crate::session::{
+    Command, Launch, Notice, Outcome, Party, PartyHandle, Process, SessionActor, SessionHandle, Setup, Typed,
+};
 
 /// Environment entry in which a client names the session it wants to join.
 const JOIN_SESSION: &str = "TELEPORT_SESSION";
 /// Environment entry in which a client says how it wants to join.
 const JOIN_MODE: &str = "TELEPORT_SSH_JOIN_MODE";
+/// Environment entry in which a client says why it holds a session.
+const REASON: &str = "TELEPORT_SESSION_REASON";
+/// Environment entry in which a client asks to be shown who has to be present.
+const SHOW_REQUIREMENTS: &str = "TELEPORT_SESSION_PARTICIPANT_REQUIREMENTS";
+/// Environment entry in which a client names whom it invites.
+const INVITED: &str = "TELEPORT_SESSION_INVITED_USERS";
+/// The most that are invited.
+const MAX_INVITED: usize = 100;
 /// Requests that may wait for a session to take them.
 const COMMAND_QUEUE: usize = 64;
 
@@ -60,9 +73,9 @@ async fn join(
     prepared: &Prepared,
     session: SessionHandle,
 ) -> Result<(SessionHandle, PartyHandle), Refusal> {
-    let mode_name = prepared.environment.get(JOIN_MODE).unwrap_or("peer");
-    let mode =
-        PartyMode::parse(mode_name).ok_or_else(|| Refusal::new(format!("unknown participant mode {mode_name:?}")))?;
+    let mode_name = prepared.environment.get(JOIN_MODE).filter(|m| !m.is_empty()).unwrap_or("peer");
+    let mode = JoinMode::from_name(mode_name)
+        .ok_or_else(|| Refusal::new(format!("unknown participant mode {mode_name:?}")))?;
     let access = &connection.access;
     if access.login != JOIN_LOGIN && access.login.as_str() != &*session.login {
         let message =
@@ -72,9 +85,10 @@ async fn join(
     if !access.may_join(&session, mode) {
         return Err(Refusal::new(format!("insufficient permissions to join session {}", session.id)));
     }
-    let (party, handle) = Party::new(connection.node.sessions.next_party(), access.user.clone(), mode);
+    let who = access.who(mode, &session.login, connection_metadata(connection.client, connection.server));
+    let (party, handle) = Party::new(connection.node.sessions.next_party(), who);
     let gone = || Refusal::new(format!("session {} has ended", session.id));
-    session.commands.send(Command::Join(party)).await.map_err(|_| gone())?;
+    session.commands.send(Command::Join(Box::new(party))).await.map_err(|_| gone())?;
     Ok((session, handle))
 }
 
@@ -84,53 +98,95 @@ async fn launch(
     prepared: &Prepared,
     line: Option<Vec<u8>>,
 ) -> Result<(SessionHandle, PartyHandle), Refusal> {
-    connection.unattended_allowed()?;
     let node = &connection.node;
-    let account = find_account(&connection.access.login).await?;
+    let access = &connection.access;
+    let moderation = access.moderation(prepared.environment.get(SHOW_REQUIREMENTS) == Some("true"));
+    if moderation.is_some() && node.records_at_proxy() {
+        return Err(Refusal::new("session requires additional moderation but is in proxy-record mode"));
+    }
+    let account = find_account(&access.login).await?;
     let id: Arc<str> = Uuid::new_v4().to_string().into();
     let default = TerminalRequest { term: "xterm".into(), size: TerminalSize::requested(80, 25) };
     let terminal = prepared.terminal.as_ref().unwrap_or(&default);
     let mut pty = Pty::open(terminal.size, &account).map_err(|e| Refusal::new(format!("opening a terminal: {e}")))?;
     let facts = connection.facts(Some(&id), Some((&terminal.term, pty.path())));
-    let env = environment::build(&account, &facts, &prepared.environment);
+    let extras = prepared.extras(connection).await;
+    let env = environment::build(&account, &facts, &extras, &prepared.environment);
     let command = line.as_ref().map(|l| String::from_utf8_lossy(l).into_owned()).unwrap_or_default();
     let program = line.map_or(Program::Shell, |l| Program::Command(OsString::from_vec(l)));
 
     // Nothing runs before its recording can be kept.
-    let mut observer = node.recorder.begin(connection, &id, terminal, &command).await.map_err(Refusal::new)?;
-    let slave = pty.slave().map_err(|e| Refusal::new(format!("opening a terminal: {e}")))?;
-    let child = match start(&account, &program, &env, Streams::Terminal(slave)) {
-        Ok(child) => child,
-        Err(error) => {
-            observer.finish(Outcome::Terminated).await;
-            return Err(Refusal::new(format!("Failed to launch: {error}.")));
+    let number = node.sessions.next_party();
+    let beginning = Beginning {
+        id: &id,
+        terminal,
+        command: &command,
+        party: number,
+        pending: moderation.is_some(),
+        reason: prepared.environment.get(REASON).unwrap_or_default(),
+        invited: invited(prepared),
+    };
+    let mut observer = node.recorder.begin(connection, beginning).await.map_err(Refusal::new)?;
+    let starter = move |pty: &mut Pty| start(&account, &program, &env, Streams::Terminal(pty.slave()?));
+    let process = if moderation.is_some() {
+        Process::Waiting(Box::new(starter))
+    } else {
+        match starter(&mut pty) {
+            Ok(child) => Process::Started(child),
+            Err(error) => {
+                observer.finish(Outcome::Terminated).await;
+                return Err(Refusal::failed(format!("Failed to launch: {error}.")));
+            }
         }
     };
-    pty.release_slave();
+    if matches!(process, Process::Started(_)) {
+        pty.release_slave();
+    }
 
     let (commands, commands_rx) = mpsc::channel(COMMAND_QUEUE);
-    if connection.access.permit.options.ssh_recording == rbac::Strictness::Strict {
+    let (typed, typed_rx) = mpsc::channel(COMMAND_QUEUE);
+    if access.permit.options.ssh_recording == rbac::Strictness::Strict {
         observer.on_failure(commands.clone());
     }
     let (size, size_rx) = watch::channel(terminal.size);
-    let access = &connection.access;
-    let (party, party_handle) = Party::new(node.sessions.next_party(), access.user.clone(), PartyMode::Peer);
+    let who = access.who(JoinMode::Peer, &access.login, connection_metadata(connection.client, connection.server));
+    let (creator, party_handle) = Party::new(number, who);
     let session = SessionHandle {
-        id,
+        id: id.clone(),
+        connection: connection.id,
         login: access.login.as_str().into(),
         owner: access.user.as_str().into(),
         policies: access.roles.session_policies().into(),
         commands,
+        typed,
         size: size_rx,
     };
     let registration = node.sessions.register(session.clone());
-    let actor = SessionActor::new(Launch { pty, child }, party, commands_rx, size, observer);
+    let actor = SessionActor::new(Setup {
+        id: id.to_string(),
+        hostname: node.config.hostname.clone(),
+        launch: Launch { pty, process },
+        creator,
+        commands: commands_rx,
+        typed: typed_rx,
+        size,
+        moderation,
+        observer,
+    });
     node.tasks.spawn(async move {
         let (observer, outcome) = actor.run().await;
         drop(registration);
         observer.finish(outcome).await;
     });
     Ok((session, party_handle))
+}
+
+/// Whom the owner of a session invites: a JSON list of names, bounded.
+fn invited(prepared: &Prepared) -> Vec<String> {
+    let text = prepared.environment.get(INVITED).unwrap_or_default();
+    let mut names: Vec<String> = serde_json::from_str(text).unwrap_or_default();
+    names.truncate(MAX_INVITED);
+    names
 }
 
 /// Copies between the channel and the session until either ends.
@@ -142,9 +198,18 @@ async fn relay(
     mut party: PartyHandle,
 ) {
     let id = party.id;
+    let ending = connection.ending();
+    tokio::pin!(ending);
+    // Typed text that the session has no room for: nothing more is read then, and its output goes on.
+    let mut waiting: Option<Bytes> = None;
     let outcome = loop {
         tokio::select! {
             biased;
+            // Sessions that began here are told by the session itself.
+            words = &mut ending, if session.connection != connection.id => {
+                let _ = write.extended_data_bytes(STDERR, Bytes::from(format!("{words}\r\n"))).await;
+                break None;
+            }
             notice = party.notices.recv() => match notice {
                 Some(notice) => {
                     if !tell(write, connection, session, notice).await {
@@ -154,12 +219,19 @@ async fn relay(
                 // The session dropped its end: what remains is how it ended.
                 None => break (&mut party.end).await.ok(),
             },
-            message = read.wait() => match message {
+            room = session.typed.reserve(), if waiting.is_some() => match (room, waiting.take()) {
+                (Ok(room), Some(data)) => room.send(Typed { party: id, data }),
+                _ => break (&mut party.end).await.ok(),
+            },
+            message = read.wait(), if waiting.is_none() => match message {
                 None | Some(ChannelMsg::Close) => break None,
+                Some(ChannelMsg::Data { data }) => {
+                    connection.activity.touch();
+                    waiting = Some(data);
+                }
                 Some(message) => {
-                    if !obey(write, session, id, message).await {
-                        break None;
-                    }
+                    connection.activity.touch();
+                    obey(write, session, id, message).await;
                 }
             },
         }
@@ -170,6 +242,7 @@ async fn relay(
             finish(write, connection, write.id(), Ended::Exited(REMOTE_COMMAND_FAILURE)).await;
         }
         None => {
+            drop(party); // the session must not wait for this party to read
             let _ = session.commands.send(Command::Leave { party: id }).await; // a session that has ended needs no word
             let _ = write.close().await;
         }
@@ -179,7 +252,10 @@ async fn relay(
 /// Passes on what the session says; false when the channel is gone.
 async fn tell(write: &ChannelWriteHalf<Msg>, connection: &Connection, session: &SessionHandle, notice: Notice) -> bool {
     match notice {
-        Notice::Output(data) => write.data_bytes(data).await.is_ok(),
+        Notice::Output(data) => {
+            connection.activity.touch();
+            write.data_bytes(data).await.is_ok()
+        }
         Notice::Message(text) => write.extended_data_bytes(STDERR, Bytes::from(text + "\r\n")).await.is_ok(),
         Notice::Resized(size) => {
             connection.announce_size(&session.id, size).await;
@@ -188,10 +264,9 @@ async fn tell(write: &ChannelWriteHalf<Msg>, connection: &Connection, session: &
     }
 }
 
-/// Passes on what the client asks; false when the session is gone.
-async fn obey(write: &ChannelWriteHalf<Msg>, session: &SessionHandle, party: u64, message: ChannelMsg) -> bool {
+/// Passes on what the client asks. A session that is behind misses a change of size, and sees the next.
+async fn obey(write: &ChannelWriteHalf<Msg>, session: &SessionHandle, party: u64, message: ChannelMsg) {
     let command = match message {
-        ChannelMsg::Data { data } => Command::Input { party, data },
         ChannelMsg::WindowChange { col_width, row_height, .. } => {
             Command::Resize { party, size: TerminalSize::requested(col_width, row_height) }
         }
@@ -201,11 +276,11 @@ async fn obey(write: &ChannelWriteHalf<Msg>, session: &SessionHandle, party: u64
                 let _ = write.reply(terminate).await;
             }
             if !terminate {
-                return true;
+                return;
             }
             Command::Terminate { by: Some(party), reason: "Forcefully terminating session...".into() }
         }
-        _ => return true,
+        _ => return,
     };
-    session.commands.send(command).await.is_ok()
+    let _ = session.commands.try_send(command);
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::account::Account;
 
 /// Names only the server sets.
-const TRUSTED: [&str; 9] = [
+const TRUSTED: [&str; 11] = [
     "SSH_CLIENT",
     "SSH_CONNECTION",
     "SSH_SESSION_ID",
@@ -21,6 +21,8 @@ const TRUSTED: [&str; 9] = [
     "SSH_TTY",
     "TERM",
     "SSH_AUTH_SOCK",
+    "SSH_AGENT_PID",
+    "DISPLAY",
 ];
 /// Search path of ordinary accounts where `login.defs` sets none.
 const USER_PATH: &str = "/bin:/usr/bin:/usr/local/bin:/sbin";
@@ -48,6 +50,17 @@ pub struct Facts<'a> {
     pub terminal: Option<(&'a str, &'a Path)>,
 }
 
+/// What a process is told beyond [`Facts`].
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Socket of the client's agent.
+    pub agent: Option<String>,
+    /// Display for graphical programs.
+    pub display: Option<String>,
+    /// Entries of the user's environment file, where the node reads it.
+    pub file: Vec<(String, String)>,
+}
+
 /// Environment entries sent by a client, in order.
 #[derive(Clone, Debug, Default)]
 pub struct ClientEnvironment(BTreeMap<String, String>);
@@ -68,17 +81,27 @@ impl ClientEnvironment {
     }
 }
 
-/// The environment of a process of `account`.
-pub fn build(account: &Account, facts: &Facts<'_>, client: &ClientEnvironment) -> BTreeMap<String, String> {
+/// What every process of `account` gets.
+pub fn minimal(account: &Account) -> BTreeMap<String, String> {
     let text = |p: &Path| p.to_string_lossy().into_owned();
-    let mut env = BTreeMap::from([
+    BTreeMap::from([
         ("LANG".to_owned(), "en_US.UTF-8".to_owned()),
         ("PATH".to_owned(), search_path(account.uid.is_root(), Path::new("/etc/login.defs"))),
         ("HOME".to_owned(), text(&account.home)),
         ("USER".to_owned(), account.name.clone()),
         ("LOGNAME".to_owned(), account.name.clone()),
         ("SHELL".to_owned(), text(&account.shell)),
-    ]);
+    ])
+}
+
+/// The environment of a process of `account`.
+pub fn build(
+    account: &Account,
+    facts: &Facts<'_>,
+    extras: &Extras,
+    client: &ClientEnvironment,
+) -> BTreeMap<String, String> {
+    let mut env = minimal(account);
     for (name, value) in &client.0 {
         if acceptable(name) && !value.contains('\0') {
             env.insert(name.clone(), value.clone());
@@ -95,9 +118,34 @@ pub fn build(account: &Account, facts: &Facts<'_>, client: &ClientEnvironment) -
     }
     if let Some((term, path)) = facts.terminal {
         env.insert("TERM".into(), term.to_owned());
-        env.insert("SSH_TTY".into(), text(path));
+        env.insert("SSH_TTY".into(), path.to_string_lossy().into_owned());
+    }
+    if let Some(socket) = &extras.agent {
+        env.insert("SSH_AUTH_SOCK".into(), socket.clone());
+        env.insert("SSH_AGENT_PID".into(), std::process::id().to_string());
+    }
+    if let Some(display) = &extras.display {
+        env.insert("DISPLAY".into(), display.clone());
+    }
+    for (name, value) in &extras.file {
+        if acceptable(name) && !env.contains_key(name) {
+            env.insert(name.clone(), value.clone());
+        }
     }
     env
+}
+
+/// Lines read of a user's environment file.
+const MAX_FILE_LINES: usize = 1000;
+
+/// The entries of a user's environment file: `NAME=value` lines; `#` begins a comment.
+pub fn parse_file(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().take(MAX_FILE_LINES).map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let entries = lines.filter_map(|line| line.split_once('='));
+    entries
+        .map(|(name, value)| (name.trim().to_owned(), value.to_owned()))
+        .filter(|(n, v)| !n.is_empty() && !v.contains('\0'))
+        .collect()
 }
 
 /// Whether a client may set this name.
@@ -149,7 +197,9 @@ mod tests {
             session_id: Some("sid"),
             terminal: Some(("xterm", Path::new("/dev/pts/3"))),
         };
-        build(&account, &facts, client)
+        let file = parse_file("# mine\nEDITOR=vi\nTERM=dumb\nLD_PRELOAD=/x\n\nno line\n");
+        let extras = Extras { file, agent: Some("/tmp/a.socket".into()), display: None };
+        build(&account, &facts, &extras, client)
     }
 
     #[test]
@@ -172,6 +222,14 @@ mod tests {
         assert_eq!(env["LANG"], "de_DE");
         assert_eq!(env["SSH_TELEPORT_USER"], "alice");
         assert!(!env.contains_key("ld_preload") && !env.contains_key("ssh_client"));
+    }
+
+    #[test]
+    fn the_users_file_adds_variables_and_changes_none() {
+        let env = environment(&ClientEnvironment::default());
+        assert_eq!((env["EDITOR"].as_str(), env["TERM"].as_str()), ("vi", "xterm"));
+        assert!(!env.contains_key("LD_PRELOAD") && !env.contains_key("no line"));
+        assert_eq!(env["SSH_AUTH_SOCK"], "/tmp/a.socket");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Starting a session's process as the requested account.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use nix::libc;
@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Pid, Uid};
 use tokio::process::{Child, Command};
 
 use super::account::Account;
+use crate::worker::Kind;
 
 /// Exit status reported for anything that is not an exit of the process.
 pub const REMOTE_COMMAND_FAILURE: u32 = 255;
@@ -78,6 +79,7 @@ pub fn start(
     environment: &BTreeMap<String, String>,
     streams: Streams,
 ) -> io::Result<Child> {
+    require_rights_of(account)?;
     let mut command = Command::new(&account.shell);
     let shell_name = account.shell.file_name().unwrap_or_default();
     match program {
@@ -90,7 +92,7 @@ pub fn start(
             command.arg0(shell_name).arg("-c").arg(line);
         }
     }
-    command.env_clear().envs(environment).current_dir(working_directory(&account.home)).kill_on_drop(false);
+    command.env_clear().envs(environment).kill_on_drop(false);
     let terminal = match streams {
         Streams::Terminal(slave) => {
             command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
@@ -101,13 +103,37 @@ pub fn start(
             false
         }
     };
-    become_account(&mut command, account, terminal);
+    become_account(&mut command, account, terminal)?;
     command.spawn()
 }
 
-/// The home directory, or `/` when it does not exist.
-fn working_directory(home: &Path) -> PathBuf {
-    if home.is_dir() { home.to_owned() } else { PathBuf::from("/") }
+/// Starts a worker that becomes `account` by itself; `streams` says what its standard streams are.
+///
+/// `program` is the program of this process with the arguments that make it a worker. It starts with the daemon's
+/// rights, because the account need not be able to read it, and gives them up first of all.
+pub(crate) fn start_worker(
+    account: &Account,
+    program: &[OsString],
+    kind: Kind,
+    streams: impl FnOnce(&mut Command),
+) -> io::Result<Child> {
+    require_rights_of(account)?;
+    let (path, arguments) = program.split_first().ok_or(io::ErrorKind::NotFound)?;
+    let mut command = Command::new(path);
+    command.args(arguments).args(crate::worker::arguments(kind, account));
+    command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+    streams(&mut command);
+    command.spawn()
+}
+
+/// A daemon that is not root has only its own account to offer.
+fn require_rights_of(account: &Account) -> io::Result<()> {
+    if Uid::effective().is_root() || account.is_current() {
+        return Ok(());
+    }
+    let name = &account.name;
+    let text = format!("the node does not run as root, so it cannot become {name}");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
 /// Sends SIGHUP, then SIGKILL, to a process group. Errors mean that it is gone.
@@ -119,9 +145,15 @@ pub fn hang_up(process_id: u32, signal: Signal) {
 
 /// Arranges what the child does between fork and exec.
 #[allow(unsafe_code)] // the only way to run code between fork and exec
-fn become_account(command: &mut Command, account: &Account, terminal: bool) {
+fn become_account(command: &mut Command, account: &Account, terminal: bool) -> io::Result<()> {
     let (uid, gid, groups) = (account.uid, account.gid, account.groups.clone());
     let privileged = Uid::effective().is_root();
+    let home = CString::new(account.home.as_os_str().as_bytes())?;
+    let line_end = if terminal { "\r\n" } else { "\n" };
+    let no_home = format!(
+        "Could not set shell's cwd to home directory {:?}, defaulting to \"/\"{line_end}",
+        account.home.display().to_string()
+    );
     // SAFETY: the closure only makes system calls on values computed before the fork; it does not allocate or lock.
     unsafe {
         command.pre_exec(move || {
@@ -132,9 +164,17 @@ fn become_account(command: &mut Command, account: &Account, terminal: bool) {
             if privileged {
                 set_credentials(uid, gid, &groups)?;
             }
+            // With the account's own rights: a folder it may not enter is none of its home.
+            if libc::chdir(home.as_ptr()) != 0 {
+                libc::write(2, no_home.as_ptr().cast(), no_home.len());
+                if libc::chdir(c"/".as_ptr()) != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
             Ok(())
         });
     }
+    Ok(())
 }
 
 /// Groups first, then the group, then the user: after the last step nothing can be changed any more.
@@ -192,8 +232,12 @@ mod tests {
         assert!(child.wait().await.unwrap().success());
     }
 
-    #[test]
-    fn a_missing_home_directory_becomes_the_root_directory() {
-        assert_eq!(working_directory(Path::new("/no/such/home")), PathBuf::from("/"));
+    #[tokio::test]
+    async fn a_missing_home_directory_becomes_the_root_directory_and_is_named() {
+        let account = Account { home: "/no/such/home".into(), ..me() };
+        let child = start(&account, &Program::Command("pwd".into()), &environment(), Streams::Pipes).unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        assert_eq!(output.stdout, b"/\n");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("home directory \"/no/such/home\""));
     }
 }

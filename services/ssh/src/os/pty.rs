@@ -93,7 +93,7 @@ impl Pty {
 }
 
 #[allow(unsafe_code)] // one ioctl without a safe wrapper, and readiness of an owned descriptor
-mod raw {
+pub(crate) mod raw {
     use std::io;
     use std::os::fd::OwnedFd;
 
@@ -102,7 +102,7 @@ mod raw {
     nix::ioctl_write_ptr_bad!(set, nix::libc::TIOCSWINSZ, nix::pty::Winsize);
 
     /// Watches a descriptor for readiness.
-    pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
         // SAFETY: an `OwnedFd` owns its descriptor and always gives out the same one.
         Ok(unsafe { AsyncFd::register(fd) }?)
     }

@@ -1,25 +1,30 @@
 //! The task of one interactive session.
 
 use std::collections::VecDeque;
+use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use nix::sys::signal::Signal;
+use rbac::JoinMode;
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
-use super::Command;
-use super::party::{Notice, Party, PartyMode};
+use super::moderation::{Moderation, Verdict};
+use super::party::{Notice, Party};
+use super::{Command, Typed};
 use crate::os::process::{Ended, REMOTE_COMMAND_FAILURE, hang_up};
 use crate::os::pty::{Pty, TerminalSize};
-use crate::record::{Observer, PartyChange};
+use crate::record::Observer;
 
 /// Typed bytes that may wait for the process to read them; more are left in the parties' connections.
 const INPUT_LIMIT: usize = 64 * 1024;
 /// Output a new party sees first.
 const REPLAY: usize = 1000;
+/// Output kept while a session is paused; the process waits when there is more.
+const HELD: usize = 10_000;
 /// How long a session without parties waits for somebody to come back.
 const LINGER: Duration = Duration::from_secs(20);
 /// How long the last output may take to arrive after the process ended.
@@ -28,6 +33,11 @@ const LAST_OUTPUT: Duration = Duration::from_secs(2);
 const HANG_UP_GRACE: Duration = Duration::from_secs(3);
 /// How long one party may hold up the others before it is dropped.
 const SLOW_PARTY: Duration = Duration::from_secs(5);
+/// What those at the terminal of a session with moderators can do.
+const CONTROLS: &str =
+    "Controls\r\n  - CTRL-C: Leave the session\r\n  - t: Forcefully terminate the session (moderators only)";
+/// Ctrl-C, with which somebody who waits gives up.
+const INTERRUPT: u8 = 3;
 
 /// How a session ended, as every party is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,54 +48,123 @@ pub enum Outcome {
     Terminated,
 }
 
-/// A process that was started on a terminal.
-#[derive(Debug)]
+/// Starts a process on a terminal.
+pub type Starter = Box<dyn FnOnce(&mut Pty) -> io::Result<Child> + Send>;
+
+/// A terminal and what runs on it.
 pub struct Launch {
-    /// The terminal, without its process's end.
+    /// The terminal.
     pub pty: Pty,
-    /// The process.
-    pub child: Child,
+    /// The process, or how to start it once those who have to be present are.
+    pub process: Process,
+}
+
+/// What runs on a session's terminal.
+pub enum Process {
+    /// It runs, or has ended.
+    Started(Child),
+    /// It waits to be started.
+    Waiting(Starter),
+    /// It could not be started.
+    Failed,
+}
+
+/// Whether those at the terminal are heard and served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The process has not been started.
+    Pending,
+    /// It runs.
+    Running,
+    /// It runs, but nobody types and nothing is shown.
+    Paused,
+}
+
+/// What a session is made of.
+pub struct Setup<O> {
+    /// Its id, as those at the terminal read it.
+    pub id: String,
+    /// Name of the host.
+    pub hostname: String,
+    /// The terminal and the process.
+    pub launch: Launch,
+    /// Who started it.
+    pub creator: Party,
+    /// What is asked of it.
+    pub commands: mpsc::Receiver<Command>,
+    /// What is typed.
+    pub typed: mpsc::Receiver<Typed>,
+    /// The terminal's size, for others to read.
+    pub size: watch::Sender<TerminalSize>,
+    /// What the owner's roles demand.
+    pub moderation: Option<Moderation>,
+    /// What watches it.
+    pub observer: O,
 }
 
 /// One session. [`SessionActor::run`] lives as long as it.
 pub struct SessionActor<O> {
-    launch: Launch,
+    id: String,
+    hostname: String,
+    pty: Pty,
+    process: Process,
+    /// Number of the party that started it.
+    owner: u64,
     parties: Vec<Party>,
     commands: mpsc::Receiver<Command>,
+    typed: mpsc::Receiver<Typed>,
     size: watch::Sender<TerminalSize>,
+    moderation: Option<Moderation>,
     observer: O,
+    stage: Stage,
     tail: VecDeque<u8>,
+    /// Output that waits for the session to go on.
+    held: BytesMut,
     /// Typed, but not yet taken by the terminal.
     input: BytesMut,
-    /// When the session gives up waiting for a party.
+    /// When the session gives up waiting: for a party, or for the last output.
     deadline: Option<Instant>,
+    /// Whether the last thing shown was a word of the session's own.
+    spoke_last: bool,
     terminated: bool,
 }
 
 impl<O: Observer> SessionActor<O> {
     /// A session with its first party.
-    pub fn new(
-        launch: Launch,
-        creator: Party,
-        commands: mpsc::Receiver<Command>,
-        size: watch::Sender<TerminalSize>,
-        observer: O,
-    ) -> Self {
+    pub fn new(setup: Setup<O>) -> Self {
+        let stage = if matches!(setup.launch.process, Process::Waiting(_)) { Stage::Pending } else { Stage::Running };
         Self {
-            launch,
-            parties: vec![creator],
-            commands,
-            size,
-            observer,
+            id: setup.id,
+            hostname: setup.hostname,
+            pty: setup.launch.pty,
+            process: setup.launch.process,
+            owner: setup.creator.id,
+            parties: vec![setup.creator],
+            commands: setup.commands,
+            typed: setup.typed,
+            size: setup.size,
+            moderation: setup.moderation,
+            observer: setup.observer,
+            stage,
             tail: VecDeque::new(),
+            held: BytesMut::new(),
             input: BytesMut::new(),
             deadline: None,
+            spoke_last: false,
             terminated: false,
         }
     }
 
     /// Runs until the process has ended and its output was delivered; gives back what watched it.
     pub async fn run(mut self) -> (O, Outcome) {
+        if let Some(moderation) = &self.moderation {
+            let waiting = moderation.waiting();
+            self.say(&format!("Creating session with ID: {}", self.id)).await;
+            self.say(CONTROLS).await;
+            if self.stage == Stage::Pending {
+                self.say(&waiting).await;
+            }
+        }
         let ended = self.relay().await;
         let outcome = if self.terminated { Outcome::Terminated } else { Outcome::Process(ended) };
         for party in self.parties.drain(..) {
@@ -99,22 +178,34 @@ impl<O: Observer> SessionActor<O> {
         let mut exited = None;
         loop {
             let deadline = self.deadline;
+            let shows = self.stage != Stage::Paused || self.held.len() < HELD;
             tokio::select! {
                 biased;
-                status = self.launch.child.wait(), if exited.is_none() => {
-                    let ended = status.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status);
-                    exited = Some(ended);
+                status = wait_for(&mut self.process), if exited.is_none() => {
+                    exited = Some(status);
                     self.deadline = Some(Instant::now() + LAST_OUTPUT);
                 }
-                Some(command) = self.commands.recv(), if self.input.len() < INPUT_LIMIT => self.obey(command).await,
-                written = self.launch.pty.write(&self.input), if !self.input.is_empty() => match written {
+                // In this order, what was typed while the session waited is not heard after it went on.
+                Some(typed) = self.typed.recv(), if self.input.len() < INPUT_LIMIT => {
+                    self.take(typed).await;
+                    if self.terminated && self.stage == Stage::Pending {
+                        return Ended::Exited(REMOTE_COMMAND_FAILURE);
+                    }
+                }
+                Some(command) = self.commands.recv() => {
+                    self.obey(command).await;
+                    if matches!(self.process, Process::Failed) || (self.terminated && self.stage == Stage::Pending) {
+                        return Ended::Exited(REMOTE_COMMAND_FAILURE);
+                    }
+                }
+                written = self.pty.write(&self.input), if !self.input.is_empty() => match written {
                     Ok(n) => self.input.advance(n),
                     Err(error) => {
                         debug!(%error, "terminal input lost: the process is gone");
                         self.input.clear();
                     }
                 },
-                read = self.launch.pty.read(&mut buffer) => match read {
+                read = self.pty.read(&mut buffer), if shows => match read {
                     Ok(0) | Err(_) => break,
                     Ok(_) => self.show(buffer.split().freeze()).await,
                 },
@@ -122,6 +213,9 @@ impl<O: Observer> SessionActor<O> {
                     if exited.is_some() {
                         // A process it left behind still holds the terminal: the session itself is over.
                         break;
+                    }
+                    if self.stage == Stage::Pending {
+                        return Ended::Exited(REMOTE_COMMAND_FAILURE);
                     }
                     self.end_process().await;
                 }
@@ -135,36 +229,51 @@ impl<O: Observer> SessionActor<O> {
 
     /// The process closed its terminal: it ends soon, or is made to.
     async fn reap(&mut self) -> Ended {
-        match timeout(HANG_UP_GRACE, self.launch.child.wait()).await {
-            Ok(Ok(status)) => Ended::from_status(status),
-            _ => {
+        match timeout(HANG_UP_GRACE, wait_for(&mut self.process)).await {
+            Ok(ended) => ended,
+            Err(_) => {
                 self.signal(Signal::SIGKILL);
-                let status = self.launch.child.wait().await;
-                status.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status)
+                wait_for(&mut self.process).await
             }
         }
     }
 
     async fn obey(&mut self, command: Command) {
         match command {
-            Command::Join(party) => self.admit(party).await,
+            Command::Join(party) => self.admit(*party).await,
             Command::Leave { party } => self.remove(party).await,
-            Command::Input { party, data } => {
-                let peer = self.parties.iter().any(|p| p.id == party && p.mode == PartyMode::Peer);
-                if peer {
-                    self.input.extend_from_slice(&data);
-                }
-            }
             Command::Resize { party, size } => self.resize(party, size).await,
-            Command::Terminate { by: Some(by), .. }
-                if !self.parties.iter().any(|p| p.id == by && p.mode == PartyMode::Moderator) => {}
-            Command::Terminate { reason, .. } => {
-                self.terminated = true;
-                for party in &self.parties {
-                    let _ = party.notices.try_send(Notice::Message(reason.clone()));
-                }
-                self.end_process().await;
+            Command::Terminate { by: Some(by), .. } if self.mode_of(by) != Some(JoinMode::Moderator) => {}
+            Command::Terminate { by: Some(_), reason } => {
+                self.say(&reason).await;
+                self.terminate().await;
             }
+            Command::Terminate { by: None, reason } => {
+                for party in &self.parties {
+                    let _ = party.notices.try_send(Notice::Message(reason.clone())); // it may be gone, or stuck
+                }
+                self.terminate().await;
+            }
+        }
+    }
+
+    fn mode_of(&self, party: u64) -> Option<JoinMode> {
+        self.parties.iter().find(|p| p.id == party).map(Party::mode)
+    }
+
+    /// Takes what somebody typed; only peers are heard.
+    async fn take(&mut self, Typed { party, data }: Typed) {
+        if self.mode_of(party) != Some(JoinMode::Peer) {
+            return;
+        }
+        match self.stage {
+            Stage::Running => self.input.extend_from_slice(&data),
+            // Who waits can give up, and nothing else.
+            Stage::Pending | Stage::Paused if data.contains(&INTERRUPT) => {
+                self.say("Stopping session...").await;
+                self.terminate().await;
+            }
+            Stage::Pending | Stage::Paused => {}
         }
     }
 
@@ -174,21 +283,72 @@ impl<O: Observer> SessionActor<O> {
         if !tail.is_empty() {
             let _ = party.notices.try_send(Notice::Output(Bytes::from(tail)));
         }
-        self.observer.party(PartyChange::Joined { user: party.user.clone(), mode: party.mode }).await;
+        self.observer.joined(&party).await;
+        let word = format!("User {} joined the session with participant mode: {}.", party.user(), party.mode().name());
         self.parties.push(party);
+        if self.moderation.is_some() {
+            self.say(&word).await;
+            self.review().await;
+        }
     }
 
     async fn remove(&mut self, id: u64) {
         let Some(index) = self.parties.iter().position(|p| p.id == id) else { return };
-        let party = self.parties.swap_remove(index);
-        self.observer.left(&party.user).await;
+        let party = self.parties.remove(index);
+        self.observer.left(&party).await;
         if self.parties.is_empty() {
             self.deadline = Some(Instant::now() + LINGER);
         }
+        if self.moderation.is_some() {
+            self.say(&format!("User {} left the session.", party.user())).await;
+            self.review().await;
+        }
     }
 
+    /// Looks whether those who have to be present are, and goes on, waits or ends.
+    async fn review(&mut self) {
+        let Some(moderation) = &self.moderation else { return };
+        let present: Vec<_> = self.parties.iter().map(|party| party.who.participant.clone()).collect();
+        match (self.stage, moderation.judge(&present)) {
+            (Stage::Pending, Verdict::Run) => self.begin().await,
+            (Stage::Running, Verdict::Wait) => {
+                self.stage = Stage::Paused;
+                self.say("Session paused, Waiting for required participants...").await;
+            }
+            (Stage::Running | Stage::Paused, Verdict::End) => {
+                self.say("Forcefully terminating session...").await;
+                self.terminate().await;
+            }
+            (Stage::Paused, Verdict::Run) => {
+                self.stage = Stage::Running;
+                self.say("Resuming session...").await;
+                let held = self.held.split().freeze();
+                self.deliver(held).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Starts the process that waited.
+    async fn begin(&mut self) {
+        let hostname = &self.hostname;
+        self.say(&format!("Connecting to {hostname} over SSH")).await;
+        let Process::Waiting(start) = std::mem::replace(&mut self.process, Process::Failed) else { return };
+        match start(&mut self.pty) {
+            Ok(child) => {
+                self.pty.release_slave();
+                self.process = Process::Started(child);
+                self.stage = Stage::Running;
+                self.observer.started().await;
+            }
+            Err(error) => self.say(&format!("Failed to launch: {error}.")).await,
+        }
+    }
+
+    /// The owner's window decides; others do when the owner is gone. Two windows that both decided would never agree.
     async fn resize(&mut self, by: u64, size: TerminalSize) {
-        if *self.size.borrow() == size || self.launch.pty.resize(size).is_err() {
+        let deciding = if self.mode_of(self.owner).is_some() { Some(self.owner) } else { self.first_peer() };
+        if deciding != Some(by) || *self.size.borrow() == size || self.pty.resize(size).is_err() {
             return;
         }
         self.size.send_replace(size);
@@ -198,8 +358,33 @@ impl<O: Observer> SessionActor<O> {
         }
     }
 
-    /// Records output and hands it to every party.
+    fn first_peer(&self) -> Option<u64> {
+        self.parties.iter().find(|p| p.mode() == JoinMode::Peer).map(|p| p.id)
+    }
+
+    /// A word of the session's own, for everybody and for the recording.
+    async fn say(&mut self, word: &str) {
+        let gap = if self.spoke_last { "\r\n" } else { "" };
+        let text = format!("{gap}Teleport > {word}\r\n");
+        self.deliver(Bytes::from(text)).await;
+        self.spoke_last = true;
+    }
+
+    /// Output of the process: shown, or held while the session is paused.
     async fn show(&mut self, data: Bytes) {
+        if self.stage == Stage::Paused {
+            self.held.extend_from_slice(&data);
+        } else {
+            self.deliver(data).await;
+        }
+    }
+
+    /// Records output and hands it to every party.
+    async fn deliver(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.spoke_last = false;
         self.observer.output(data.clone()).await;
         self.tail.extend(data.iter().skip(data.len().saturating_sub(REPLAY)));
         let surplus = self.tail.len().saturating_sub(REPLAY);
@@ -217,22 +402,46 @@ impl<O: Observer> SessionActor<O> {
             }
         }
         for id in gone {
-            self.remove(id).await;
+            Box::pin(self.remove(id)).await;
         }
+    }
+
+    async fn terminate(&mut self) {
+        self.terminated = true;
+        // What is held is shown after all: the recording has it, and the process must be able to end.
+        if self.stage == Stage::Paused {
+            self.stage = Stage::Running;
+            let held = self.held.split().freeze();
+            self.observer.output(held).await;
+        }
+        self.end_process().await;
     }
 
     async fn end_process(&mut self) {
         self.deadline = None;
+        if !matches!(self.process, Process::Started(_)) {
+            return;
+        }
         self.signal(Signal::SIGHUP);
-        if timeout(HANG_UP_GRACE, self.launch.child.wait()).await.is_err() {
+        if timeout(HANG_UP_GRACE, wait_for(&mut self.process)).await.is_err() {
             self.signal(Signal::SIGKILL);
         }
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(id) = self.launch.child.id() {
+        if let Process::Started(child) = &self.process
+            && let Some(id) = child.id()
+        {
             hang_up(id, signal);
         }
+    }
+}
+
+/// How the process ended; never returns before it was started.
+async fn wait_for(process: &mut Process) -> Ended {
+    match process {
+        Process::Started(child) => child.wait().await.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status),
+        Process::Waiting(_) | Process::Failed => std::future::pending().await,
     }
 }
 
@@ -244,131 +453,5 @@ async fn wait_until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-
-    use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-    use crate::os::account::Account;
-    use crate::os::process::{Program, Streams, start};
-    use crate::session::PartyHandle;
-
-    #[derive(Clone, Default)]
-    struct Seen(Arc<Mutex<Vec<String>>>);
-
-    impl Observer for Seen {
-        async fn output(&mut self, data: Bytes) {
-            self.0.lock().unwrap().push(String::from_utf8_lossy(&data).into_owned());
-        }
-        async fn resized(&mut self, size: TerminalSize) {
-            self.0.lock().unwrap().push(format!("size {size}"));
-        }
-        async fn party(&mut self, change: PartyChange) {
-            self.0.lock().unwrap().push(format!("{change:?}"));
-        }
-        async fn left(&mut self, user: &str) {
-            self.0.lock().unwrap().push(format!("{user} left"));
-        }
-    }
-
-    fn launch(line: &str) -> Launch {
-        let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap();
-        let account = Account::find(&user.name).unwrap();
-        let size = TerminalSize { columns: 80, rows: 24 };
-        let mut pty = Pty::open(size, &account).unwrap();
-        let streams = Streams::Terminal(pty.slave().unwrap());
-        let env = BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]);
-        let child = start(&account, &Program::Command(line.into()), &env, streams).unwrap();
-        pty.release_slave();
-        Launch { pty, child }
-    }
-
-    struct Fixture {
-        commands: mpsc::Sender<Command>,
-        creator: PartyHandle,
-        seen: Seen,
-        run: tokio::task::JoinHandle<(Seen, Outcome)>,
-    }
-
-    fn session(line: &str) -> Fixture {
-        let (commands, rx) = mpsc::channel(8);
-        let (size, _) = watch::channel(TerminalSize { columns: 80, rows: 24 });
-        let (party, creator) = Party::new(0, "alice".into(), PartyMode::Peer);
-        let seen = Seen::default();
-        let actor = SessionActor::new(launch(line), party, rx, size, seen.clone());
-        Fixture { commands, creator, seen, run: tokio::spawn(actor.run()) }
-    }
-
-    async fn output_until(party: &mut PartyHandle, mark: &str) -> String {
-        let mut text = String::new();
-        while !text.contains(mark) {
-            match timeout(Duration::from_secs(10), party.notices.recv()).await.unwrap() {
-                Some(Notice::Output(data)) => text.push_str(&String::from_utf8_lossy(&data)),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        text
-    }
-
-    #[tokio::test]
-    async fn what_is_typed_reaches_the_process_and_its_output_everybody() {
-        let mut f = session("read line; echo got-$line; exit 3");
-        f.commands.send(Command::Input { party: 0, data: "word\n".into() }).await.unwrap();
-        assert!(output_until(&mut f.creator, "got-word").await.contains("got-word"));
-        assert_eq!(f.creator.end.await.unwrap(), Outcome::Process(Ended::Exited(3)));
-        f.run.await.unwrap();
-        assert!(f.seen.0.lock().unwrap().concat().contains("got-word"));
-    }
-
-    #[tokio::test]
-    async fn an_observer_sees_the_past_and_cannot_type() {
-        let mut f = session("echo begun; read line; echo got-$line");
-        output_until(&mut f.creator, "begun").await;
-        let (party, mut observer) = Party::new(1, "bob".into(), PartyMode::Observer);
-        f.commands.send(Command::Join(party)).await.unwrap();
-        assert!(output_until(&mut observer, "begun").await.contains("begun"));
-        f.commands.send(Command::Input { party: 1, data: "evil\n".into() }).await.unwrap();
-        f.commands.send(Command::Input { party: 0, data: "good\n".into() }).await.unwrap();
-        assert!(output_until(&mut observer, "got-good").await.contains("got-good"));
-        f.run.await.unwrap();
-        assert!(!f.seen.0.lock().unwrap().concat().contains("got-evil"));
-    }
-
-    #[tokio::test]
-    async fn a_terminated_session_says_why_and_ends() {
-        let mut f = session("sleep 600");
-        f.commands.send(Command::Terminate { by: None, reason: "locked".into() }).await.unwrap();
-        let message = loop {
-            match timeout(Duration::from_secs(10), f.creator.notices.recv()).await.unwrap() {
-                Some(Notice::Message(text)) => break text,
-                Some(_) => {}
-                None => panic!("no message"),
-            }
-        };
-        assert_eq!(message, "locked");
-        assert_eq!(f.creator.end.await.unwrap(), Outcome::Terminated);
-    }
-
-    #[tokio::test]
-    async fn a_new_window_size_reaches_the_process_and_the_recorder() {
-        let mut f = session("trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done");
-        output_until(&mut f.creator, "ready").await;
-        f.commands.send(Command::Resize { party: 0, size: TerminalSize { columns: 100, rows: 40 } }).await.unwrap();
-        assert!(output_until(&mut f.creator, "40 100").await.contains("40 100"));
-        f.run.await.unwrap();
-        assert!(f.seen.0.lock().unwrap().contains(&"size 100:40".to_owned()));
-    }
-
-    #[tokio::test]
-    async fn a_flood_of_output_while_typing_does_not_block_the_session() {
-        let mut f = session("cat >/dev/null & head -c 200000 /dev/zero | tr '\\0' x; echo; echo done; kill %1");
-        let typed = Bytes::from(vec![b'a'; 3000]);
-        for _ in 0..20 {
-            f.commands.send(Command::Input { party: 0, data: typed.clone() }).await.unwrap();
-        }
-        assert!(output_until(&mut f.creator, "done").await.contains("done"));
-    }
-}
+#[path = "actor_tests.rs"]
+mod tests;

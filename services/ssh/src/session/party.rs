@@ -1,45 +1,15 @@
 //! Somebody at a session's terminal.
 
 use bytes::Bytes;
+use rbac::{JoinMode, Participant};
 use tokio::sync::{mpsc, oneshot};
+use wire::events::{ConnectionMetadata, UserMetadata};
 
 use super::actor::Outcome;
 use crate::os::pty::TerminalSize;
 
 /// Chunks of output that may wait for a slow party before the session waits for it or drops it.
 const OUTPUT_QUEUE: usize = 32;
-
-/// What a party may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PartyMode {
-    /// Sees the output.
-    Observer,
-    /// Sees the output and may end the session.
-    Moderator,
-    /// Types, too.
-    Peer,
-}
-
-impl PartyMode {
-    /// The mode named by a client; observers are the default.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "" | "observer" => Some(Self::Observer),
-            "moderator" => Some(Self::Moderator),
-            "peer" => Some(Self::Peer),
-            _ => None,
-        }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Observer => "observer",
-            Self::Moderator => "moderator",
-            Self::Peer => "peer",
-        }
-    }
-}
 
 /// What a party is told.
 #[derive(Debug)]
@@ -52,15 +22,24 @@ pub enum Notice {
     Resized(TerminalSize),
 }
 
+/// Who a party is.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// For the audit log, with the session's login.
+    pub user: UserMetadata,
+    /// Where they are.
+    pub connection: ConnectionMetadata,
+    /// For the rules of sessions that need others to be present; with the party's mode.
+    pub participant: Participant,
+}
+
 /// The session's end of a party.
 #[derive(Debug)]
 pub struct Party {
     /// Number within the process.
     pub id: u64,
-    /// Name of the cluster's user.
-    pub user: String,
-    /// What the party may do.
-    pub mode: PartyMode,
+    /// Who it is.
+    pub who: Who,
     pub(crate) notices: mpsc::Sender<Notice>,
     pub(crate) end: oneshot::Sender<Outcome>,
 }
@@ -78,9 +57,19 @@ pub struct PartyHandle {
 
 impl Party {
     /// A party and the connection's end of it.
-    pub fn new(id: u64, user: String, mode: PartyMode) -> (Self, PartyHandle) {
+    pub fn new(id: u64, who: Who) -> (Self, PartyHandle) {
         let (notices, notices_rx) = mpsc::channel(OUTPUT_QUEUE);
         let (end, end_rx) = oneshot::channel();
-        (Self { id, user, mode, notices, end }, PartyHandle { id, notices: notices_rx, end: end_rx })
+        (Self { id, who, notices, end }, PartyHandle { id, notices: notices_rx, end: end_rx })
+    }
+
+    /// What the party may do.
+    pub fn mode(&self) -> JoinMode {
+        self.who.participant.mode
+    }
+
+    /// Name of the cluster's user.
+    pub fn user(&self) -> &str {
+        &self.who.participant.user
     }
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use wire::types::SessionTrackerPolicySet;
 
-use super::Command;
+use super::{Command, Typed};
 use crate::os::pty::TerminalSize;
 
 /// How other parts of the node reach a session.
@@ -16,14 +16,18 @@ use crate::os::pty::TerminalSize;
 pub struct SessionHandle {
     /// Its id, a UUID.
     pub id: Arc<str>,
+    /// Number of the connection that started it.
+    pub connection: u64,
     /// The Unix account it runs as.
     pub login: Arc<str>,
     /// Name of the user who started it.
     pub owner: Arc<str>,
     /// What the owner's roles demand of those who join.
     pub policies: Arc<[SessionTrackerPolicySet]>,
-    /// Asks something of it. Bounded: a session that does not keep up slows those who type.
+    /// Asks something of it.
     pub commands: mpsc::Sender<Command>,
+    /// Types into it. Bounded: a session that does not keep up slows those who type.
+    pub typed: mpsc::Sender<Typed>,
     /// The terminal's present size.
     pub size: watch::Receiver<TerminalSize>,
 }

@@ -1,0 +1,153 @@
+//! Copying files: the SFTP subsystem, and commands of the old `scp` protocol.
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use russh::server::Msg;
+use russh::{ChannelReadHalf, ChannelWriteHalf};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::ChildStderr;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::exec::{Errors, relay};
+use super::{Refusal, find_account, finish};
+use crate::connection::Connection;
+use crate::os::process::start_worker;
+use crate::worker::Kind;
+use crate::worker::sftp::Performed;
+
+/// The longest line a worker reports; a path has at most 4 KiB, and its text may be six times as long.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Why files may not be copied; `None` when they may.
+pub(super) fn forbidden(connection: &Connection) -> Option<&'static str> {
+    if !connection.node.config.features.file_copy {
+        return Some("node does not allow file copying via SCP or SFTP");
+    }
+    if !connection.access.permit.options.ssh_file_copy {
+        return Some("file copying via SCP or SFTP is not permitted: a role of the user sets options.ssh_file_copy");
+    }
+    None
+}
+
+/// Serves the SFTP subsystem until the client ends it.
+pub(super) async fn sftp(
+    read: &mut ChannelReadHalf,
+    write: &ChannelWriteHalf<Msg>,
+    connection: Arc<Connection>,
+) -> Result<(), Refusal> {
+    let session = Uuid::new_v4().to_string();
+    let refused = forbidden(&connection).map(Refusal::new).or_else(|| connection.unattended_allowed().err());
+    if let Some(refusal) = refused {
+        connection.audit.sftp_refused(&connection, &session, &refusal.message).await;
+        return Err(refusal);
+    }
+    let account = find_account(&connection.access.login).await?;
+    let started = start_worker(&account, &connection.node.config.worker, Kind::Sftp, |command| {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    });
+    let mut child = started.map_err(|error| Refusal::failed(format!("Failed to launch: {error}.")))?;
+    let _ = write.reply(true).await;
+    let home = account.home.display().to_string();
+    let reports = child.stderr.take().map(|reports| tell(reports, connection.clone(), session, home));
+    let reports = reports.map(|work| connection.node.tasks.spawn(work));
+    let ended = relay(read, write, &connection, child, Errors::Elsewhere).await;
+    if let Some(reports) = reports {
+        let _ = reports.await; // what was done is told before the end is
+    }
+    finish(write, &connection, write.id(), ended).await;
+    Ok(())
+}
+
+/// Passes a worker's reports on to the audit log.
+async fn tell(reports: ChildStderr, connection: Arc<Connection>, session: String, home: String) {
+    let mut reports = BufReader::new(reports);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match reports.read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) if line.len() > MAX_LINE => warn!("report of a file operation is too long for the audit log"),
+            Ok(_) => match serde_json::from_slice::<Performed>(&line) {
+                Ok(performed) => connection.audit.sftp(&connection, &session, &home, performed).await,
+                Err(_) => debug!(text = %String::from_utf8_lossy(&line), "worker"),
+            },
+        }
+    }
+}
+
+/// The end of a copy that a command line serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Scp {
+    /// Whether files come to this host.
+    pub upload: bool,
+    /// The last argument.
+    pub path: String,
+}
+
+impl Scp {
+    /// What a command line asks for, if it is one of `scp` at the remote end.
+    pub fn parse(line: &str) -> Option<Self> {
+        let words = words(line);
+        let (program, arguments) = words.split_first()?;
+        if program.rsplit('/').next() != Some("scp") {
+            return None;
+        }
+        let mut direction = None;
+        for argument in arguments.iter().take_while(|a| *a != "--").filter(|a| a.starts_with('-')) {
+            for letter in argument.chars() {
+                match letter {
+                    't' => direction = Some(true),
+                    'f' => direction = direction.or(Some(false)),
+                    _ => {}
+                }
+            }
+        }
+        let path = arguments.last().cloned().unwrap_or_default();
+        direction.map(|upload| Self { upload, path })
+    }
+}
+
+/// The words of a command line, without the quotes of a shell. What a shell would expand stays as it is.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (None, ' ' | '\t' | '\n') => words.extend(word.take()),
+            (None, '\'' | '"') => {
+                quote = Some(letter);
+                word.get_or_insert_default();
+            }
+            (Some(open), _) if letter == open => quote = None,
+            (None | Some('"'), '\\') => word.get_or_insert_default().extend(letters.next()),
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remote_ends_of_scp_are_told_from_other_commands() {
+        let scp = |upload, path: &str| Some(Scp { upload, path: path.to_owned() });
+        assert_eq!(Scp::parse("scp -t /tmp/x"), scp(true, "/tmp/x"));
+        assert_eq!(Scp::parse("scp -r -p -f 'a b'"), scp(false, "a b"));
+        assert_eq!(Scp::parse("/usr/bin/scp -rpt -- -odd"), scp(true, "-odd"));
+        assert_eq!(Scp::parse("scp a b"), None);
+        assert_eq!(Scp::parse("scpx -t a"), None);
+        assert_eq!(Scp::parse(""), None);
+    }
+
+    #[test]
+    fn quotes_of_a_shell_are_taken_off() {
+        assert_eq!(words(r#"a 'b c' "d\"e" f\ g ''"#), ["a", "b c", "d\"e", "f g", ""]);
+    }
+}

@@ -1,0 +1,172 @@
+//! What is forwarded over a connection: ports and sockets both ways, the client's agent, its display.
+//!
+//! Everything is opened by a worker with the login's rights ([`helper`]); the bytes are then copied here.
+
+mod copy;
+mod display;
+mod helper;
+mod incoming;
+mod outgoing;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::channel::find_account;
+use crate::connection::{Connection, JOIN_LOGIN};
+use crate::worker::protocol::{Answer, Operation};
+use helper::Helper;
+
+pub(crate) use display::{Display, DisplayRequest};
+
+/// Listeners one connection may have.
+const MAX_LISTENERS: usize = 64;
+
+/// What one connection forwards.
+pub(crate) struct Forwards {
+    /// The worker, once something needs it.
+    helper: tokio::sync::Mutex<Option<Arc<Helper>>>,
+    /// What listens for the client, by the name under which it can be cancelled.
+    listeners: Mutex<HashMap<String, CancellationToken>>,
+    /// Socket of the forwarded agent, for all sessions of the connection.
+    agent: tokio::sync::Mutex<Option<String>>,
+    closed: CancellationToken,
+}
+
+/// What a client wants to reach, or where it wants to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A TCP port.
+    Port(String, u16),
+    /// A Unix socket.
+    Socket(String),
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Port(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Port(host, port) => write!(f, "{host}:{port}"),
+            Self::Socket(path) => f.write_str(path),
+        }
+    }
+}
+
+impl Forwards {
+    pub fn new() -> Self {
+        Self {
+            helper: tokio::sync::Mutex::default(),
+            listeners: Mutex::default(),
+            agent: tokio::sync::Mutex::default(),
+            closed: CancellationToken::new(),
+        }
+    }
+
+    /// The connection is gone: listeners end, and the worker removes its files.
+    pub fn close(&self) {
+        self.closed.cancel();
+        for (_, listener) in self.listeners.lock().drain() {
+            listener.cancel();
+        }
+        if let Ok(mut helper) = self.helper.try_lock()
+            && let Some(helper) = helper.take()
+        {
+            helper.close();
+        }
+    }
+}
+
+impl Connection {
+    /// Whether this client may forward ports and sockets at all, and if not, why.
+    pub fn may_forward(&self) -> Result<(), String> {
+        if let Some(refused) = self.access.refusal() {
+            return Err(refused.message.clone());
+        }
+        if self.access.login == JOIN_LOGIN {
+            return Err("attempted port forwarding in join-only mode".into());
+        }
+        if !self.node.config.features.port_forwarding {
+            return Err("node does not allow port forwarding".into());
+        }
+        if !self.access.permit.options.port_forwarding {
+            return Err("port forwarding not allowed: no role of the user has options.port_forwarding".into());
+        }
+        Ok(())
+    }
+
+    /// Has something opened with the login's rights.
+    pub(crate) async fn open_as_user(&self, operation: Operation) -> Result<(Answer, Vec<OwnedFd>), String> {
+        let helper = self.helper().await?;
+        let opened = helper.ask(operation).await;
+        // A connection that ended meanwhile has nobody left to end the worker.
+        if self.forwards.closed.is_cancelled() {
+            helper.close();
+        }
+        opened
+    }
+
+    async fn helper(&self) -> Result<Arc<Helper>, String> {
+        let mut helper = self.forwards.helper.lock().await;
+        if let Some(running) = helper.as_ref().filter(|h| h.is_alive()) {
+            return Ok(running.clone());
+        }
+        if self.forwards.closed.is_cancelled() {
+            return Err("the connection is closed".into());
+        }
+        let account = find_account(&self.access.login).await.map_err(|refusal| refusal.message)?;
+        let started = Helper::start(&account, &self.node.config.worker, &self.node.tasks);
+        let started = started.map_err(|e| format!("starting the node's worker: {e}"))?;
+        *helper = Some(started.clone());
+        Ok(started)
+    }
+
+    /// The variables of the user's environment file, where the node reads it.
+    pub async fn user_environment(&self) -> Vec<(String, String)> {
+        if !self.node.config.features.user_environment {
+            return Vec::new();
+        }
+        match self.open_as_user(Operation::Environment).await {
+            Ok((answer, _)) => crate::os::environment::parse_file(&answer.text),
+            Err(_) => Vec::new(), // most users have no such file
+        }
+    }
+
+    /// The socket of the client's agent, if the roles let it be forwarded; made at the first call.
+    pub async fn agent_socket(self: &Arc<Self>) -> Result<String, String> {
+        if !self.access.permit.forward_agent {
+            return Err("agent forwarding not allowed: no role of the user has options.forward_agent".into());
+        }
+        let mut agent = self.forwards.agent.lock().await;
+        if let Some(path) = &*agent {
+            return Ok(path.clone());
+        }
+        let (answer, descriptors) = self.open_as_user(Operation::ListenAgent).await?;
+        let listener = unix_listener(descriptors)?;
+        let connection = self.clone();
+        self.node.tasks.spawn(incoming::until_closed(self.forwards.closed.clone(), async move {
+            while let Some(stream) = incoming::accept_unix(&listener).await {
+                let connection = connection.clone();
+                let node = connection.node.clone();
+                node.tasks.spawn(async move {
+                    if let Ok(channel) = connection.handle.channel_open_agent().await {
+                        copy::run(channel, stream, &connection).await;
+                    }
+                });
+            }
+        }));
+        *agent = Some(answer.path.clone());
+        Ok(answer.path)
+    }
+}
+
+/// The first of the descriptors as a listener of the runtime.
+fn unix_listener(descriptors: Vec<OwnedFd>) -> Result<UnixListener, String> {
+    let listener = descriptors.into_iter().next().ok_or("the worker opened nothing")?;
+    let listener = std::os::unix::net::UnixListener::from(listener);
+    let ready = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
+    ready.map_err(|e| e.to_string())
+}
