@@ -42,6 +42,8 @@ pub struct Account {
     pub home: Option<Home>,
     /// See [`Selection::insecure`].
     pub insecure: bool,
+    /// The cluster of the proxy, where that is not the root cluster: a jump host.
+    pub proxy_cluster: Option<String>,
 }
 
 impl Selection {
@@ -103,7 +105,15 @@ impl Selection {
         let keys = KeyRing::load(&self.home, &proxy_host, &profile.username, &cluster)?.ok_or_else(unknown)?;
         let cluster = if cluster.is_empty() { keys.root_cluster().to_owned() } else { cluster };
         let username = profile.username.clone();
-        Ok(Account { profile, keys, username, cluster, home: Some(self.home.clone()), insecure: self.insecure })
+        Ok(Account {
+            profile,
+            keys,
+            username,
+            cluster,
+            home: Some(self.home.clone()),
+            insecure: self.insecure,
+            proxy_cluster: None,
+        })
     }
 
     fn identity_file(&self, path: &std::path::Path) -> Result<Account> {
@@ -119,11 +129,19 @@ impl Selection {
             web_proxy_addr: proxy,
             username: identity.username.clone(),
             site_name: cluster.clone(),
-            // Every proxy routes by application protocol on its web port, whatever it announces.
+            // Until the proxy has been asked.
             tls_routing_enabled: true,
             ..Default::default()
         };
-        Ok(Account { profile, keys, username: identity.username, cluster, home: None, insecure: self.insecure })
+        Ok(Account {
+            profile,
+            keys,
+            username: identity.username,
+            cluster,
+            home: None,
+            insecure: self.insecure,
+            proxy_cluster: None,
+        })
     }
 }
 

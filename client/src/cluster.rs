@@ -5,10 +5,10 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use dialer::webapi::PingResponse;
+use dialer::webapi::{PingResponse, RequestError};
 use dialer::{
     BoxStream, ClientIdentity, ClusterCredentials, Connect, Credentials, DialError, Dialer, HostPort, PartialAddress,
-    ProxyEndpoint, Service, TlsSetup, Verify, channel, upgrade_is_needed,
+    ProxyEndpoint, Server, Service, TlsSetup, Verify, channel, upgrade_is_needed,
 };
 use mux::alpn;
 use pki::tls::server_name_of;
@@ -16,11 +16,13 @@ use pki::x509::Certificate;
 use tonic::transport::Channel;
 use wire::client::{ApiChannel, api_channel};
 use wire::proto::auth_service_client::AuthServiceClient;
+use wire::transport::GetClusterDetailsRequest;
 use wire::transport::transport_service_client::TransportServiceClient;
 
 use crate::account::Account;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::proxy_stream::ProxyStream;
+use crate::text;
 
 /// Largest answer that is read: a page of a thousand resources with many labels is larger than the usual 4 MiB.
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -41,15 +43,12 @@ pub struct ClusterClient {
 }
 
 impl ClusterClient {
-    /// Prepares connections; finds out the proxy's port if the address lacks it, and dials nothing else.
-    pub async fn new(account: Account) -> Result<Self> {
+    /// Prepares connections. Asks the proxy about itself where no login has done so: with an identity file, and if the
+    /// address lacks a port. Dials nothing else.
+    pub async fn new(mut account: Account) -> Result<Self> {
         let dialer = Dialer::from_env().map_err(DialError::from)?;
-        let address: PartialAddress = account.profile.web_proxy_addr.parse().map_err(DialError::from)?;
         let web = web_verify(account.insecure, &account.keys.tls_authorities());
-        let address = match address.port {
-            Some(port) => HostPort::new(address.host, port),
-            None => ProxyEndpoint::discover(&dialer, address, &web).await?.0.address().clone(),
-        };
+        let address = find(&mut account, &dialer, &web).await?;
         let credentials = Credentials::new(cluster_credentials(&account));
         let endpoint =
             ProxyEndpoint::with_credentials(dialer.clone(), address, web, credentials).with_user_agent(USER_AGENT);
@@ -59,9 +58,13 @@ impl ClusterClient {
             _ if account.profile.tls_routing_enabled => None,
             address => Some(HostPort::parse(address, 3023).map_err(DialError::from)?),
         };
+        let mut service = Service::transport();
+        if let Some(cluster) = &account.proxy_cluster {
+            service.server = Server::Cluster(cluster.clone());
+        }
         let transport = match &separate {
-            Some(address) => endpoint.channel_at(address.clone(), Service::transport()),
-            None => routes.channel(Service::transport()),
+            Some(address) => endpoint.channel_at(address.clone(), service),
+            None => routes.channel(service),
         };
         let account = Arc::new(account);
         Ok(Self { account, routes, transport, separate, root: Arc::default(), selected: Arc::default() })
@@ -80,6 +83,12 @@ impl ClusterClient {
     /// What the proxy says about itself.
     pub async fn ping(&self) -> Result<PingResponse> {
         Ok(self.endpoint().ping().await?)
+    }
+
+    /// One round trip to the proxy, on the connection that carries sessions.
+    pub async fn probe(&self) -> Result<()> {
+        self.transport().get_cluster_details(GetClusterDetailsRequest::default()).await?;
+        Ok(())
     }
 
     /// The service that carries connections into the cluster.
@@ -120,6 +129,75 @@ impl ClusterClient {
             }
         })
     }
+}
+
+/// The address of an account's proxy, with its port.
+async fn find(account: &mut Account, dialer: &Dialer, web: &Verify) -> Result<HostPort> {
+    let address: PartialAddress = account.profile.web_proxy_addr.parse().map_err(DialError::from)?;
+    let known = address.port.map(|port| HostPort::new(address.host.clone(), port));
+    let met = !account.profile.ssh_proxy_addr.is_empty();
+    if let (Some(address), true) = (&known, met) {
+        return Ok(address.clone());
+    }
+    let (endpoint, ping) = match (ProxyEndpoint::discover(dialer, address, web).await, known) {
+        (Ok(found), _) => found,
+        // The web port's certificate matters for nothing else: services show those of the cluster.
+        (Err(RequestError::Dial(error @ DialError::Tls { .. })), Some(address)) => {
+            tracing::debug!(%error, "the proxy is not asked about itself: one port for everything is assumed");
+            return Ok(address);
+        }
+        (Err(error), _) => return Err(error.into()),
+    };
+    if !met {
+        let address = endpoint.address();
+        if ping.cluster_name != account.root_cluster() && !ping.cluster_name.is_empty() {
+            return Err(Error::NotLoggedIn(of_another_cluster(account, &ping.cluster_name)));
+        }
+        account.profile.ssh_proxy_addr = ping.proxy.ssh_address(address).map_err(DialError::from)?.to_string();
+        account.profile.tls_routing_enabled = ping.proxy.tls_routing_enabled;
+    }
+    Ok(endpoint.address().clone())
+}
+
+/// What to say about a proxy that cannot know an account.
+pub(crate) fn of_another_cluster(account: &Account, cluster: &str) -> String {
+    let (address, ours) = (&account.profile.web_proxy_addr, account.root_cluster());
+    let how = match &account.home {
+        Some(_) => format!("log in there with 'tsh login --proxy={address}'"),
+        None => "an identity file of that cluster is needed".to_owned(),
+    };
+    let theirs = text::line(cluster);
+    format!("the proxy at {address} is of cluster {theirs}, and your credentials are of cluster {ours}: {how}")
+}
+
+/// The account at another proxy (`-J`): of the same cluster, or of one that trusts it. Commands are about the cluster
+/// of that proxy then.
+///
+/// # Errors
+/// When the proxy does not answer, or is of a cluster that the login does not know.
+pub async fn through(mut account: Account, proxy: &str) -> Result<Account> {
+    let web = web_verify(account.insecure, &account.keys.tls_authorities());
+    let dialer = Dialer::from_env().map_err(DialError::from)?;
+    let address: PartialAddress = proxy.parse().map_err(DialError::from)?;
+    let (endpoint, ping) = ProxyEndpoint::discover(&dialer, address, &web).await?;
+    let cluster = ping.cluster_name;
+    if !account.keys.trusted.iter().any(|trusted| trusted.name == cluster) {
+        return Err(Error::other(format!(
+            "jump host {proxy} is of cluster {}, which your login at {} does not know: log in again if it has come to \
+             be trusted since",
+            text::line(&cluster),
+            account.profile.web_proxy_addr,
+        )));
+    }
+    account.profile.web_proxy_addr = endpoint.address().to_string();
+    account.profile.ssh_proxy_addr = ping.proxy.ssh_address(endpoint.address()).map_err(DialError::from)?.to_string();
+    account.profile.tls_routing_enabled = ping.proxy.tls_routing_enabled;
+    account.profile.tls_routing_conn_upgrade_required = false;
+    account.proxy_cluster = Some(cluster.clone()).filter(|cluster| cluster != account.root_cluster());
+    account.cluster = cluster;
+    // What is learnt on the way is about another proxy than the one the folder is for.
+    account.home = None;
+    Ok(account)
 }
 
 /// What the proxy at an address says about itself, for whoever is not logged in there.

@@ -67,6 +67,26 @@ impl Error {
         move |source| Self::Io { action, source }
     }
 
+    /// The failed dial that this is about, if it is about one.
+    pub fn dial(&self) -> Option<&DialError> {
+        match self {
+            Self::Dial(error) | Self::Web(RequestError::Dial(error)) => Some(error),
+            Self::Call(status) => dial_error(status),
+            Self::Ssh(crate::ssh::SshError::Unreachable { status, .. }) => dial_error(status),
+            _ => None,
+        }
+    }
+
+    /// Whether this is a call that nobody answered, rather than one that was answered with an error.
+    pub fn is_broken_call(&self) -> bool {
+        let broken = |status: &Status| status.source().is_some() && dial_error(status).is_none();
+        match self {
+            Self::Call(status) => broken(status),
+            Self::Ssh(crate::ssh::SshError::Unreachable { status, .. }) => broken(status),
+            _ => false,
+        }
+    }
+
     /// What kind of thing went wrong, as far as a server said it.
     pub fn kind(&self) -> ErrorKind {
         match self {

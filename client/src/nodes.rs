@@ -31,31 +31,19 @@ pub async fn list(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<Ser
     let mut service = client.auth();
     let mut request = ListUnifiedResourcesRequest {
         kinds: vec!["node".to_owned()],
-        limit: PAGE,
         labels: filter.labels.clone(),
         predicate_expression: filter.query.clone(),
         search_keywords: filter.search.clone(),
         sort_by: Some(SortBy { field: "name".to_owned(), is_desc: false }),
         ..Default::default()
     };
-    let mut nodes = Vec::new();
-    loop {
-        let page = match service.list_unified_resources(request.clone()).await {
-            Ok(answer) => answer.into_inner(),
-            // The page is larger than a message may be.
-            Err(status) if status.code() == Code::ResourceExhausted && request.limit > 1 => {
-                request.limit /= 2;
-                continue;
-            }
-            Err(status) => return Err(status.into()),
-        };
-        let empty = page.resources.is_empty();
-        nodes.extend(page.resources.into_iter().filter_map(|found| server(found.resource)));
-        if empty || page.next_key.is_empty() {
-            return Ok(nodes);
-        }
-        request.start_key = page.next_key;
-    }
+    pages(async |limit, start| {
+        (request.limit, request.start_key) = (limit, start);
+        let page = service.list_unified_resources(request.clone()).await?.into_inner();
+        let nodes = page.resources.into_iter().filter_map(|found| server(found.resource));
+        Ok((nodes.collect(), page.next_key))
+    })
+    .await
 }
 
 /// The SSH server that an item of a list is; `None` for items of other kinds.
@@ -72,43 +60,59 @@ pub async fn matching_hosts(client: &ClusterClient, filter: &NodeFilter) -> Resu
     let mut request = ListResourcesRequest {
         resource_type: "node".to_owned(),
         namespace: "default".to_owned(),
-        limit: PAGE,
         labels: filter.labels.clone(),
         predicate_expression: filter.query.clone(),
         search_keywords: filter.search.clone(),
         ..Default::default()
     };
-    let mut hosts = Vec::new();
+    let nodes = pages(async |limit, start| {
+        (request.limit, request.start_key) = (limit, start);
+        let page = service.list_resources(request.clone()).await?.into_inner();
+        let nodes = page.resources.into_iter().filter_map(|found| server(found.resource));
+        Ok((nodes.collect(), page.next_key))
+    })
+    .await?;
+    let mut hosts: Vec<Host> = nodes.iter().map(host_of).collect();
+    hosts.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
+    Ok(hosts)
+}
+
+/// Collects pages until there are no more. `next` gets how many servers are wanted and where to go on; pages that are
+/// larger than a message may be are asked for again in halves.
+async fn pages(
+    mut next: impl AsyncFnMut(i32, String) -> Result<(Vec<ServerV2>, String), tonic::Status>,
+) -> Result<Vec<ServerV2>> {
+    let (mut all, mut limit, mut start) = (Vec::new(), PAGE, String::new());
     loop {
-        let page = match service.list_resources(request.clone()).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) if status.code() == Code::ResourceExhausted && request.limit > 1 => {
-                request.limit /= 2;
-                continue;
+        match next(limit, start.clone()).await {
+            Ok((page, after)) => {
+                let empty = page.is_empty();
+                all.extend(page);
+                if empty || after.is_empty() {
+                    return Ok(all);
+                }
+                start = after;
             }
+            Err(status) if status.code() == Code::ResourceExhausted && limit > 1 => limit /= 2,
             Err(status) => return Err(status.into()),
-        };
-        let empty = page.resources.is_empty();
-        let found = page.resources.into_iter().filter_map(|found| server(found.resource));
-        hosts.extend(found.map(|node| host_of(&node)));
-        if empty || page.next_key.is_empty() {
-            hosts.sort_by(|a: &Host, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
-            return Ok(hosts);
         }
-        request.start_key = page.next_key;
     }
+}
+
+/// The servers that a name, an id or an address may mean.
+pub async fn named(client: &ClusterClient, host: &Host) -> Result<Vec<ServerV2>> {
+    let port = if host.port == 0 { String::new() } else { host.port.to_string() };
+    let request = GetSshTargetsRequest { host: host.address.clone(), port };
+    Ok(client.auth().get_ssh_targets(request).await?.into_inner().servers)
 }
 
 /// An error that names the hosts a name may mean.
 pub async fn explain_ambiguous(client: &ClusterClient, host: &Host) -> Error {
-    let port = if host.port == 0 { String::new() } else { host.port.to_string() };
-    let request = GetSshTargetsRequest { host: host.address.clone(), port };
     let name = text::line(&host.name).into_owned();
     let advice = "name one by its id, as in 'tsh ssh user@<id>'";
-    let Ok(answer) = client.auth().get_ssh_targets(request).await else {
+    let Ok(candidates) = named(client, host).await else {
         return Error::other(format!("{name} could be any of several hosts: {advice}"));
     };
-    let candidates = answer.into_inner().servers;
     let lines: String = candidates.iter().map(|node| format!("\n  {}", candidate(node))).collect();
     Error::other(format!("ambiguous host: {name} could be any of several hosts, {advice}{lines}"))
 }

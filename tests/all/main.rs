@@ -7,3 +7,4 @@ mod noise;
 mod openssh;
 mod processes;
 mod refusals;
+mod tsh;

@@ -19,18 +19,26 @@ pub struct Client {
     proxy: String,
     home: PathBuf,
     identity: Option<PathBuf>,
+    variables: Vec<(String, String)>,
 }
 
 impl Client {
     /// A `tsh` that has never been used, for the proxy at `proxy`.
     pub fn new(proxy: &str, home: &Path) -> Self {
         fs::create_dir_all(home).expect("make a home folder");
-        Self { proxy: proxy.to_owned(), home: home.to_owned(), identity: None }
+        Self { proxy: proxy.to_owned(), home: home.to_owned(), identity: None, variables: Vec::new() }
     }
 
     /// A `tsh` that uses an identity file.
     pub fn with_identity(proxy: &str, home: &Path, identity: &Path) -> Self {
         Self { identity: Some(identity.to_owned()), ..Self::new(proxy, home) }
+    }
+
+    /// The same with another variable in the environment of its programs.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// The home folder.
@@ -44,6 +52,7 @@ impl Client {
         let home = self.home.display();
         all.push(("HOME".into(), home.to_string()));
         all.push(("TELEPORT_HOME".into(), format!("{home}/.tsh")));
+        all.extend(self.variables.iter().cloned());
         all
     }
 

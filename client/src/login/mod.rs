@@ -7,7 +7,7 @@ mod reissue;
 use std::str::FromStr;
 use std::time::Duration;
 
-use dialer::webapi::{JsonClient, PingResponse, RequestError};
+use dialer::webapi::{JsonClient, PingResponse};
 use dialer::{DialError, Dialer, HostPort, PartialAddress, ProxyEndpoint};
 use pki::suite::SignatureSuite;
 use zeroize::Zeroizing;
@@ -104,7 +104,7 @@ async fn find_proxy(request: &LoginRequest) -> Result<(ProxyEndpoint, PingRespon
     let dialer = Dialer::from_env().map_err(DialError::from)?;
     let address: PartialAddress = request.proxy.parse().map_err(DialError::from)?;
     let verify = web_verify(request.insecure, &[]);
-    let (endpoint, mut ping) = ProxyEndpoint::discover(&dialer, address, &verify).await.map_err(explain_proxy)?;
+    let (endpoint, mut ping) = ProxyEndpoint::discover(&dialer, address, &verify).await?;
     let endpoint = endpoint.with_user_agent(USER_AGENT);
     // A cluster that prefers another way says only under the connector's name what local users need.
     if let Some(name) = request.connector.as_deref().filter(|_| ping.auth.kind != "local") {
@@ -113,16 +113,6 @@ async fn find_proxy(request: &LoginRequest) -> Result<(ProxyEndpoint, PingRespon
         ping = endpoint.web_client().get(&path).await?;
     }
     Ok((endpoint, ping))
-}
-
-/// Says what to do about a certificate that nobody known vouches for.
-fn explain_proxy(error: RequestError) -> Error {
-    match &error {
-        RequestError::Dial(dial) if dial.tls_error().is_some() => Error::other(format!(
-            "{dial}: the proxy's certificate is not trusted on this machine (--insecure goes on without that, for tests)"
-        )),
-        _ => error.into(),
-    }
 }
 
 /// Tells the user when client and server are too far apart.
@@ -251,7 +241,15 @@ fn account(
         ..Default::default()
     };
     let username = request.user.clone();
-    Ok(Account { profile, keys, username, cluster, home: request.home.clone(), insecure: request.insecure })
+    Ok(Account {
+        profile,
+        keys,
+        username,
+        cluster,
+        home: request.home.clone(),
+        insecure: request.insecure,
+        proxy_cluster: None,
+    })
 }
 
 /// Learns from the cluster what the proxy does not know.

@@ -10,6 +10,7 @@ use russh::{Channel, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::forward::Admitted;
 use super::guest::{Guest, GuestError, HostCheck, Notes};
 use super::{Host, SshError, mfa};
 use crate::cluster::ClusterClient;
@@ -21,9 +22,10 @@ use crate::text;
 
 /// An authenticated connection.
 pub struct SshConnection {
-    handle: Handle<Guest>,
+    pub(super) handle: Arc<Handle<Guest>>,
+    pub(super) admitted: Arc<Mutex<Admitted>>,
+    pub(super) host: Host,
     notes: Arc<Mutex<Notes>>,
-    host: Host,
 }
 
 /// What one attempt to connect uses. The next one may use something else.
@@ -110,9 +112,23 @@ impl SshConnection {
         answer.map(|payload| payload.to_vec())
     }
 
-    /// Waits until the connection ends; the error says why, if it did not end in an orderly way.
-    pub async fn ended(&mut self) -> Result<(), SshError> {
-        (&mut self.handle).await.map_err(|error| lost(&self.host, error))
+    /// One round trip to the host.
+    pub async fn probe(&self) -> Result<(), SshError> {
+        let request = self.handle.send_global_request("keepalive@openssh.com", b"", true);
+        match timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, request).await {
+            // A refusal is an answer as well.
+            Ok(Ok(_) | Err(russh::Error::RequestDenied)) => Ok(()),
+            Ok(Err(error)) => Err(lost(&self.host, error.into())),
+            Err(_) => Err(SshError::Timeout { host: self.host.name.clone(), waited_for: "an answer" }),
+        }
+    }
+
+    /// Waits until the connection ends; the error says why, as far as that is known.
+    pub async fn ended(&self) -> SshError {
+        self.handle.closed().await;
+        let reason = self.notes.lock().farewell.clone();
+        let reason = reason.map_or_else(|| "the host closed it".to_owned(), |reason| text::lines(&reason).into_owned());
+        SshError::Lost { host: self.host.name.clone(), reason }
     }
 
     /// Takes leave of the server.
@@ -162,12 +178,15 @@ impl SshConnection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let notes = Arc::new(Mutex::new(Notes::default()));
-        let guest = Guest { check, notes: notes.clone() };
+        let admitted = Arc::new(Mutex::new(Admitted::default()));
+        let guest = Guest { check, notes: notes.clone(), admitted: admitted.clone() };
         let config = Arc::new(tunnel::ssh::client_config());
         let mut handle = connect_stream(config, stream, guest).await.map_err(|error| unreachable(host, error))?;
         let result = handle.authenticate_openssh_cert(user.login, user.key, user.certificate).await;
         match result.map_err(|error| unreachable(host, error.into()))? {
-            AuthResult::Success => return Ok(Self { handle, notes, host: host.clone() }),
+            AuthResult::Success => {
+                return Ok(Self { handle: Arc::new(handle), notes, admitted, host: host.clone() });
+            }
             // The connection may have ended during authentication, which looks like a refusal.
             AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {
                 handle.await.map_err(|error| unreachable(host, error))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 
-use super::session::{Exit, Run, SessionRequest, Streams, Typing, environment, run};
+use super::session::{Exit, SessionRequest, Streams, environment, run};
 use super::stdio::{Input, Output};
 use super::{Host, SshConnection};
 use crate::cluster::ClusterClient;
@@ -95,12 +95,8 @@ impl FanOut<'_> {
         let mut patient = Patient(ask);
         let connection = SshConnection::open(client, host, self.login, &mut patient).await?;
         let session = uuid::Uuid::new_v4().to_string();
-        let request = SessionRequest {
-            run: Run::Command(self.command.to_owned()),
-            terminal: false,
-            environment: environment(&client.account().profile.web_proxy_addr, &session),
-            typing: Typing::Free { escapes: false },
-        };
+        let variables = environment(&client.account().profile.web_proxy_addr, &session);
+        let request = SessionRequest::command(self.command.to_owned(), variables);
         let streams = Streams {
             input: Input::none(),
             output: Output::writing(self.marked(host, io::stdout(), "stdout")?),

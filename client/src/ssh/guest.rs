@@ -6,9 +6,11 @@ use chrono::Utc;
 use parking_lot::Mutex;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{CheckError, Kind, Requirements, check};
-use russh::client::{Handler, Session};
+use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{ChannelId, Names};
+use russh::{Channel, ChannelId, Names};
+
+use super::forward::{Admitted, Purpose};
 
 /// Start of the identification line of servers that are part of a cluster.
 const SERVER_PREFIX: &[u8] = b"SSH-2.0-Teleport";
@@ -62,12 +64,15 @@ pub(super) struct Notes {
     pub of_cluster: bool,
     /// A host that was believed only because any will do.
     pub unverified: Option<HostProblem>,
+    /// Why the connection ended.
+    pub farewell: Option<String>,
 }
 
 /// The callbacks.
 pub(super) struct Guest {
     pub check: HostCheck,
     pub notes: Arc<Mutex<Notes>>,
+    pub admitted: Arc<Mutex<Admitted>>,
 }
 
 impl HostCheck {
@@ -122,5 +127,80 @@ impl Handler for Guest {
             session.channel_failure(channel)?;
         }
         Ok(())
+    }
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        address: &str,
+        port: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (visit, purpose) = {
+            let admitted = self.admitted.lock();
+            (admitted.visit(channel, reply), admitted.tcp_target(address, port).map(Purpose::Connection))
+        };
+        visit.decide(purpose, "remote forward of this port").await;
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (visit, purpose) = {
+            let admitted = self.admitted.lock();
+            (admitted.visit(channel, reply), admitted.socket_target(path).map(Purpose::Connection))
+        };
+        visit.decide(purpose, "remote forward of this socket").await;
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (visit, purpose) = {
+            let admitted = self.admitted.lock();
+            (admitted.visit(channel, reply), admitted.agent_purpose())
+        };
+        visit.decide(purpose, "agent forwarding").await;
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        channel: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), Self::Error> {
+        let (visit, purpose) = {
+            let admitted = self.admitted.lock();
+            (admitted.visit(channel, reply), admitted.x11.clone().map(Purpose::Display))
+        };
+        visit.decide(purpose, "X11 forwarding").await;
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(said) => {
+                self.notes.lock().farewell = Some(said.message);
+                Ok(())
+            }
+            DisconnectReason::Error(error) => {
+                self.notes.lock().farewell = Some(error.to_string());
+                Err(error)
+            }
+        }
     }
 }

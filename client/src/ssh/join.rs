@@ -68,7 +68,7 @@ pub async fn join(
         Mode::Observer => Typing::Observer,
         Mode::Moderator => Typing::Moderator,
     };
-    let request = SessionRequest { run: Run::Shell, terminal, environment: variables, typing };
+    let request = SessionRequest { run: Run::Shell, terminal, environment: variables, typing, agent: None, x11: None };
     let exit = run(&connection, &request, Streams::standard()).await;
     connection.close().await;
     exit

@@ -3,15 +3,11 @@
 use wire::mfa::{ChallengeExtensions, ChallengeScope};
 use wire::proto::create_authenticate_challenge_request::Request as ChallengeRequest;
 use wire::proto::is_mfa_required_request::Target as MfaTarget;
-use wire::proto::mfa_authenticate_response::Response as FactorResponse;
-use wire::proto::{
-    ContextUser, CreateAuthenticateChallengeRequest, IsMfaRequiredRequest, MfaAuthenticateResponse, MfaRequired,
-    NodeLogin, TotpResponse,
-};
+use wire::proto::{ContextUser, CreateAuthenticateChallengeRequest, IsMfaRequiredRequest, MfaRequired, NodeLogin};
 
 use super::Host;
 use crate::cluster::ClusterClient;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::login::{Ask, single_use_certificate};
 
 /// A certificate for one session with a second factor shown, if the cluster wants that for this host and login.
@@ -54,17 +50,6 @@ pub async fn certificate(
     if !asked && challenge.mfa_required() != MfaRequired::Yes {
         return Ok(None);
     }
-    let response = match (&challenge.totp, &challenge.webauthn_challenge) {
-        (Some(_), _) => FactorResponse::Totp(TotpResponse { code: ask.code()?.to_string() }),
-        (None, Some(_)) => {
-            return Err(Error::other("this session wants a security key, which is not part of this build yet"));
-        }
-        (None, None) => {
-            return Err(Error::other(
-                "this session wants a second factor, and you have no device for it: add one with 'tsh mfa add'",
-            ));
-        }
-    };
-    let response = MfaAuthenticateResponse { response: Some(response) };
+    let response = crate::mfa::answer(&challenge, ask)?;
     Ok(Some(single_use_certificate(client, &host.address, login, response).await?))
 }

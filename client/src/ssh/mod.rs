@@ -7,12 +7,16 @@
 mod connection;
 mod escape;
 pub mod fan_out;
+mod files;
+pub mod forward;
 mod guest;
 pub mod join;
 mod mfa;
 mod options;
 mod pipe;
 pub mod session;
+#[cfg(test)]
+mod sshd_tests;
 pub mod stdio;
 mod target;
 #[cfg(test)]
@@ -22,7 +26,7 @@ use tonic::Status;
 
 pub use connection::SshConnection;
 pub use guest::{HostCheck, HostProblem};
-pub use options::{OptionError, SshOptions};
+pub use options::{ForwardAgent, OptionError, SshOptions};
 pub use pipe::pipe;
 pub use target::{Destination, Host, Target, parse_labels};
 

@@ -9,10 +9,16 @@ pub struct SshOptions {
     pub forward_agent: Option<ForwardAgent>,
     /// `RequestTTY`: `Some(true)` for a terminal in any case, `Some(false)` for none.
     pub request_tty: Option<bool>,
-    /// `StrictHostKeyChecking`.
-    pub strict_host_key_checking: Option<bool>,
     /// `AddKeysToAgent`.
     pub add_keys_to_agent: Option<bool>,
+    /// `ExitOnForwardFailure`.
+    pub exit_on_forward_failure: Option<bool>,
+    /// `ForwardX11`.
+    pub forward_x11: Option<bool>,
+    /// `ForwardX11Trusted`.
+    pub forward_x11_trusted: Option<bool>,
+    /// `ForwardX11Timeout`, as written.
+    pub forward_x11_timeout: Option<String>,
     /// Known options without effect here.
     pub ignored: Vec<String>,
 }
@@ -64,11 +70,7 @@ const IGNORED: &[&str] = &[
     "DynamicForward",
     "EnableSSHKeysign",
     "EscapeChar",
-    "ExitOnForwardFailure",
     "FingerprintHash",
-    "ForwardX11",
-    "ForwardX11Timeout",
-    "ForwardX11Trusted",
     "GatewayPorts",
     "GlobalKnownHostsFile",
     "GSSAPIAuthentication",
@@ -180,18 +182,24 @@ impl SshOptions {
                     _ => Some(yes_or_no().map_err(|_| bad(&"expected yes, no, force or auto"))?),
                 };
             }
-            "stricthostkeychecking" => {
-                self.strict_host_key_checking = match value.to_ascii_lowercase().as_str() {
-                    "ask" | "accept-new" | "off" => None,
-                    _ => Some(yes_or_no()?),
-                };
-            }
+            "stricthostkeychecking" => match value.to_ascii_lowercase().as_str() {
+                // Hosts are always checked, against the cluster's authorities.
+                "yes" | "true" => {}
+                "no" | "false" | "off" | "ask" | "accept-new" => {
+                    self.ignored.push("StrictHostKeyChecking (hosts are always verified)".to_owned());
+                }
+                _ => return Err(bad(&"expected yes, no, ask or accept-new")),
+            },
             "addkeystoagent" => {
                 self.add_keys_to_agent = match value.to_ascii_lowercase().as_str() {
                     "ask" | "confirm" => None,
                     _ => Some(yes_or_no()?),
                 };
             }
+            "exitonforwardfailure" => self.exit_on_forward_failure = Some(yes_or_no()?),
+            "forwardx11" => self.forward_x11 = Some(yes_or_no()?),
+            "forwardx11trusted" => self.forward_x11_trusted = Some(yes_or_no()?),
+            "forwardx11timeout" => self.forward_x11_timeout = Some(value.to_owned()),
             name => {
                 let known = IGNORED.iter().find(|known| known.eq_ignore_ascii_case(name));
                 let known = known.ok_or_else(|| bad(&"there is no such option"))?;

@@ -1,5 +1,6 @@
 //! Running a command or a shell on a host.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::escape::{self, Escape, Keys};
+use super::forward::{Agent, X11, X11_PROTOCOL};
 use super::stdio::{Input, Output};
 use super::{SshConnection, SshError};
 use crate::error::{Error, Result};
@@ -21,6 +23,8 @@ use crate::terminal::{self, RawMode, Size};
 const ENVIRONMENT_REQUEST: &str = "envs@goteleport.com";
 /// Request that ends a session for all participants.
 const TERMINATE_REQUEST: &str = "x-teleport-force-terminate";
+/// What is shown when the host does not forward X11.
+const X11_REFUSED: &[u8] = b"X11 forwarding was refused by the host: it or your roles do not allow it\r\n";
 /// Number of extended data that is standard error (RFC 4254 §5.2).
 const STDERR: u32 = 1;
 /// The exit code that shells give for a command ended by a signal is this plus the signal's number.
@@ -48,6 +52,18 @@ pub struct SessionRequest {
     pub environment: Vec<(String, String)>,
     /// What becomes of what the user types, on a terminal.
     pub typing: Typing,
+    /// The agent that it may use.
+    pub agent: Option<Agent>,
+    /// The display that it may use.
+    pub x11: Option<Arc<X11>>,
+}
+
+impl SessionRequest {
+    /// A command without a terminal, an agent or a display.
+    pub fn command(command: String, environment: Vec<(String, String)>) -> Self {
+        let typing = Typing::Free { escapes: false };
+        Self { run: Run::Command(command), terminal: false, environment, typing, agent: None, x11: None }
+    }
 }
 
 /// What becomes of what the user types.
@@ -127,6 +143,7 @@ pub async fn run(connection: &SshConnection, request: &SessionRequest, streams: 
         errors: streams.errors,
         exit: None,
         refused: false,
+        answers: [request.x11.as_ref().map(|_| Asked::X11), Some(Asked::Start)].into_iter().flatten().collect(),
     };
     let ended = if request.terminal {
         session.interactive(streams.input, request).await
@@ -143,12 +160,20 @@ async fn begin(
     request: &SessionRequest,
     writer: &ChannelWriteHalf<Msg>,
 ) -> Result<(), russh::Error> {
+    if let Some(x11) = &request.x11 {
+        connection.admitted.lock().x11 = Some(x11.clone());
+        writer.request_x11(true, false, X11_PROTOCOL, x11.cookie(), x11.screen()).await?;
+    }
     if connection.is_of_cluster() {
         writer.request(ENVIRONMENT_REQUEST, false, variables(&request.environment)).await?;
     } else {
         for (name, value) in &request.environment {
             writer.set_env(false, name.as_str(), value.as_str()).await?;
         }
+    }
+    if let Some(agent) = &request.agent {
+        connection.admitted.lock().agent = Some(agent.clone());
+        writer.agent_forward(false).await?;
     }
     if request.terminal {
         let Size { columns, rows } = current_size();
@@ -188,6 +213,17 @@ struct Session {
     exit: Option<Exit>,
     /// Whether the server did not begin what was asked.
     refused: bool,
+    /// Requests that wait for their answers, in the order in which those come.
+    answers: VecDeque<Asked>,
+}
+
+/// What the server is asked for with an answer wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// To forward X11.
+    X11,
+    /// To begin the session.
+    Start,
 }
 
 /// Whether a session goes on after a message.
@@ -272,10 +308,18 @@ impl Session {
                 self.exit = Some(Exit::Signal(signal_number(&signal_name)));
                 Ok(())
             }
-            ChannelMsg::Failure => {
-                self.refused = true;
+            ChannelMsg::Success => {
+                self.answers.pop_front();
                 Ok(())
             }
+            ChannelMsg::Failure => match self.answers.pop_front() {
+                // The session goes on without.
+                Some(Asked::X11) => self.errors.write(Bytes::from_static(X11_REFUSED)).await,
+                Some(Asked::Start) | None => {
+                    self.refused = true;
+                    Ok(())
+                }
+            },
             ChannelMsg::Close => return Ok(Then::End),
             _ => Ok(()),
         };

@@ -1,8 +1,10 @@
 //! What `[user@]host` on a command line means.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::SshError;
+use crate::nodes::NodeFilter;
 
 /// Where a session is to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,13 @@ pub enum Target {
     },
     /// On every host with these labels.
     Labels(BTreeMap<String, String>),
+    /// On every host that fits what a proxy template says.
+    Search {
+        /// An expression that has to be true; nothing for any host.
+        query: String,
+        /// Words that all have to be found.
+        words: Vec<String>,
+    },
 }
 
 /// A target and the login that was typed with it.
@@ -55,6 +64,36 @@ impl Destination {
             parse_host(target).ok_or_else(|| bad("that is no host"))?
         };
         Ok(Self { login: login.map(str::to_owned), target })
+    }
+}
+
+impl Target {
+    /// What hosts are listed by; `None` for a single host, which is dialled by its name.
+    pub fn filter(&self) -> Option<NodeFilter> {
+        match self {
+            Self::Host { .. } => None,
+            Self::Labels(labels) => Some(NodeFilter { labels: labels.clone(), ..Default::default() }),
+            Self::Search { query, words } => {
+                Some(NodeFilter { query: query.clone(), search: words.clone(), ..Default::default() })
+            }
+        }
+    }
+}
+
+/// As it is written on a command line.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { host, .. } => f.write_str(host),
+            Self::Labels(labels) => {
+                let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                f.write_str(&labels.join(","))
+            }
+            Self::Search { query, words } => {
+                let parts = [query.as_str(), &words.join(",")];
+                f.write_str(&parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", "))
+            }
+        }
     }
 }
 

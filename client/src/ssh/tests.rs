@@ -15,22 +15,22 @@ use russh::{Channel, ChannelId, ChannelMsg, ChannelOpenFailure};
 
 use super::connection::User;
 use super::guest::HostCheck;
-use super::session::{Exit, Run, SessionRequest, Streams, Typing, run};
+use super::session::{Exit, SessionRequest, Streams, run};
 use super::stdio::{Input, Output};
 use super::{Host, HostProblem, SshConnection, SshError};
 use crate::Error;
 
-const NODE: &str = "node1";
+pub(super) const NODE: &str = "node1";
 
 /// A cluster's authority and a host with its certificate.
-struct World {
-    authority: Key,
-    host_key: Key,
-    host_certificate: Certificate,
+pub(super) struct World {
+    pub(super) authority: Key,
+    pub(super) host_key: Key,
+    pub(super) host_certificate: Certificate,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_host_until(Utc::now() + TimeDelta::hours(1))
     }
 
@@ -51,7 +51,7 @@ impl World {
         Self { authority, host_key, host_certificate }
     }
 
-    fn check(&self, principal: &str) -> HostCheck {
+    pub(super) fn check(&self, principal: &str) -> HostCheck {
         let authorities = vec![self.authority.public().clone()].into();
         HostCheck { principal: principal.to_owned(), authorities, insecure: false }
     }
@@ -77,19 +77,24 @@ impl World {
             }
         });
         let key = Key::generate(algorithm).unwrap();
-        let identity = Identity { username: "alice".into(), principals: vec!["root".into()], ..Default::default() };
+        let certificate = self.user_certificate(&key, "root");
+        let user = User { login, key: Arc::new(key.to_ssh().unwrap()), certificate };
+        SshConnection::over(near, &Host::new(NODE, None), check, user).await
+    }
+
+    /// A certificate of somebody who may log in as one account.
+    pub(super) fn user_certificate(&self, key: &Key, account: &str) -> Certificate {
+        let identity = Identity { username: "alice".into(), principals: vec![account.into()], ..Default::default() };
         let params = UserCertificateParams {
             identity: &identity,
             public_key: key.public(),
             now: Utc::now(),
             not_after: Some(Utc::now() + TimeDelta::hours(1)),
-            permits: Permits::default(),
+            permits: Permits { port_forwarding: true, agent_forwarding: true, x11_forwarding: true },
             format: CertificateFormat::Standard,
             extensions: &[],
         };
-        let certificate = SshIssuer::new(self.authority.clone()).issue_user(&params).unwrap();
-        let user = User { login, key: Arc::new(key.to_ssh().unwrap()), certificate };
-        SshConnection::over(near, &Host::new(NODE, None), check, user).await
+        SshIssuer::new(self.authority.clone()).issue_user(&params).unwrap()
     }
 
     async fn root(&self) -> SshConnection {
@@ -185,7 +190,7 @@ async fn play(mut channel: Channel<Msg>) {
 }
 
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Sink(pub(super) Arc<Mutex<Vec<u8>>>);
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -199,12 +204,7 @@ impl Write for Sink {
 
 async fn command(connection: &SshConnection, line: &str, input: Input) -> (Result<Exit, Error>, Vec<u8>, Vec<u8>) {
     let (out, err) = (Sink::default(), Sink::default());
-    let request = SessionRequest {
-        run: Run::Command(line.to_owned()),
-        terminal: false,
-        environment: vec![("LANG".into(), "de_CH.UTF-8".into())],
-        typing: Typing::Free { escapes: false },
-    };
+    let request = SessionRequest::command(line.to_owned(), vec![("LANG".into(), "de_CH.UTF-8".into())]);
     let streams = Streams { input, output: Output::writing(out.clone()), errors: Output::writing(err.clone()) };
     let exit = run(connection, &request, streams).await;
     let (out, err) = (out.0.lock().clone(), err.0.lock().clone());

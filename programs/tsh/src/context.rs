@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use chrono::Utc;
 use client::account::{Account, Selection};
-use client::cluster::ClusterClient;
+use client::agent::{self, AddKeys};
+use client::cluster::{ClusterClient, through};
 use client::home::Home;
 use client::login::{LoginRequest, login};
+use client::ssh::Target;
+use client::templates::Templates;
 use client::{Error, Result};
 
 use crate::args::Global;
@@ -15,6 +18,16 @@ use crate::ask::Terminal;
 
 /// Variables that name the cluster, the one that wins first.
 const CLUSTER_VARIABLES: [&str; 2] = ["TELEPORT_CLUSTER", "TELEPORT_SITE"];
+
+/// Stands in `-J` for the proxy of the proxy template that fits.
+const TEMPLATE_PROXY: &str = "{{proxy}}";
+
+/// Another proxy to go through.
+struct Jump {
+    /// The account on hosts.
+    login: Option<String>,
+    proxy: String,
+}
 
 /// The options of all commands.
 #[derive(Debug)]
@@ -56,7 +69,9 @@ impl Context {
         match selection.valid_account(Utc::now()) {
             Err(Error::NotLoggedIn(reason)) if self.global.identity.is_none() && io::stdin().is_terminal() => {
                 let Some(request) = self.login_request(&selection)? else { return Err(Error::NotLoggedIn(reason)) };
-                login(&request, &mut Terminal::default()).await?.save()?;
+                let login = login(&request, &mut Terminal::default()).await?;
+                login.save()?;
+                agent::add(&login.account, self.add_keys()?).await?;
                 selection.valid_account(Utc::now())
             }
             other => other,
@@ -65,7 +80,46 @@ impl Context {
 
     /// Connections with valid credentials.
     pub async fn client(&self, cluster: Option<&str>) -> Result<ClusterClient> {
-        ClusterClient::new(self.account(cluster).await?).await
+        let jump = self.jump()?;
+        self.client_through(cluster, jump.as_ref().map(|jump| jump.proxy.as_str())).await
+    }
+
+    /// Connections for a destination: proxy templates and the jump host say where they lead.
+    pub async fn destination(&self, target: Target, cluster: Option<&str>) -> Result<(ClusterClient, Target)> {
+        let route = Templates::load(&self.home)?.route(target)?;
+        let jump = match self.jump()? {
+            Some(Jump { proxy, .. }) if proxy == TEMPLATE_PROXY => {
+                let missing =
+                    || Error::other(format!("-J {TEMPLATE_PROXY}: no proxy template with a proxy fits the host"));
+                Some(route.proxy.ok_or_else(missing)?)
+            }
+            Some(jump) => Some(jump.proxy),
+            None => route.proxy,
+        };
+        let cluster = cluster.or(route.cluster.as_deref());
+        Ok((self.client_through(cluster, jump.as_deref()).await?, route.target))
+    }
+
+    async fn client_through(&self, cluster: Option<&str>, jump: Option<&str>) -> Result<ClusterClient> {
+        let mut account = self.account(cluster).await?;
+        if let Some(proxy) = jump {
+            account = through(account, proxy).await?;
+            // A cluster that was named may be behind that of the jump host.
+            if let Some(cluster) = cluster.filter(|cluster| !cluster.is_empty()) {
+                cluster.clone_into(&mut account.cluster);
+            }
+        }
+        ClusterClient::new(account).await
+    }
+
+    /// The jump host of the command line.
+    fn jump(&self) -> Result<Option<Jump>> {
+        let Some(text) = self.global.jumphost.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
+        if text.contains(',') {
+            return Err(Error::other("only one jump host is supported"));
+        }
+        let (login, proxy) = text.rsplit_once('@').map_or((None, text), |(login, proxy)| (Some(login), proxy));
+        Ok(Some(Jump { login: login.map(str::to_owned), proxy: proxy.to_owned() }))
     }
 
     /// A login at the proxy that the command line or the current profile names; `None` when neither does.
@@ -93,9 +147,15 @@ impl Context {
         }))
     }
 
+    /// Whether a login's key goes into the user's agent.
+    pub fn add_keys(&self) -> Result<AddKeys> {
+        self.global.add_keys_to_agent.as_deref().filter(|when| !when.is_empty()).map_or(Ok(AddKeys::Auto), str::parse)
+    }
+
     /// The account on hosts, when a destination does not name one.
     pub fn host_login(&self) -> Result<String> {
-        self.global.login.clone().map_or_else(local_user, Ok)
+        let of_jump = self.jump()?.and_then(|jump| jump.login);
+        self.global.login.clone().or(of_jump).map_or_else(local_user, Ok)
     }
 }
 

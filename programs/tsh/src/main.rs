@@ -5,12 +5,14 @@ mod ask;
 mod commands;
 mod context;
 mod output;
+mod progress;
 mod table;
 
 use std::process::exit;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use client::advice::advise;
 use client::{Error, text};
 
 use args::{Cli, Command};
@@ -38,14 +40,15 @@ fn main() {
 }
 
 fn run(cli: Cli) -> Result<i32, Error> {
-    if cli.global.jumphost.is_some() {
-        // Going another way than was asked for would be worse than not going.
-        return Err(Error::other("--jumphost (-J) is not part of this build yet"));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Error::io("starting"))?;
     let context = Context::new(cli.global);
-    let result = runtime.block_on(commands::run(&context, cli.command));
+    let result = runtime.block_on(async {
+        match commands::run(&context, cli.command).await {
+            Err(error) => Err(advise(error, &context.selection(None)).await),
+            done => done,
+        }
+    });
     runtime.shutdown_background();
     result
 }

@@ -1,5 +1,7 @@
 //! Commands that list.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Format;
@@ -85,6 +87,19 @@ pub struct RecordingsArgs {
 pub enum RecordingsCommand {
     /// List them
     Ls(RecordingsLsArgs),
+    /// Write the recording of a desktop as a video
+    #[command(hide = true)]
+    Export(RecordingsExportArgs),
+}
+
+/// `tsh recordings export`.
+#[derive(Debug, Args)]
+pub struct RecordingsExportArgs {
+    /// Id of the session
+    pub session: String,
+    /// The file to write
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }
 
 /// `tsh recordings ls`.

@@ -1,6 +1,7 @@
 //! The command line. Options for all commands may stand before or after the command.
 
 mod listing;
+mod mfa;
 mod session;
 
 use std::path::PathBuf;
@@ -11,7 +12,11 @@ pub use listing::{
     ClustersArgs, LsArgs, RecordingsArgs, RecordingsCommand, RecordingsLsArgs, SessionsArgs, SessionsCommand,
     SessionsLsArgs,
 };
-pub use session::{ConfigArgs, JoinArgs, PlayArgs, PlayForm, ProxyArgs, ProxyCommand, ProxySshArgs, SshArgs};
+pub use mfa::{DeviceKind, MfaAddArgs, MfaArgs, MfaCommand, MfaLsArgs};
+pub use session::{
+    ConfigArgs, JoinArgs, LatencyArgs, LatencyCommand, LatencySshArgs, PlayArgs, PlayForm, ProxyArgs, ProxyCommand,
+    ProxySshArgs, ResolveArgs, ScpArgs, SshArgs,
+};
 
 /// Log in to a cluster and use what it protects.
 #[derive(Debug, Parser)]
@@ -55,8 +60,8 @@ pub struct Global {
     /// Do not compare versions of client and cluster
     #[arg(long, global = true)]
     pub skip_version_check: bool,
-    /// Where keys are kept besides the client's folder: auto, no, yes or only
-    #[arg(short = 'k', long, global = true, env = "TELEPORT_ADD_KEYS_TO_AGENT", hide = true)]
+    /// Whether a login's key goes into the running ssh-agent as well: auto (if there is one), yes or no
+    #[arg(short = 'k', long, global = true, env = "TELEPORT_ADD_KEYS_TO_AGENT", value_name = "WHEN", hide_env = true)]
     pub add_keys_to_agent: Option<String>,
     /// Address for the browser's callback
     #[arg(long, global = true, env = "TELEPORT_LOGIN_BIND_ADDR", hide = true)]
@@ -70,8 +75,8 @@ pub struct Global {
     /// Whether memory is locked
     #[arg(long, global = true, env = "TELEPORT_MLOCK_MODE", hide = true)]
     pub mlock: Option<String>,
-    /// Jump host
-    #[arg(short = 'J', long, global = true, hide = true)]
+    /// Another proxy to go through, of this cluster or of one that trusts it
+    #[arg(short = 'J', long, global = true, value_name = "[LOGIN@]PROXY[:PORT]")]
     pub jumphost: Option<String>,
     /// Switch off the escape sequences of interactive sessions
     #[arg(long, global = true)]
@@ -92,6 +97,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Run a command or a shell on a host
     Ssh(SshArgs),
+    /// Copy files to and from hosts
+    Scp(ScpArgs),
     /// Join a session that runs
     Join(JoinArgs),
     /// List hosts
@@ -105,6 +112,12 @@ pub enum Command {
     Recordings(RecordingsArgs),
     /// Play the recording of a session
     Play(PlayArgs),
+    /// Second factors
+    Mfa(MfaArgs),
+    /// Say which host a name, an id or labels mean
+    Resolve(ResolveArgs),
+    /// Measure how long a host takes to answer
+    Latency(LatencyArgs),
     /// Print configuration for OpenSSH
     Config(ConfigArgs),
     /// Connections for other programs

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Format;
+
 /// `tsh ssh`.
 #[derive(Debug, Args)]
 pub struct SshArgs {
@@ -17,18 +19,21 @@ pub struct SshArgs {
     #[arg(short, long)]
     pub cluster: Option<String>,
     /// Give the command a terminal
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "no_tty")]
     pub tty: bool,
+    /// Give neither command nor shell a terminal
+    #[arg(short = 'T', long)]
+    pub no_tty: bool,
     /// Run nothing: for forwards
     #[arg(short = 'N', long)]
     pub no_remote_exec: bool,
     /// Forward the agent
     #[arg(short = 'A', long)]
     pub forward_agent: bool,
-    /// Forward a local port: [bind:]port:host:port
+    /// Forward a port of this machine: [bind:]port:host:port; either end may be the path of a Unix socket
     #[arg(short = 'L', long = "forward", value_name = "FORWARD")]
     pub local_forward: Vec<String>,
-    /// Forward ports as the program at a local port asks (SOCKS 5): [bind:]port
+    /// Forward connections of a port of this machine to where each asks (SOCKS 4, 4a and 5): [bind:]port
     #[arg(short = 'D', long = "dynamic-forward", value_name = "FORWARD")]
     pub dynamic_forward: Vec<String>,
     /// Forward a port of the host: [bind:]port:host:port
@@ -40,13 +45,13 @@ pub struct SshArgs {
     /// Forward X11, trusted
     #[arg(short = 'Y', long)]
     pub x11_trusted: bool,
-    /// How long untrusted X11 lasts
-    #[arg(long, hide = true)]
-    pub x11_untrusted_timeout: Option<String>,
+    /// How long untrusted programs may open windows; 0 for no end
+    #[arg(long, value_name = "DURATION", default_value = "10m")]
+    pub x11_untrusted_timeout: String,
     /// Option of OpenSSH's client: Name=value
     #[arg(short = 'o', long = "option", value_name = "OPTION")]
     pub options: Vec<String>,
-    /// Run the command here
+    /// Run the command on this machine, with the forwards
     #[arg(long)]
     pub local: bool,
     /// Go to the background before the command runs
@@ -76,6 +81,32 @@ pub struct SshArgs {
     /// Request nothing when access is denied
     #[arg(long, hide = true)]
     pub disable_access_request: bool,
+}
+
+/// `tsh scp`.
+#[derive(Debug, Args)]
+pub struct ScpArgs {
+    /// What to copy, and where: path, or [login@]host:path, where the host may be given by labels (env=test)
+    #[arg(required = true, num_args = 2.., value_name = "SOURCE... TARGET")]
+    pub paths: Vec<String>,
+    /// Directories with all that is in them
+    #[arg(short, long)]
+    pub recursive: bool,
+    /// Keep permissions and times
+    #[arg(short, long)]
+    pub preserve: bool,
+    /// Go on with files that a copy before has begun
+    #[arg(long)]
+    pub resume: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Port of the host
+    #[arg(short = 'P', long)]
+    pub port: Option<u16>,
+    /// The cluster
+    #[arg(short, long)]
+    pub cluster: Option<String>,
 }
 
 /// `tsh join`.
@@ -164,5 +195,53 @@ pub struct ProxySshArgs {
     pub cluster: Option<String>,
     /// Do not resume the connection when it is lost
     #[arg(long, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_resume: bool,
+}
+
+/// `tsh resolve`.
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    /// Name, id, address or labels (env=test)
+    pub host: String,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Print nothing: the exit code says whether there is exactly one
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// The cluster
+    #[arg(short, long)]
+    pub cluster: Option<String>,
+}
+
+/// `tsh latency`.
+#[derive(Debug, Args)]
+pub struct LatencyArgs {
+    /// What to measure
+    #[command(subcommand)]
+    pub command: LatencyCommand,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum LatencyCommand {
+    /// The way to a host's SSH server
+    Ssh(LatencySshArgs),
+}
+
+/// `tsh latency ssh`.
+#[derive(Debug, Args)]
+pub struct LatencySshArgs {
+    /// The host
+    #[arg(value_name = "[LOGIN@]HOST")]
+    pub destination: String,
+    /// How often to measure; until interrupted if it is not given
+    #[arg(long, value_name = "NUMBER")]
+    pub count: Option<u64>,
+    /// The cluster
+    #[arg(short, long)]
+    pub cluster: Option<String>,
+    /// Do not resume the connection when it is lost
+    #[arg(long, hide = true)]
     pub no_resume: bool,
 }

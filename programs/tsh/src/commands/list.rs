@@ -86,13 +86,13 @@ fn filter(args: &LsArgs) -> Result<NodeFilter> {
     Ok(NodeFilter { labels, search: words.map(str::to_owned).collect(), query: args.query.clone().unwrap_or_default() })
 }
 
-fn node_table(lead: &[&str], verbose: bool) -> Table {
+pub(super) fn node_table(lead: &[&str], verbose: bool) -> Table {
     let own: &[&str] =
         if verbose { &["Node Name", "Node ID", "Address", "Labels"] } else { &["Node Name", "Address", "Labels"] };
     Table::new(&[lead, own].concat()).fit_terminal(!verbose)
 }
 
-fn node_row(lead: &[&str], host: &ServerV2, verbose: bool) -> Vec<String> {
+pub(super) fn node_row(lead: &[&str], host: &ServerV2, verbose: bool) -> Vec<String> {
     let mut row: Vec<String> = lead.iter().map(|&cell| cell.to_owned()).collect();
     row.push(nodes::hostname(host).to_owned());
     if verbose {

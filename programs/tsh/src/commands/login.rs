@@ -7,7 +7,7 @@ use client::account::Account;
 use client::home::{Privacy, write};
 use client::login::{LoginRequest, login as log_in, select_cluster};
 use client::terminal::Echo;
-use client::{Error, Result, logout as leave};
+use client::{Error, Result, agent, logout as leave};
 
 use super::status;
 use crate::args::LoginArgs;
@@ -36,6 +36,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
     if context.global.identity.is_some() {
         return Err(Error::other("an identity file takes the place of a login: leave out -i to log in"));
     }
+    let add_keys = context.add_keys()?;
     let selection = context.selection(None);
     let form = match args.format.as_str() {
         "file" => Form::File,
@@ -61,6 +62,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
         Some(out) => write_identity(&login.account, out, form)?,
         None => {
             login.save()?;
+            agent::add(&login.account, add_keys).await?;
             print(&status::active_text(&login.account, args.verbose)?)?;
         }
     }
@@ -123,14 +125,16 @@ fn write_identity(account: &Account, out: &Path, form: Form) -> Result<()> {
 }
 
 /// Forgets logins.
-pub fn logout(context: &Context) -> Result<i32> {
+pub async fn logout(context: &Context) -> Result<i32> {
     match &context.global.proxy {
         None => {
+            agent::remove(None).await;
             leave::everywhere(&context.home)?;
             print("Logged out everywhere.\n")?;
         }
         Some(proxy) => {
             let host = client::profile::host(proxy);
+            agent::remove(Some(host)).await;
             if !leave::from_proxy(&context.home, host)? {
                 return Err(Error::NotLoggedIn(format!("not logged in at {proxy}")));
             }

@@ -4,26 +4,29 @@ use client::nodes;
 use client::ssh::{Destination, Host, Target, pipe};
 use client::{Error, Result};
 
+use super::ssh::with_port;
 use crate::args::ProxySshArgs;
 use crate::context::Context;
 
 /// Connects the standard streams with the SSH server of a host.
 pub async fn ssh(context: &Context, args: &ProxySshArgs) -> Result<i32> {
     let destination = Destination::parse(&args.destination)?;
-    let client = context.client(args.cluster.as_deref()).await?;
+    let target = with_port(destination.target, args.port);
+    let (client, target) = context.destination(target, args.cluster.as_deref()).await?;
     let account = client.account();
-    let host = match destination.target {
-        Target::Host { host, port } => {
+    let host = match (&target, target.filter()) {
+        (Target::Host { host, port }, _) => {
             let suffixes = [account.proxy_host(), account.cluster.as_str()];
-            Host::new(&host, args.port.or(port)).without_suffixes(&suffixes)
+            Host::new(host, *port).without_suffixes(&suffixes)
         }
-        Target::Labels(labels) => {
-            let filter = nodes::NodeFilter { labels, ..Default::default() };
-            let mut hosts = nodes::matching_hosts(&client, &filter).await?;
+        (_, filter) => {
+            let mut hosts = nodes::matching_hosts(&client, &filter.unwrap_or_default()).await?;
             match (hosts.pop(), hosts.is_empty()) {
                 (Some(host), true) => host,
                 (Some(_), false) => return Err(Error::other("found multiple matching SSH hosts")),
-                (None, _) => return Err(Error::other("no matching SSH hosts found")),
+                (None, _) => {
+                    return Err(Error::other("no matching SSH hosts found for search terms or query expression"));
+                }
             }
         }
     };
