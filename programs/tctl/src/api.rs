@@ -4,14 +4,30 @@ use std::time::Duration;
 
 use dialer::webapi::JsonClient;
 use tonic::{Code, Response, Status, Streaming};
+use wire::accesslist::access_list_service_client::AccessListServiceClient;
+use wire::accessmonitoringrules::access_monitoring_rules_service_client::AccessMonitoringRulesServiceClient;
 use wire::client::ApiChannel;
 use wire::clusterconfig::cluster_config_service_client::ClusterConfigServiceClient;
+use wire::crownjewel::crown_jewel_service_client::CrownJewelServiceClient;
+use wire::dbobject::database_object_service_client::DatabaseObjectServiceClient;
+use wire::dbobjectimportrule::database_object_import_rule_service_client::DatabaseObjectImportRuleServiceClient;
+use wire::devicetrust::device_trust_service_client::DeviceTrustServiceClient;
+use wire::discoveryconfig::discovery_config_service_client::DiscoveryConfigServiceClient;
+use wire::integration::integration_service_client::IntegrationServiceClient;
+use wire::loginrule::login_rule_service_client::LoginRuleServiceClient;
+use wire::machineid::bot_instance_service_client::BotInstanceServiceClient;
+use wire::machineid::bot_service_client::BotServiceClient;
+use wire::okta::okta_service_client::OktaServiceClient;
 use wire::presence::presence_service_client::PresenceServiceClient;
 use wire::proto::auth_service_client::AuthServiceClient;
 use wire::proto::{PingRequest, PingResponse};
+use wire::secreports::sec_reports_service_client::SecReportsServiceClient;
 use wire::trust::trust_service_client::TrustServiceClient;
 use wire::types::GetClusterAlertsRequest;
+use wire::userloginstate::user_login_state_service_client::UserLoginStateServiceClient;
+use wire::userprovisioning::static_host_users_service_client::StaticHostUsersServiceClient;
 use wire::users::users_service_client::UsersServiceClient;
+use wire::vnet::vnet_config_service_client::VnetConfigServiceClient;
 
 use crate::error::{Error, Result};
 
@@ -74,6 +90,70 @@ impl Api {
     service!(
         /// Other clusters.
         presence: PresenceServiceClient
+    );
+    service!(
+        /// Access lists.
+        access_lists: AccessListServiceClient
+    );
+    service!(
+        /// Rules about access requests.
+        monitoring_rules: AccessMonitoringRulesServiceClient
+    );
+    service!(
+        /// What is most worth protecting.
+        crown_jewels: CrownJewelServiceClient
+    );
+    service!(
+        /// Objects found in databases.
+        database_objects: DatabaseObjectServiceClient
+    );
+    service!(
+        /// How objects found in databases get labels.
+        import_rules: DatabaseObjectImportRuleServiceClient
+    );
+    service!(
+        /// Devices that can be trusted.
+        devices: DeviceTrustServiceClient
+    );
+    service!(
+        /// What discovery looks for.
+        discovery: DiscoveryConfigServiceClient
+    );
+    service!(
+        /// Integrations with clouds.
+        integrations: IntegrationServiceClient
+    );
+    service!(
+        /// Rules that make traits at login.
+        login_rules: LoginRuleServiceClient
+    );
+    service!(
+        /// Bots.
+        bots: BotServiceClient
+    );
+    service!(
+        /// Running bots.
+        bot_instances: BotInstanceServiceClient
+    );
+    service!(
+        /// What is read from Okta.
+        okta: OktaServiceClient
+    );
+    service!(
+        /// Saved questions to the audit log.
+        reports: SecReportsServiceClient
+    );
+    service!(
+        /// What people had at their last login.
+        login_states: UserLoginStateServiceClient
+    );
+    service!(
+        /// Accounts that servers keep.
+        host_users: StaticHostUsersServiceClient
+    );
+    service!(
+        /// Settings of virtual networks.
+        vnet: VnetConfigServiceClient
     );
 
     /// The older API, for the few calls that never moved.

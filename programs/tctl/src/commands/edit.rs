@@ -12,7 +12,7 @@ use super::create::check;
 use crate::api::Api;
 use crate::error::{Error, Result};
 use crate::output::{complain, say};
-use crate::resource::{self, SETTINGS, Secrets};
+use crate::resource::{self, ONCE, Secrets};
 
 /// Variables that name the editor, the first one that is set wins.
 const EDITORS: [&str; 3] = ["TELEPORT_EDITOR", "VISUAL", "EDITOR"];
@@ -31,7 +31,7 @@ pub struct Edit {
 impl Edit {
     /// Opens the editor, and writes what was saved there unless somebody else wrote meanwhile.
     pub async fn run(self, api: &Api) -> Result<()> {
-        if self.resource.name.is_none() && !SETTINGS.contains(&self.resource.kind.as_str()) {
+        if self.resource.name.is_none() && !ONCE.contains(&self.resource.kind.as_str()) {
             let kind = &self.resource.kind;
             return Err(Error::bad(format!("the full name is missing: expected {kind}/name, see 'tctl get {kind}'")));
         }

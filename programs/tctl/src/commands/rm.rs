@@ -19,7 +19,7 @@ pub struct Rm {
 impl Rm {
     /// Removes them, one after the other.
     pub async fn run(self, api: &Api) -> Result<()> {
-        if let Some(all) = self.resources.iter().find(|r| r.name.is_none() && !resource::SETTINGS.contains(&&*r.kind)) {
+        if let Some(all) = self.resources.iter().find(|r| r.name.is_none() && !resource::ONCE.contains(&&*r.kind)) {
             let kind = &all.kind;
             return Err(Error::bad(format!("the full name is missing: expected {kind}/name, see 'tctl get {kind}'")));
         }

@@ -1,8 +1,11 @@
 //! Resources of any kind: which calls read, write and remove them.
 
+mod devices;
+mod kinds;
 mod read;
 mod remove;
 mod rows;
+mod served;
 mod write;
 
 pub use read::{Secrets, current, get, get_all, nodes, users};
@@ -18,10 +21,21 @@ use crate::error::Error;
 pub const SETTINGS: [&str; 3] =
     [kind::CLUSTER_AUTH_PREFERENCE, kind::CLUSTER_NETWORKING_CONFIG, kind::SESSION_RECORDING_CONFIG];
 
+/// Kinds of which there is at most one, under a fixed name.
+pub const ONCE: [&str; 7] = [
+    kind::CLUSTER_AUTH_PREFERENCE,
+    kind::CLUSTER_NETWORKING_CONFIG,
+    kind::SESSION_RECORDING_CONFIG,
+    kind::UI_CONFIG,
+    kind::CLUSTER_MAINTENANCE_CONFIG,
+    kind::NETWORK_RESTRICTIONS,
+    kind::VNET_CONFIG,
+];
+
 /// Kind and name for messages; the kind alone where there is only one.
 pub fn title(resource: &AnyResource) -> String {
     match resource.kind() {
-        kind if SETTINGS.contains(&kind) => kind.to_owned(),
+        kind if ONCE.contains(&kind) => kind.to_owned(),
         _ => resource.title(),
     }
 }

@@ -15,11 +15,11 @@ use wire::proto::{
 use wire::trust::{GetCertAuthoritiesRequest, GetCertAuthorityRequest};
 use wire::types::{
     CertAuthorityV2, ClusterNameV2, GetClusterAlertsRequest, InstanceFilter, Namespace, ResourceRequest,
-    ResourcesWithSecretsRequest, ReverseTunnelV2, SemaphoreFilter, ServerV2, UserV2,
+    ReverseTunnelV2, SemaphoreFilter, ServerV2, UserV2,
 };
 use wire::users::{GetUserRequest, ListUsersRequest};
 
-use super::{any, not_built};
+use super::{any, devices, kinds, not_built, served};
 use crate::api::{Api, Call, collect};
 use crate::error::{Error, Result};
 
@@ -37,12 +37,22 @@ pub enum Secrets {
 }
 
 /// What `get all` shows; the rest is the cluster's own bookkeeping.
-const MAIN_KINDS: [&str; 11] = [
+const MAIN_KINDS: [&str; 21] = [
     kind::USER,
     kind::ROLE,
     kind::TOKEN,
     kind::LOCK,
-    kind::GITHUB,
+    kind::CONNECTORS,
+    kind::APP,
+    kind::DB,
+    kind::KUBE_CLUSTER,
+    kind::WINDOWS_DESKTOP,
+    kind::BOT,
+    kind::ACCESS_LIST,
+    kind::LOGIN_RULE,
+    kind::INSTALLER,
+    kind::SERVER_INFO,
+    kind::DISCOVERY_CONFIG,
     kind::TRUSTED_CLUSTER,
     kind::REMOTE_CLUSTER,
     kind::CERT_AUTHORITY,
@@ -76,12 +86,12 @@ pub async fn get(api: &Api, reference: &Reference, secrets: Secrets) -> Result<V
         kind::CLUSTER_NAME => Ok(any([api.http().get::<ClusterNameV2>("/v2/configuration/name").await?])),
         kind::CERT_AUTHORITY => Ok(any(authorities(api, reference, shown).await?)),
         kind::REMOTE_CLUSTER => remote_clusters(api, name).await,
-        kind::CONNECTORS | kind::GITHUB => {
-            let request = ResourcesWithSecretsRequest { with_secrets: shown };
-            let found = api.auth().get_github_connectors(request).within("listing connectors").await?;
-            chosen(any(found.github_connectors), reference)
-        }
-        _ => get_rare(api, reference).await,
+        kind::APP_SERVER | kind::DB_SERVER | kind::KUBE_SERVER | kind::DB_SERVICE => served::get(api, reference).await,
+        kind::DEVICE => devices::get(api, reference).await,
+        _ => match kinds::get(api, reference, secrets).await? {
+            Some(found) => Ok(found),
+            None => get_rare(api, reference).await,
+        },
     }
 }
 
@@ -150,7 +160,6 @@ async fn get_setting(api: &Api, kind: &str) -> Result<Vec<AnyResource>> {
             Ok(any([api.settings().get_session_recording_config(request).within(&what).await?]))
         }
         kind::CLUSTER_AUDIT_CONFIG => Ok(any([api.auth().get_cluster_audit_config(()).within(&what).await?])),
-        kind::NETWORK_RESTRICTIONS => Ok(any([api.auth().get_network_restrictions(()).within(&what).await?])),
         other => Err(not_built(other, "getting")),
     }
 }
@@ -211,7 +220,6 @@ pub async fn nodes(api: &Api, request: &ListResourcesRequest) -> Result<Vec<Serv
         let page = api.auth().list_resources(request.clone()).within("listing servers").await?;
         all.extend(page.resources.into_iter().filter_map(|found| match found.resource {
             Some(paginated_resource::Resource::Node(server)) => Some(server),
-            #[allow(unreachable_patterns, reason = "the message has one variant as long as there is one kind of agent")]
             _ => None,
         }));
         if page.next_key.is_empty() {
@@ -313,7 +321,7 @@ async fn access_requests(api: &Api) -> Result<Vec<AnyResource>> {
 }
 
 /// Those of a list that a reference means: all, or the ones with its name. Servers also go by their hostname.
-fn chosen(all: Vec<AnyResource>, reference: &Reference) -> Result<Vec<AnyResource>> {
+pub fn chosen(all: Vec<AnyResource>, reference: &Reference) -> Result<Vec<AnyResource>> {
     let Some(name) = &reference.name else { return Ok(all) };
     let named = |resource: &AnyResource| match resource {
         AnyResource::Server(server) => {

@@ -10,7 +10,7 @@ use wire::trust::DeleteCertAuthorityRequest;
 use wire::types::{ResourceInNamespaceRequest, ResourceRequest, SemaphoreFilter};
 use wire::users::DeleteUserRequest;
 
-use super::{SETTINGS, Secrets, not_built};
+use super::{ONCE, SETTINGS, Secrets, devices, kinds, not_built, served};
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
 
@@ -23,6 +23,10 @@ pub async fn remove(api: &Api, reference: &Reference) -> Result<String> {
     if SETTINGS.contains(&kind) {
         reset(api, kind).await?;
         return Ok(format!("{kind} has been reset to defaults\n"));
+    }
+    if ONCE.contains(&kind) {
+        kinds::remove(api, reference).await?;
+        return Ok(format!("{kind} has been deleted\n"));
     }
     let Some(name) = reference.name.clone() else {
         return Err(Error::bad(format!("the full name is missing: expected {kind}/name, see 'tctl get {kind}'")));
@@ -57,7 +61,15 @@ pub async fn remove(api: &Api, reference: &Reference) -> Result<String> {
         }
         kind::PROXY => api.http().delete::<()>(&format!("/v2/proxies/{}", segment(&name)?)).await?,
         kind::TUNNEL => api.http().delete::<()>(&format!("/v2/reversetunnels/{}", segment(&name)?)).await?,
-        other => return Err(not_built(other, "removing")),
+        kind::APP_SERVER | kind::DB_SERVER | kind::KUBE_SERVER | kind::DB_SERVICE => {
+            served::remove(api, reference).await?;
+        }
+        kind::DEVICE => devices::remove(api, reference).await?,
+        other => {
+            if !kinds::remove(api, reference).await? {
+                return Err(not_built(other, "removing"));
+            }
+        }
     }
     Ok(format!("{kind} {name:?} has been deleted\n"))
 }

@@ -16,7 +16,7 @@ use wire::trust::UpsertCertAuthorityRequest;
 use wire::types::RoleV6;
 use wire::users::{CreateUserRequest, UpdateUserRequest, UpsertUserRequest};
 
-use super::{SETTINGS, current, not_built, origin, title};
+use super::{SETTINGS, current, devices, kinds, origin, served, title};
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
 
@@ -100,7 +100,10 @@ pub fn check_replaces(resource: &AnyResource, before: Option<&AnyResource>, perm
         },
         (kind, Some(Origin::Defaults)) if SETTINGS.contains(&kind) => Ok(()),
         // These have always been replaced without being asked.
-        (kind::SESSION_RECORDING_CONFIG | kind::TOKEN, _) => Ok(()),
+        (
+            kind::SESSION_RECORDING_CONFIG | kind::TOKEN | kind::INSTALLER | kind::UI_CONFIG | kind::WINDOWS_DESKTOP,
+            _,
+        ) => Ok(()),
         _ if permission.existing => Ok(()),
         _ => Err(exists()),
     }
@@ -127,12 +130,12 @@ pub async fn put(api: &Api, resource: AnyResource, permission: Permission) -> Re
             api.auth().upsert_role_v2(UpsertRoleRequest { role: Some(*role) }).within(&what).await.map(drop)?;
         }
         AnyResource::RemoteCluster(cluster) if exists => update_remote_cluster(api, *cluster, &what).await?,
-        other => upsert(api, other, &what).await?,
+        other => upsert(api, other, exists, &what).await?,
     }
     Ok(Outcome::of(before.as_ref()))
 }
 
-async fn upsert(api: &Api, resource: AnyResource, what: &str) -> Result<()> {
+async fn upsert(api: &Api, resource: AnyResource, exists: bool, what: &str) -> Result<()> {
     match resource {
         AnyResource::Token(token) => {
             let token = Some(upsert_token_v2_request::Token::V2(*token));
@@ -165,7 +168,9 @@ async fn upsert(api: &Api, resource: AnyResource, what: &str) -> Result<()> {
             let request = UpsertClusterAlertRequest { alert: Some(*alert) };
             api.auth().upsert_cluster_alert(request).within(what).await
         }
-        other => Err(not_built(other.kind(), "creating")),
+        AnyResource::Device(device) => devices::put(api, *device, what).await,
+        AnyResource::AppServer(server) => served::put(api, *server, what).await,
+        other => kinds::put(api, other, exists, what).await,
     }
 }
 
@@ -210,7 +215,7 @@ pub async fn update(api: &Api, resource: AnyResource) -> Result<()> {
             }
             match other {
                 AnyResource::RemoteCluster(cluster) => update_remote_cluster(api, *cluster, &what).await,
-                other => upsert(api, other, &what).await,
+                other => upsert(api, other, true, &what).await,
             }
         }
     };
