@@ -145,7 +145,8 @@ fn a_leaf_behind_a_firewall_is_reached_through_the_root() {
     leaf.create(&trust(true));
     wait_for("the leaf to be online", Duration::from_secs(10), || {
         let shown = root.tctl(&["get", "rc/leaf.test", "--format=json"]);
-        if shown.code == 0 && shown.json()[0]["status"]["connection"] == "online" { Ok(()) } else { Err(shown) }
+        let online = shown.code == 0 && shown.clone().json()[0]["status"]["connection"] == "online";
+        if online { Ok(()) } else { Err(shown) }
     });
     let client = root.client_with(&root.sign_identity("alice", "1h"));
     wait_session(&client, &["--cluster=leaf.test"], "leaf-node");

@@ -149,7 +149,9 @@ async fn follow(
         down = greeting => down?,
     };
     send(Msg::AgentMetadata(agent_metadata()))?;
-    send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;
+    let heartbeat =
+        || Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()), ..InventoryHeartbeat::default() });
+    send(heartbeat())?;
     presence.send_replace(Presence::Known);
     info!("the cluster knows this node");
     let mut commands = record.commands.clone();
@@ -174,10 +176,10 @@ async fn follow(
             Ok(()) = commands.changed() => {
                 sleep(Duration::from_millis(100)).await; // several labels often change together
                 commands.mark_unchanged();
-                send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;
+                send(heartbeat())?;
             },
             () = sleep_until(repeat) => {
-                send(Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()) }))?;
+                send(heartbeat())?;
                 repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0));
             }
         }

@@ -259,7 +259,7 @@ impl AuthContext {
     pub fn reaches(&self, thing: &impl rbac::Labelled) -> bool {
         match &self.access {
             Access::Person(person) => person.roles.can_see(&thing.target()),
-            Access::Service(roles) => {
+            Access::Service(roles) | Access::RemoteProxy(roles) => {
                 let kind = thing.target().kind;
                 check_rules(roles, kind, &["read"], &RuleContext::new()).is_ok()
                     || check_rules(roles, &format!("{kind}_server"), &["read"], &RuleContext::new()).is_ok()
