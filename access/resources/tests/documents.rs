@@ -274,3 +274,121 @@ fn stored_resources_keep_everything_but_what_defaults_restore() {
     assert_eq!(decode::<RoleV6>(&encode(&*role).unwrap()).unwrap(), *role);
     assert_eq!(role.metadata().namespace, "default");
 }
+
+/// One resource of each kind that agents serve or administrators keep, as small as it can be.
+fn smallest() -> Vec<Value> {
+    let served = |kind: &str, spec: Value| of_kind(kind, "v3", spec);
+    let db = json!({"protocol": "postgres", "uri": "localhost:5432"});
+    let list = json!({"title": "t", "owners": [{"name": "o"}], "grants": {"roles": ["access"]}});
+    let member = json!({"access_list": "l", "name": "x", "added_by": "o", "joined": "2026-01-01T00:00:00Z"});
+    let oidc = json!({"issuer_url": "https://idp", "client_id": "c", "redirect_url": "https://proxy/cb"});
+    let saml = json!({"acs": "https://proxy/acs", "entity_descriptor": "<xml/>",
+                      "attributes_to_roles": [{"name": "g", "value": "v", "roles": ["access"]}]});
+    let rule = json!({"subjects": ["access_request"], "condition": "true"});
+    let import = json!({"database_labels": [{"name": "env", "values": ["*"]}],
+                        "mappings": [{"match": {"table_names": ["*"]}, "add_labels": {"a": "b"}}]});
+    let object = json!({"name": "t", "protocol": "postgres", "database_service_name": "d", "object_kind": "table"});
+    vec![
+        served("app", json!({"uri": "http://localhost:1"})),
+        served("app_server", json!({"host_id": "h", "app": served("app", json!({"uri": "tcp://localhost:1"}))})),
+        served("db", db.clone()),
+        served("db_server", json!({"host_id": "h", "hostname": "h", "database": served("db", db)})),
+        of_kind("db_service", "v1", json!({"resources": [{"labels": {"env": "dev"}}]})),
+        of_kind("db_object", "v1", object),
+        of_kind("db_object_import_rule", "v1", import),
+        served("kube_cluster", json!({"kubeconfig": "e30K"})),
+        served("kube_server", json!({"host_id": "h", "cluster": served("kube_cluster", json!({}))})),
+        served("windows_desktop", json!({"host_id": "h", "addr": "10.0.0.1:3389"})),
+        served("windows_desktop_service", json!({"addr": "10.0.0.1:3389", "teleport_version": "17.0.0"})),
+        of_kind("server_info", "v1", json!({"new_labels": {"a": "b"}})),
+        of_kind("installer", "v1", json!({"script": "echo"})),
+        of_kind("ui_config", "v1", json!({})),
+        of_kind(
+            "cluster_maintenance_config",
+            "v1",
+            json!({"agent_upgrades": {"utc_start_hour": 2, "weekdays": ["Mon"]}}),
+        ),
+        of_kind("vnet_config", "v1", json!({})),
+        of_kind(
+            "discovery_config",
+            "v1",
+            json!({"discovery_group": "g", "aws": [{"types": ["ec2"], "regions": ["*"]}]}),
+        ),
+        of_kind("integration", "v1", json!({"aws_oidc": {"role_arn": "arn:aws:iam::1:role/x"}})),
+        of_kind("user_group", "v1", json!({})),
+        of_kind(
+            "okta_import_rule",
+            "v1",
+            json!({"mappings": [{"match": [{"app_ids": ["1"]}], "add_labels": {"a": "b"}}]}),
+        ),
+        of_kind("device", "v1", json!({"os_type": "linux", "asset_tag": "t"})),
+        of_kind("static_host_user", "v1", json!({"login": "deploy", "node_labels": {"env": "dev"}})),
+        of_kind("bot", "v1", json!({"roles": ["access"], "traits": [{"name": "logins", "values": ["root"]}]})),
+        of_kind("access_list", "v1", list),
+        of_kind("access_list_member", "v1", member),
+        of_kind("access_list_review", "v1", json!({"access_list": "l", "reviewers": ["o"]})),
+        of_kind("access_monitoring_rule", "v1", rule),
+        of_kind("crown_jewel", "v1", json!({"teleport_matchers": [{"kinds": ["node"], "names": ["a"]}]})),
+        of_kind("audit_query", "v1", json!({"query": "select 1"})),
+        of_kind("security_report", "v1", json!({"audit_queries": [{"name": "q", "query": "select 1"}]})),
+        of_kind("login_rule", "v1", json!({"priority": 1, "traits_map": {"logins": ["external.logins"]}})),
+        of_kind("oidc", "v3", oidc),
+        of_kind("saml", "v2", saml),
+        of_kind("saml_idp_service_provider", "v1", json!({"entity_id": "e", "acs_url": "https://sp/acs"})),
+    ]
+}
+
+#[test]
+fn every_kind_reads_what_it_writes() {
+    for document in smallest() {
+        let read = parse_documents(&document.to_string(), Fields::Known).unwrap_or_else(|e| panic!("{e}: {document}"));
+        let text = to_yaml(&read).unwrap();
+        assert_eq!(parse_documents(&text, Fields::Known).unwrap(), read, "{text}");
+        assert_eq!(read[0].kind(), document["kind"], "{text}");
+        let written: Value = serde_json::to_value(&read[0]).unwrap();
+        assert_eq!(written["kind"], document["kind"], "{written}");
+        assert_eq!(written["version"], document["version"], "{written}");
+    }
+}
+
+#[test]
+fn every_kind_refuses_fields_it_does_not_have() {
+    for mut document in smallest() {
+        document["spec"]["bogus_field"] = json!("x");
+        refused(&document, &["spec.bogus_field", "unknown field"]);
+        document["spec"].as_object_mut().unwrap().remove("bogus_field");
+        document["version"] = json!("v99");
+        refused(&document, &["version", "v99"]);
+    }
+}
+
+#[test]
+fn values_that_could_never_work_are_refused_by_the_name_of_the_field() {
+    let app = |spec: Value| of_kind("app", "v3", spec);
+    let cases = [
+        (app(json!({})), vec!["spec.uri"]),
+        (app(json!({"uri": "http://x", "rewrite": {"jwt_claims": "some"}})), vec!["jwt_claims", "some"]),
+        (app(json!({"uri": "http://x", "public_addr": "https://x"})), vec!["spec.public_addr"]),
+        (of_kind("db", "v3", json!({"protocol": "bogus", "uri": "a:1"})), vec!["spec.protocol", "bogus"]),
+        (of_kind("db", "v3", json!({"protocol": "mysql"})), vec!["spec.uri"]),
+        (of_kind("kube_cluster", "v3", json!({"kubeconfig": "***"})), vec!["spec.kubeconfig", "base64"]),
+        (of_kind("windows_desktop", "v3", json!({"host_id": "h"})), vec!["spec.addr"]),
+        (of_kind("ui_config", "v1", json!({"scrollback_lines": -1})), vec!["scrollback_lines"]),
+        (
+            of_kind("cluster_maintenance_config", "v1", json!({"agent_upgrades": {"utc_start_hour": 25}})),
+            vec!["hour", "25"],
+        ),
+        (of_kind("vnet_config", "v1", json!({"ipv4_cidr_range": "x"})), vec!["ipv4_cidr_range"]),
+        (of_kind("login_rule", "v1", json!({"priority": 1})), vec!["traits_map"]),
+        (of_kind("access_list", "v1", json!({"title": "t"})), vec!["owners are missing"]),
+        (of_kind("device", "v1", json!({"os_type": "beos", "asset_tag": "t"})), vec!["os_type", "beos"]),
+        (of_kind("bot", "v1", json!({"roles": [""]})), vec!["spec.roles"]),
+    ];
+    for (document, words) in cases {
+        refused(&document, &words);
+    }
+    let mut reserved =
+        of_kind("oidc", "v3", json!({"issuer_url": "https://i", "client_id": "c", "redirect_url": "https://p"}));
+    reserved["metadata"]["name"] = json!("local");
+    refused(&reserved, &["metadata.name", "local"]);
+}

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use resources::kind;
 
 use crate::api::Api;
 use crate::commands::{
-    self, access, alerts, auth, create, edit, get, inventory, lock, nodes, recordings, rm, tokens, update, users,
+    self, access, alerts, auth, bots, create, edit, get, inventory, listed, lock, nodes, recordings, rm, tokens,
+    update, users,
 };
 use crate::connect::{Wanted, connect};
 use crate::error::Result;
@@ -77,6 +79,21 @@ enum Command {
     /// Instances of this software in the cluster.
     #[command(subcommand)]
     Inventory(inventory::Inventory),
+    /// Machines that log in.
+    #[command(subcommand)]
+    Bots(bots::Bots),
+    /// Applications that agents serve.
+    #[command(subcommand)]
+    Apps(listed::Listed),
+    /// Databases that agents serve.
+    #[command(subcommand)]
+    Db(listed::Listed),
+    /// Kubernetes clusters that agents serve.
+    #[command(subcommand)]
+    Kube(listed::Listed),
+    /// Windows desktops.
+    #[command(subcommand, name = "windows_desktops", aliases = ["desktop", "desktops", "windows_desktop"])]
+    WindowsDesktops(listed::Listed),
     /// Keep somebody or something out.
     Lock(lock::Lock),
     /// What roles decide, and why.
@@ -148,6 +165,11 @@ impl Command {
             Self::Auth(command) => command.run(api).await,
             Self::Proxy(command) => command.run(api).await,
             Self::Inventory(command) => command.run(api).await,
+            Self::Bots(command) => command.run(api).await,
+            Self::Apps(command) => command.run(api, kind::APP_SERVER).await,
+            Self::Db(command) => command.run(api, kind::DB_SERVER).await,
+            Self::Kube(command) => command.run(api, kind::KUBE_SERVER).await,
+            Self::WindowsDesktops(command) => command.run(api, kind::WINDOWS_DESKTOP).await,
             Self::Lock(command) => command.run(api).await,
             Self::Alerts(command) => command.run(api).await,
             Self::Recordings(command) => command.run(api).await,

@@ -45,12 +45,12 @@ impl Auth {
         Ok(stored)
     }
 
-    /// Puts the authentication settings back to their defaults.
+    /// Puts the authentication settings back to those of the configuration file, or to the defaults.
     ///
     /// # Errors
     /// `BadParameter` while they come from the configuration file.
     pub async fn reset_auth_preference(&self, caller: &Caller) -> Result<AuthPreferenceV2> {
-        let mut defaults = cluster::auth_preference();
+        let mut defaults = self.0.config.auth_preference.clone().unwrap_or_else(cluster::auth_preference);
         defaults.spec.get_or_insert_default().signature_algorithm_suite = self.signature_suite().to_number();
         let stored = self.reset::<kind::AuthPreference>(defaults).await?;
         self.emit_auth_preference(caller).await?;
@@ -73,12 +73,13 @@ impl Auth {
         Ok(stored)
     }
 
-    /// Puts the networking settings back to their defaults.
+    /// Puts the networking settings back to those of the configuration file, or to the defaults.
     ///
     /// # Errors
     /// `BadParameter` while they come from the configuration file.
     pub async fn reset_networking(&self, caller: &Caller) -> Result<ClusterNetworkingConfigV2> {
-        let stored = self.reset::<kind::NetworkingConfig>(cluster::networking_config()).await?;
+        let defaults = self.0.config.networking.clone().unwrap_or_else(cluster::networking_config);
+        let stored = self.reset::<kind::NetworkingConfig>(defaults).await?;
         self.emit_networking(caller).await?;
         Ok(stored)
     }
@@ -100,12 +101,13 @@ impl Auth {
         Ok(stored)
     }
 
-    /// Puts the recording settings back to their defaults.
+    /// Puts the recording settings back to those of the configuration file, or to the defaults.
     ///
     /// # Errors
     /// `BadParameter` while they come from the configuration file.
     pub async fn reset_recording_config(&self, caller: &Caller) -> Result<SessionRecordingConfigV2> {
-        let stored = self.reset::<kind::RecordingConfig>(cluster::session_recording_config()).await?;
+        let defaults = self.0.config.recording.clone().unwrap_or_else(cluster::session_recording_config);
+        let stored = self.reset::<kind::RecordingConfig>(defaults).await?;
         self.emit_recording(caller).await?;
         Ok(stored)
     }
@@ -120,7 +122,11 @@ impl Auth {
         Ok(Arc::unwrap_or_clone(stored))
     }
 
-    async fn reset<K: Kind>(&self, defaults: K::Value) -> Result<K::Value> {
+    /// What was written over the configuration file gives way to what stands in it; as nobody insists on that until
+    /// the next start, it counts as a default and may be edited.
+    async fn reset<K: Kind>(&self, mut defaults: K::Value) -> Result<K::Value> {
+        defaults.set_origin(Origin::Defaults);
+        defaults.check_and_set_defaults().map_err(Error::from)?;
         let stored = self.store().cached::<K>("")?;
         if stored.origin() == Some(Origin::ConfigFile) {
             let text = format!("{} comes from the configuration file and cannot be removed while it is there", K::NAME);

@@ -73,7 +73,13 @@ impl Auth {
             ));
         }
         match self.store().delete::<kind::Token>(name).await {
-            Err(e) if e.kind == wire::error::ErrorKind::NotFound => self.store().delete::<kind::UserToken>(name).await,
+            Err(e) if e.kind == wire::error::ErrorKind::NotFound => {
+                // Invitations are listed among the tokens; to whoever removes one they are no other kind.
+                self.store().delete::<kind::UserToken>(name).await.map_err(|other| match other.kind {
+                    wire::error::ErrorKind::NotFound => e,
+                    _ => other,
+                })
+            }
             other => other,
         }
     }

@@ -83,6 +83,16 @@ pub enum DialError {
         /// What it did.
         problem: String,
     },
+    /// A proxy of another cluster than the credentials are for.
+    #[error("the proxy at {target} is of cluster {found:?}, the credentials are for cluster {wanted:?}")]
+    OtherCluster {
+        /// The address of the proxy.
+        target: String,
+        /// The cluster it says it is of.
+        found: String,
+        /// The cluster of the credentials.
+        wanted: String,
+    },
     /// There is nothing to verify a server of this cluster with.
     #[error("no certificate authority is known for cluster {0:?}")]
     NoAuthority(String),

@@ -3,10 +3,12 @@
 pub mod access;
 pub mod alerts;
 pub mod auth;
+pub mod bots;
 pub mod create;
 pub mod edit;
 pub mod get;
 pub mod inventory;
+pub mod listed;
 pub mod lock;
 pub mod nodes;
 pub mod other;

@@ -5,17 +5,12 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 22] = [
+const LATER: [&str; 16] = [
     "acl",
-    "apps",
     "audit",
-    "bots",
-    "db",
-    "desktop",
     "devices",
     "externalauditstorage",
     "idp",
-    "kube",
     "loadtest",
     "login_rule",
     "notifications",
@@ -25,14 +20,18 @@ const LATER: [&str; 22] = [
     "sso",
     "terraform",
     "top",
-    "windows_desktop",
     "workload-identity",
     "autoupdate",
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 22] = [
     "access",
+    "apps",
+    "bots",
+    "db",
+    "kube",
+    "windows_desktops",
     "status",
     "users",
     "tokens",

@@ -197,6 +197,15 @@ impl Place {
         format!("> teleport start \\\n   {}\n", arguments.join(" \\\n   "))
     }
 
+    /// The command that starts a bot there.
+    pub fn tbot(&self, token: &str) -> String {
+        let mut arguments = vec!["--destination-dir=./tbot-user".to_owned(), format!("--token={token}")];
+        arguments.extend(self.pins.iter().map(|pin| format!("--ca-pin={pin}")));
+        arguments.push(format!("--proxy-server={}", self.server()));
+        arguments.push("--join-method=token".to_owned());
+        format!("> tbot start identity \\\n   {}\n", arguments.join(" \\\n   "))
+    }
+
     /// Where a new host connects to: a proxy can be reached from everywhere, so it comes first.
     fn server(&self) -> &str {
         match (self.proxy.as_str(), self.auth.as_str()) {

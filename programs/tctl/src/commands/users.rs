@@ -13,7 +13,7 @@ use wire::wrappers::{LabelValues, StringValues};
 
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
-use crate::output::{self, Format, say, time};
+use crate::output::{self, Format, complain, say, time};
 use crate::resource;
 
 /// How long an invitation may last.
@@ -319,7 +319,16 @@ async fn token(api: &Api, name: &str, r#type: &str, ttl: Duration) -> Result<Use
     api.auth().create_reset_password_token(request).within("making the link").await
 }
 
+/// What a link begins with before the Auth Service has heard of a proxy.
+const NO_PROXY: &str = "<proxyhost>";
+
 fn link(token: UserTokenV3, format: Format, text: impl FnOnce(&str) -> String) -> Result<String> {
+    if token.spec.as_ref().is_some_and(|spec| spec.url.contains(NO_PROXY)) {
+        complain(&format!(
+            "WARNING: no Proxy Service has announced itself to the Auth Service yet: \
+             put the public address of one in place of {NO_PROXY}:3080 in the link"
+        ));
+    }
     match format {
         Format::Text => Ok(text(token.spec.as_ref().map_or("", |spec| &spec.url))),
         Format::Json => output::json(&token, 4),

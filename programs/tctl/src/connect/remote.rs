@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::Utc;
@@ -24,6 +25,9 @@ use crate::error::{Error, Result};
 
 /// Port of a proxy's web address when it has none.
 const WEB_PORT: u16 = 3080;
+
+/// How long a proxy that refused may take to say who it is.
+const WHO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the Auth Service is called in HTTP requests, whatever its address.
 const HTTP_HOST: &str = "teleport.cluster.local";
@@ -103,6 +107,20 @@ struct Reach {
     protocol: Protocol,
 }
 
+impl Reach {
+    /// A proxy of another cluster knows no way to ours, and cannot say so: asked who it is, it tells.
+    async fn explain(&self, way: &Way, error: DialError) -> DialError {
+        let (Protocol::Grpc(wanted) | Protocol::Http(wanted)) = &self.protocol;
+        match tokio::time::timeout(WHO_TIMEOUT, way.proxy.find()).await {
+            Ok(Ok(found)) if !found.cluster_name.is_empty() && found.cluster_name != *wanted => {
+                let target = way.proxy.address().to_string();
+                DialError::OtherCluster { target, found: found.cluster_name, wanted: wanted.clone() }
+            }
+            _ => error,
+        }
+    }
+}
+
 #[async_trait]
 impl Connect for Reach {
     async fn connect(&self) -> Result<BoxStream, DialError> {
@@ -123,7 +141,7 @@ impl Connect for Reach {
             }
             match way.proxy.open(&service).await {
                 Ok(stream) => return Ok(Box::new(stream)),
-                Err(error) => last = error,
+                Err(error) => last = self.explain(way, error).await,
             }
         }
         Err(last)

@@ -11,6 +11,7 @@ mod write;
 pub use read::{Secrets, current, get, get_all, nodes, users};
 pub use remove::remove;
 pub use rows::{labels_text, nodes_table, table, tokens_table};
+pub use served::list as listed;
 pub use write::{Permission, check_role, put, update};
 
 use resources::{AnyResource, Resource, kind};

@@ -60,9 +60,12 @@ async fn dev_role(cluster: &Cluster) {
 
 fn hostnames(resources: &[wire::proto::PaginatedResource]) -> Vec<String> {
     let nodes = resources.iter().filter_map(|resource| resource.resource.as_ref());
-    let hostname =
-        |wire::proto::paginated_resource::Resource::Node(node): &_| node.spec.as_ref().unwrap().hostname.clone();
-    nodes.map(hostname).collect()
+    nodes
+        .map(|resource| match resource {
+            wire::proto::paginated_resource::Resource::Node(node) => node.spec.as_ref().unwrap().hostname.clone(),
+            other => panic!("not a server: {other:?}"),
+        })
+        .collect()
 }
 
 #[tokio::test]

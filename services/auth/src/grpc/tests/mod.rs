@@ -4,5 +4,6 @@
 
 mod agent;
 mod clients;
+mod kinds;
 mod strangers;
 mod table;

@@ -11,9 +11,10 @@ use crate::authz::permissions::{PERMISSIONS, Rule};
 use crate::server::testing::Cluster;
 
 /// Calls that stream; an empty stream is sent to those that take one.
-const STREAMING: [&str; 7] = [
+const STREAMING: [&str; 8] = [
     "InventoryControlStream",
     "GetInstances",
+    "GetServerInfos",
     "GetActiveSessionTrackers",
     "WatchEvents",
     "GetCurrentUserRoles",
