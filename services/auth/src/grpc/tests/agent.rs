@@ -174,7 +174,7 @@ impl Control {
             spec: Some(ServerSpecV2 { hostname: "web1".to_owned(), use_tunnel: true, ..Default::default() }),
             ..Default::default()
         };
-        self.send(Up::Heartbeat(InventoryHeartbeat { ssh_server: Some(server) })).await;
+        self.send(Up::Heartbeat(InventoryHeartbeat { ssh_server: Some(server), ..Default::default() })).await;
     }
 }
 
