@@ -16,7 +16,7 @@ use wire::proto::{
 use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
 use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, SortBy};
 
-use super::{Api, kinds, named, page};
+use super::{Api, clusters, kinds, named, page};
 use crate::authz::AuthContext;
 use crate::store::kind::{self, Kind};
 use crate::store::resource_name;
@@ -145,7 +145,7 @@ async fn of_kind(api: &Api, context: &AuthContext, question: &Question<'_>, aske
         "saml_idp_service_provider" => {
             records::<k::SamlServiceProvider>(api, context, question, Resource::SamlIdPServiceProvider).await
         }
-        "kube_cluster" => clusters(api, context, question).await,
+        "kube_cluster" => distinct_clusters(api, context, question).await,
         "app_and_idp_service_provider" => {
             let either = |server: AppServerV3| {
                 let resource = Some(Either::AppServer(server));
@@ -211,7 +211,7 @@ async fn unified(
 }
 
 /// The Kubernetes clusters that agents serve, each once.
-async fn clusters(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
+async fn distinct_clusters(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
     let all = Question { sort: None, start_key: "", limit: usize::MAX, filter: question.filter.clone(), ..*question };
     let servers = records::<kind::KubernetesServer>(api, context, &all, Resource::KubernetesServer).await?;
     let mut found = BTreeMap::new();
@@ -346,9 +346,13 @@ where
     order.map_or_else(|| resource_name::<K>(value), |order| order.key::<K>(value))
 }
 
-fn paginated(context: &AuthContext, resource: Resource, include_logins: bool) -> PaginatedResource {
-    let logins = match &resource {
+fn paginated(context: &AuthContext, mut resource: Resource, include_logins: bool) -> PaginatedResource {
+    let logins = match &mut resource {
         Resource::Node(node) if include_logins => context.logins_on(node),
+        Resource::KubernetesServer(server) => {
+            clusters::conceal_served(context, server);
+            Vec::new()
+        }
         _ => Vec::new(),
     };
     PaginatedResource { logins, resource: Some(resource), ..Default::default() }

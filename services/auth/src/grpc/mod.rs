@@ -12,6 +12,7 @@ mod automation;
 mod basics;
 mod bots;
 mod certificates;
+mod clusters;
 mod configs;
 mod connectors;
 mod databases;

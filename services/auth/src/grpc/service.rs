@@ -9,8 +9,8 @@ use wire::{events, proto, types};
 use super::databases::{self, host_of_app, host_of_cluster, host_of_database};
 use super::rpcs::service;
 use super::{
-    alerts, audit, audit_stream, basics, certificates, configs, connectors, desktops, devices, inventory, kinds,
-    listing, locks, maintenance, mfa, nodes, roles, semaphores, sessions, tokens, trust, watch,
+    alerts, audit, audit_stream, basics, certificates, clusters, configs, connectors, desktops, devices, inventory,
+    kinds, listing, locks, maintenance, mfa, nodes, roles, semaphores, sessions, tokens, trust, watch,
 };
 use crate::Write;
 use crate::store::kind;
@@ -162,9 +162,9 @@ service! {
             kinds::delete_reached::<kind::Database>(api, context, &message.name).await;
         delete_all_databases(()) -> () = kinds::delete_all::<kind::Database>(api, context).await;
         get_kubernetes_cluster(types::ResourceRequest) -> types::KubernetesClusterV3 =
-            kinds::get_reached::<kind::KubernetesCluster>(api, context, &message.name).await;
+            clusters::get(api, context, &message.name).await;
         get_kubernetes_clusters(()) -> types::KubernetesClusterV3List =
-            kinds::list_reached::<kind::KubernetesCluster>(api, context).await.map(|kubernetes_clusters| types::KubernetesClusterV3List { kubernetes_clusters });
+            clusters::list(api, context).await.map(|kubernetes_clusters| types::KubernetesClusterV3List { kubernetes_clusters });
         create_kubernetes_cluster(types::KubernetesClusterV3) -> () =
             kinds::write_reached::<kind::KubernetesCluster>(api, context, message, Write::Create).await.map(drop);
         update_kubernetes_cluster(types::KubernetesClusterV3) -> () =

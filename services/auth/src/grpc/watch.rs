@@ -15,7 +15,7 @@ use wire::proto::event::Resource;
 use wire::proto::{self, Event, Operation};
 use wire::types::{Metadata, WatchKind, WatchStatusSpecV1, WatchStatusV1};
 
-use super::Api;
+use super::{Api, clusters};
 use crate::authz::AuthContext;
 use crate::store::{self, WatchedKind};
 
@@ -84,18 +84,40 @@ impl Live {
                 }
             };
             if self.may_see(&event) {
-                return Ok(event);
+                return Ok(self.concealed(event));
             }
         }
     }
 
     /// Whether the caller's roles reach the resource: people see the servers and clusters that they can use.
     fn may_see(&self, event: &Event) -> bool {
+        let context = &self.context;
         match &event.resource {
-            Some(Resource::Server(server)) if server.kind == "node" => self.context.can_see_node(server),
-            Some(Resource::RemoteCluster(cluster)) => self.context.can_see_cluster(cluster),
+            Some(Resource::Server(server)) if server.kind == "node" => context.can_see_node(server),
+            Some(Resource::RemoteCluster(cluster)) => context.can_see_cluster(cluster),
+            Some(Resource::App(thing)) => context.reaches(thing),
+            Some(Resource::AppServer(thing)) => context.reaches(thing),
+            Some(Resource::Database(thing)) => context.reaches(thing),
+            Some(Resource::DatabaseServer(thing)) => context.reaches(thing),
+            Some(Resource::DatabaseService(thing)) => context.reaches(thing),
+            Some(Resource::KubernetesCluster(thing)) => context.reaches(thing),
+            Some(Resource::KubernetesServer(thing)) => context.reaches(thing),
+            Some(Resource::WindowsDesktop(thing)) => context.reaches(thing),
+            Some(Resource::WindowsDesktopService(thing)) => context.reaches(thing),
+            Some(Resource::UserGroup(thing)) => context.reaches(thing),
+            Some(Resource::SamlIdPServiceProvider(thing)) => context.reaches(thing),
             _ => true,
         }
+    }
+
+    /// The event without what only agents and administrators may know.
+    fn concealed(&self, mut event: Event) -> Event {
+        match &mut event.resource {
+            Some(Resource::KubernetesCluster(cluster)) => clusters::conceal(&self.context, cluster),
+            Some(Resource::KubernetesServer(server)) => clusters::conceal_served(&self.context, server),
+            _ => {}
+        }
+        event
     }
 }
 

@@ -240,3 +240,40 @@ async fn a_desktop_of_a_name_that_does_not_exist_is_not_found() {
     let filter = WindowsDesktopFilter { name: "none".to_owned(), ..Default::default() };
     assert_eq!(admin.get_windows_desktops(filter).await.unwrap_err().code(), Code::NotFound);
 }
+
+#[tokio::test]
+async fn the_credentials_of_a_cluster_are_for_agents_and_administrators() {
+    let cluster = Cluster::start().await;
+    role(&cluster, "dev", json!({"kubernetes_labels": {"*": "*"}})).await;
+    let mut admin = cluster.client(Some(&cluster.admin().await)).await;
+    let kube = json!({"metadata": {"name": "k8s", "labels": {"env": "dev"}}, "spec": {"kubeconfig": "c2VjcmV0"}});
+    admin.create_kubernetes_cluster(from_value::<wire::types::KubernetesClusterV3>(kube).unwrap()).await.unwrap();
+    let name = ResourceRequest { name: "k8s".to_owned() };
+    let mut alice = cluster.client(Some(&cluster.user("alice", &["dev"], &[]).await)).await;
+    let mut agent = cluster.client(Some(&cluster.service(SystemRole::Kube, HOST).await)).await;
+    let seen = alice.get_kubernetes_cluster(name.clone()).await.unwrap().into_inner().spec.unwrap().kubeconfig;
+    assert!(seen.is_empty());
+    for client in [&mut agent, &mut admin] {
+        let seen = client.get_kubernetes_cluster(name.clone()).await.unwrap().into_inner().spec.unwrap().kubeconfig;
+        assert_eq!(seen, b"secret");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_shows_people_what_their_roles_reach() {
+    let cluster = Cluster::start().await;
+    role(&cluster, "dev", json!({"app_labels": {"env": "dev"}})).await;
+    let mut admin = cluster.client(Some(&cluster.admin().await)).await;
+    let mut alice = cluster.client(Some(&cluster.user("alice", &["dev"], &[]).await)).await;
+    let kinds = vec![WatchKind { kind: "app".to_owned(), ..Default::default() }];
+    let watch = wire::proto::Watch { kinds, ..Default::default() };
+    let mut events = alice.watch_events(watch).await.unwrap().into_inner();
+    events.next().await.unwrap().unwrap();
+    admin.create_app(app("bank", "prod")).await.unwrap();
+    admin.create_app(app("shop", "dev")).await.unwrap();
+    let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await.unwrap().unwrap().unwrap();
+    match event.resource {
+        Some(wire::proto::event::Resource::App(app)) => assert_eq!(app.metadata.unwrap().name, "shop"),
+        other => panic!("unexpected: {other:?}"),
+    }
+}
