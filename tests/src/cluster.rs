@@ -85,10 +85,7 @@ impl Cluster {
         teleport["join_params"] = json!({ "method": "token", "token_name": TOKEN });
         teleport["ca_pin"] = json!(self.pin());
         let port = free_port();
-        let mut proxy = proxy_section(port);
-        for (key, value) in settings.as_object().into_iter().flatten() {
-            proxy[key] = value.clone();
-        }
+        let proxy = with(proxy_section(port), settings);
         let config = json!({
             "version": "v3",
             "teleport": teleport,
@@ -103,11 +100,23 @@ impl Cluster {
     /// Auth and Proxy Service in a process each; the proxy joins knowing the pin of the cluster's authority.
     #[track_caller]
     pub fn start_apart(name: &str) -> Self {
+        Self::apart(name, &json!({}), &json!({}))
+    }
+
+    /// The same, where agents hold one tunnel and proxies reach them through each other, at this port.
+    #[track_caller]
+    pub fn start_apart_peering(name: &str, port: u16) -> Self {
+        let strategy = json!({ "tunnel_strategy": { "type": "proxy_peering", "agent_connection_count": 1 } });
+        Self::apart(name, &strategy, &json!({ "peer_listen_addr": format!("127.0.0.1:{port}") }))
+    }
+
+    #[track_caller]
+    fn apart(name: &str, auth_more: &Value, proxy_more: &Value) -> Self {
         let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
         let config = json!({
             "version": "v3",
             "teleport": common(&folder.path().join("auth"), "auth-host"),
-            "auth_service": auth_section(name, auth_port),
+            "auth_service": with(auth_section(name, auth_port), auth_more),
             "proxy_service": { "enabled": false },
             "ssh_service": { "enabled": false },
         });
@@ -123,7 +132,7 @@ impl Cluster {
             "version": "v3",
             "teleport": teleport,
             "auth_service": { "enabled": false },
-            "proxy_service": proxy_section(web_port),
+            "proxy_service": with(proxy_section(web_port), proxy_more),
             "ssh_service": { "enabled": false },
         });
         cluster.proxy = Some(Daemon::start(cluster.folder.path(), "proxy", &config, &[], Some(free_port())));
@@ -295,6 +304,14 @@ fn new_folder() -> TempDir {
     let mut folder = tempfile::Builder::new().prefix("e2e-").tempdir().expect("make a temporary folder");
     folder.disable_cleanup(std::env::var_os("E2E_KEEP").is_some());
     folder
+}
+
+/// A section with further settings.
+fn with(mut section: Value, more: &Value) -> Value {
+    for (key, value) in more.as_object().into_iter().flatten() {
+        section[key] = value.clone();
+    }
+    section
 }
 
 fn common(data: &Path, node: &str) -> Value {

@@ -11,6 +11,9 @@ use proxy_service::{ProxyIdentity, ProxyService, Settings, Upstream};
 use crate::error::{Failure, Result};
 use crate::member::{Names, Process, Route};
 
+/// The port for other proxies of the cluster, opened when peering is on.
+const PEER_PORT: u16 = 3021;
+
 /// Starts the proxy; returns when its ports are open.
 pub async fn start(process: &Process) -> Result<ProxyService> {
     let mut settings = settings(process)?;
@@ -64,6 +67,8 @@ fn settings(process: &Process) -> Result<Settings> {
         postgres_public_addrs: proxy.postgres_public_addrs.clone(),
         mysql_public_addrs: proxy.mysql_public_addrs.clone(),
         mongo_public_addrs: proxy.mongo_public_addrs.clone(),
+        peer: Some(proxy.peer.clone().unwrap_or_else(|| HostPort::new("0.0.0.0", PEER_PORT))),
+        peer_public_addr: proxy.peer_public_addr.clone(),
         redis: proxy.redis.clone(),
         https_keypairs: proxy.https_keypairs.clone(),
         https_keypairs_reload_interval: proxy.https_keypairs_reload_interval,

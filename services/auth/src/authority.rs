@@ -6,12 +6,13 @@ use arc_swap::ArcSwapOption;
 use chrono::{DateTime, Utc};
 use pki::{
     authority::{CaKeyKind, CaType},
+    identity::Identity,
     keys::{PrivateKey, PublicKey},
     ssh_cert::SshIssuer,
     suite::{SignatureSuite, algorithm_for},
-    x509::{CaCertificate, Issuer},
+    x509::{CaCertificate, Certificate, Issuer},
 };
-use resources::Resource;
+use resources::{Resource, SystemRole};
 use wire::{
     error::{Error, ErrorKind, Result},
     types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair},
@@ -231,6 +232,31 @@ impl Auth {
         Ok(of_type.map(|ca| secrets_if(with_secrets, ca)).collect())
     }
 
+    /// Refuses a client certificate that claims more than its signer may say: an authority speaks for its own cluster
+    /// only, that of hosts for services, and that of users for people. TLS has found some known authority; with other
+    /// clusters among them that alone would let each of them name anybody here.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) fn check_signer(&self, certificate: &Certificate, identity: &Identity) -> Result<()> {
+        let service = identity.groups.iter().any(|name| SystemRole::from_name(name).is_some());
+        let ca_type = if service { CaType::Host } else { CaType::User };
+        let authority = self.store().cached::<kind::CertAuthority>(&format!("{ca_type}/{}", identity.teleport_cluster));
+        let trusted: Vec<_> = authority
+            .iter()
+            .flat_map(|ca| trusted_tls(ca))
+            .filter_map(|pem| Certificate::from_pem(&String::from_utf8_lossy(&pem)).ok())
+            .collect();
+        if certificate.verify_issued_by(&trusted, self.now()).is_some() {
+            return Ok(());
+        }
+        tracing::warn!(
+            claimed = %identity.username, cluster = %identity.teleport_cluster,
+            "a certificate was refused: it is not signed by the authority that speaks for its holder"
+        );
+        Err(Error::access_denied("access denied: invalid client certificate"))
+    }
+
     /// Stores an authority of another cluster, or restores one of this.
     ///
     /// # Errors
@@ -249,7 +275,17 @@ impl Auth {
             PublicKey::from_ssh_line(&String::from_utf8_lossy(&line)).map_err(crypto)?;
         }
         for pem in trusted_tls(&ca) {
-            CaCertificate::from_pem(&String::from_utf8_lossy(&pem)).map_err(crypto)?;
+            let text = String::from_utf8_lossy(&pem);
+            CaCertificate::from_pem(&text).map_err(crypto)?;
+            // Clients tell by this name which cluster an authority vouches for.
+            let subject = Certificate::from_pem(&text).map_err(crypto)?;
+            if spec.cluster_name != self.cluster_name() && subject.common_name() != Some(&spec.cluster_name) {
+                return Err(Error::bad_parameter(format!(
+                    "the certificate of an authority of cluster {:?} is in the name of {:?}",
+                    spec.cluster_name,
+                    subject.common_name().unwrap_or_default()
+                )));
+            }
         }
         self.store().upsert::<kind::CertAuthority>(ca).await.map(Arc::unwrap_or_clone)
     }

@@ -404,3 +404,149 @@ fn absent_is_fine(result: Result<()>) -> Result<()> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use chrono::TimeDelta;
+    use pki::identity::Identity;
+    use pki::keys::{KeyAlgorithm, PrivateKey};
+    use pki::x509::{CaCertificate, Certificate, Issuer, LeafTemplate};
+    use wire::types::{RoleMapping, TrustedClusterSpecV2};
+
+    use super::*;
+    use crate::testing::{CLUSTER, Service};
+
+    /// A root that is reached without a network.
+    struct Root(Auth);
+
+    #[async_trait]
+    impl TrustExchange for Root {
+        async fn validate(&self, _: &str, request: &ValidateRequest) -> Result<ValidateResponse> {
+            self.0.validate_trusted_cluster(request).await
+        }
+    }
+
+    const TOKEN: &str = "token-for-leaves";
+
+    async fn root() -> Service {
+        let root = Service::start().await;
+        let token = serde_json::json!({
+            "kind": "token", "version": "v2", "metadata": {"name": TOKEN},
+            "spec": {"roles": ["Trusted_cluster"], "join_method": "token"},
+        });
+        root.auth.create_token(&root.admin(), serde_json::from_value(token).unwrap()).await.unwrap();
+        root
+    }
+
+    /// A leaf on a storage of its own.
+    async fn leaf(root: &Service, name: &str) -> (Service, Auth) {
+        let other = Service::start().await;
+        let exchange: Arc<dyn TrustExchange> = Arc::new(Root(root.auth.clone()));
+        let name = name.to_owned();
+        let auth = other
+            .again(move |config| {
+                config.backend = Some(Arc::new(backend::Memory::with_clock(config.clock.clone())));
+                config.cluster_name = name;
+                config.trust_exchange = Some(exchange);
+            })
+            .await;
+        (other, auth)
+    }
+
+    fn trust(name: &str, enabled: bool, token: &str) -> TrustedClusterV2 {
+        TrustedClusterV2 {
+            metadata: Some(Metadata { name: name.into(), ..Default::default() }),
+            spec: Some(TrustedClusterSpecV2 {
+                enabled,
+                token: token.into(),
+                proxy_address: "root:443".into(),
+                role_map: vec![RoleMapping { remote: "access".into(), local: vec!["access".into()] }],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_leaf_trusts_a_root_until_it_does_not() {
+        let root = root().await;
+        let (service, leaf) = leaf(&root, "leaf.test").await;
+        let admin = service.admin();
+        let refused = leaf.upsert_trusted_cluster(&admin, trust(CLUSTER, true, "guessed")).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::AccessDenied, "{refused}");
+        let refused = leaf.upsert_trusted_cluster(&admin, trust("other.test", true, TOKEN)).await.unwrap_err();
+        assert!(refused.message.contains("is called"), "{refused}");
+        assert!(leaf.store().cached_list::<TrustedCluster>().is_empty());
+
+        leaf.upsert_trusted_cluster(&admin, trust(CLUSTER, true, TOKEN)).await.unwrap();
+        assert_eq!(leaf.role_map_of(CLUSTER).len(), 1);
+        assert!(root.auth.store().exists::<RemoteCluster>("leaf.test").await.unwrap());
+        let known = root.auth.get_cert_authority("host", "leaf.test", true).await.unwrap();
+        let keys = known.spec.unwrap().active_keys.unwrap();
+        assert!(keys.tls.iter().all(|pair| pair.key.is_empty()) && keys.ssh.iter().all(|p| p.private_key.is_empty()));
+        assert!(
+            root.auth.get_cert_authority("user", "leaf.test", false).await.is_err(),
+            "a root trusts no leaf's users"
+        );
+
+        leaf.upsert_trusted_cluster(&admin, trust(CLUSTER, false, TOKEN)).await.unwrap();
+        assert!(leaf.role_map_of(CLUSTER).is_empty() && !leaf.store().exists::<ReverseTunnel>(CLUSTER).await.unwrap());
+        root.auth.store().delete::<kind::Token>(TOKEN).await.unwrap();
+        leaf.upsert_trusted_cluster(&admin, trust(CLUSTER, true, TOKEN)).await.expect("no token is needed to return");
+        assert_eq!(leaf.role_map_of(CLUSTER).len(), 1);
+        leaf.delete_trusted_cluster(&admin, CLUSTER).await.unwrap();
+        assert!(leaf.role_map_of(CLUSTER).is_empty());
+        root.auth.delete_remote_cluster("leaf.test").await.unwrap();
+        assert!(root.auth.get_cert_authority("host", "leaf.test", false).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn nobody_takes_over_the_name_of_a_known_leaf() {
+        let root = root().await;
+        let (service, first) = leaf(&root, "leaf.test").await;
+        first.upsert_trusted_cluster(&service.admin(), trust(CLUSTER, true, TOKEN)).await.unwrap();
+        let (service, second) = leaf(&root, "leaf.test").await;
+        let refused = second.upsert_trusted_cluster(&service.admin(), trust(CLUSTER, true, TOKEN)).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::AlreadyExists, "{refused}");
+    }
+
+    #[tokio::test]
+    async fn an_authority_speaks_for_its_own_cluster_and_kind_only() {
+        let service = Service::start().await;
+        let now = service.auth.now();
+        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let ca = |name: &str| CaCertificate::self_signed(name, &key, now).unwrap();
+        let authority = |subject: &str| {
+            let pem = ca(subject).certificate().to_pem();
+            let spec = serde_json::json!({
+                "type": "host", "cluster_name": "leaf.test", "active_keys": {"tls": [{"cert": STANDARD.encode(pem)}]},
+            });
+            let ca = serde_json::json!({
+                "kind": "cert_authority", "version": "v2", "sub_kind": "host", "metadata": {"name": "leaf.test"},
+                "spec": spec,
+            });
+            serde_json::from_value::<CertAuthorityV2>(ca).unwrap()
+        };
+        assert!(service.auth.upsert_cert_authority(authority(CLUSTER)).await.is_err(), "in the name of this cluster");
+        service.auth.upsert_cert_authority(authority("leaf.test")).await.unwrap();
+        let check = |cluster: &str, group: &str| {
+            let identity = Identity {
+                username: "mallory".into(),
+                groups: vec![group.into()],
+                teleport_cluster: cluster.into(),
+                ..Identity::default()
+            };
+            let subject = identity.to_subject().unwrap();
+            let template = LeafTemplate::new(subject, key.public().clone(), now, now + TimeDelta::hours(1));
+            let der = Issuer::new(ca("leaf.test"), key.clone()).unwrap().issue(&template).unwrap();
+            service.auth.check_signer(&Certificate::from_der(&der).unwrap(), &identity)
+        };
+        assert!(check("leaf.test", "Proxy").is_ok());
+        assert!(check("leaf.test", "access").is_err(), "hosts' authority, a person");
+        for group in ["Admin", "Proxy", "editor"] {
+            assert!(check(CLUSTER, group).is_err(), "{group} of this cluster");
+        }
+    }
+}

@@ -68,10 +68,7 @@ where
         Database::MySql => Some(mysql::error(DATABASES)),
         Database::Postgres => postgres::refusal(stream, DATABASES).await,
         Database::Mongo => mongo::refusal(stream, DATABASES).await,
-        Database::Redis => match first_bytes(stream, 1).await {
-            Some(_) => Some(format!("-ERR {DATABASES}\r\n").into_bytes()),
-            None => None,
-        },
+        Database::Redis => first_bytes(stream, 1).await.map(|_| format!("-ERR {DATABASES}\r\n").into_bytes()),
         Database::Http | Database::Silent => None,
     };
     if let Some(answer) = answer {

@@ -19,6 +19,7 @@ use wire::error::{Error, ErrorKind, Kinded};
 use wire::types::{RemoteClusterV3, RoutingStrategy, ServerV2};
 
 use crate::leaves::Leaves;
+use crate::peers::Peers;
 use crate::resolve::{ResolveError, Rules, Target, resolve};
 use crate::settings::Settings;
 use crate::transport::TransportPeer;
@@ -39,6 +40,7 @@ struct Inner {
     cache: Cache,
     tunnels: Registry,
     leaves: Leaves,
+    peers: Peers,
     signer: HeaderSigner,
 }
 
@@ -57,10 +59,10 @@ impl NodeDialer {
         settings: Arc<Settings>,
         cache: Cache,
         tunnels: Registry,
-        leaves: Leaves,
+        (leaves, peers): (Leaves, Peers),
         signer: HeaderSigner,
     ) -> Self {
-        Self { inner: Arc::new(Inner { settings, cache, tunnels, leaves, signer }) }
+        Self { inner: Arc::new(Inner { settings, cache, tunnels, leaves, peers, signer }) }
     }
 
     /// A connection to the node a client means, and the node's UUID.
@@ -176,6 +178,11 @@ impl NodeDialer {
         let request = DialRequest::local_service(server_id.clone(), TunnelType::Node).with_client(client, Some(server));
         match self.inner.tunnels.dial(&server_id, TunnelType::Node, &request).await {
             Ok(stream) => return Ok(Box::new(stream)),
+            Err(DialError::NotFound { .. }) if !spec.proxy_i_ds.is_empty() => {
+                let peers = &self.inner.peers;
+                let dialled = peers.dial(&spec.proxy_i_ds, &server_id, TunnelType::Node, client, server).await;
+                return dialled.map_err(|cause| offline(&spec.hostname, "another proxy", &cause));
+            }
             Err(DialError::NotFound { .. }) if !spec.addr.is_empty() && !spec.use_tunnel => {}
             Err(error) => return Err(offline(&spec.hostname, "reverse tunnel", &error.to_string())),
         }

@@ -16,6 +16,7 @@ mod inventory;
 mod leaves;
 mod listen;
 mod outbound;
+mod peers;
 mod presence;
 mod resolve;
 mod settings;
@@ -44,6 +45,7 @@ use tracing::info;
 use tunnel::server::TunnelServer;
 use wire::client::ApiChannel;
 use wire::error::Error;
+use wire::proto::proxy_service_server::ProxyServiceServer;
 use wire::transport::transport_service_server::TransportServiceServer;
 
 pub use settings::Settings;
@@ -52,6 +54,7 @@ pub use upstream::Upstream;
 use absent::Database;
 use dial::NodeDialer;
 use listen::{Configs, Door, Purpose};
+use peers::{PeerDoor, Peers};
 
 /// How long the first fetch of the cluster's state may take.
 const FIRST_FETCH: Duration = Duration::from_secs(30);
@@ -96,22 +99,23 @@ impl ProxyService {
             HeaderSigner::new(identity.tls_certificate.clone(), identity.tls_key.clone(), &cache.cluster_name());
         let tunnels = tunnels::server(&settings, &cache, &identity, signer.clone());
         let (lists, known) = watch::channel(follow::Lists::default());
-        let trusting = lists.subscribe();
         if !settings.beside_auth {
             tasks.spawn(until(&shutdown, inventory::keep(channel.clone(), settings.clone())));
         }
+        let peering = peers::is_on(&cache);
         let work = [
-            Box::pin(presence::announce(settings.clone(), upstream.clone()))
+            Box::pin(presence::announce(settings.clone(), peering, upstream.clone()))
                 as Pin<Box<dyn Future<Output = ()> + Send>>,
             Box::pin(follow::follow(channel, upstream.clone(), lists)),
-            Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known)),
+            Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known.clone())),
         ];
-        let parts = Parts { settings, cache, identity, upstream, signer, tunnels, tasks, shutdown };
+        let parts =
+            Parts { settings, cache, identity, upstream, signer, lists: known.clone(), tunnels, tasks, shutdown };
         let door = parts.door()?;
-        parts.spawn(parts.outbound(&door).follow(trusting));
+        parts.spawn(parts.outbound(&door).follow(known));
         let Parts { tunnels, tasks, shutdown, .. } = parts;
         let mut service = Self { addresses: Vec::new(), tunnels, shutdown, tasks };
-        service.listen(&door)?;
+        service.listen(&door, peering)?;
         for work in work {
             service.tasks.spawn(until(&service.shutdown, work));
         }
@@ -138,7 +142,7 @@ impl ProxyService {
         self.tunnels.close().await;
     }
 
-    fn listen(&mut self, door: &Door) -> Result<(), Error> {
+    fn listen(&mut self, door: &Door, peering: bool) -> Result<(), Error> {
         let settings = door.settings.clone();
         let own_tunnel = settings.tunnel.as_ref().filter(|t| **t != settings.web);
         let own_ssh = settings.ssh.as_ref().filter(|s| **s != settings.web);
@@ -151,6 +155,7 @@ impl ProxyService {
             (settings.postgres.as_ref(), Purpose::Database(Database::Postgres)),
             (settings.mongo.as_ref(), Purpose::Database(Database::Mongo)),
             (settings.redis.as_ref(), Purpose::Database(Database::Redis)),
+            (settings.peer.as_ref().filter(|_| peering), Purpose::Peers),
         ];
         let limit = ConnectionLimit::new(settings.max_connections);
         for (address, purpose) in ports {
@@ -174,6 +179,8 @@ struct Parts {
     identity: ProxyIdentity,
     upstream: Upstream,
     signer: HeaderSigner,
+    /// What is known of other proxies.
+    lists: watch::Receiver<follow::Lists>,
     tunnels: TunnelServer,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -188,6 +195,7 @@ impl Parts {
         let dialer = self.dialer();
         let gate = gate::Gate::new(cache.clone());
         let transport = transport::Transport::new(dialer.clone(), gate, tasks.clone(), shutdown.clone());
+        let peer_door = PeerDoor::new(self.tunnels.registry().clone(), tasks.clone(), shutdown.clone());
         let configs = self.configs()?;
         // Inside an upgrade clients verify the proxy with the cluster's authority.
         let upgraded =
@@ -198,11 +206,14 @@ impl Parts {
             http: web::router(web.clone()),
             minimal_http: web::minimal_router(web),
             grpc: Routes::new(TransportServiceServer::new(transport)).into_axum_router(),
+            peering: Routes::new(ProxyServiceServer::new(peer_door)).into_axum_router(),
             tunnels: self.tunnels.clone(),
             ssh: ssh::SshDoor::new(ssh, cache.clone(), dialer.clone(), tasks.clone(), shutdown.clone()),
             dialer,
             signed_headers: Arc::new(process::SignedByProxy::new(cache.clone())),
             routes: Arc::new(listen::routes(&configs)),
+            tunnel_routes: Arc::new(listen::tunnel_routes(&configs)),
+            ssh_routes: Arc::new(listen::ssh_routes(&configs)),
             upgraded_routes: Arc::new(listen::routes(&upgraded)),
             configs: Arc::new(configs),
             tasks: tasks.clone(),
@@ -234,6 +245,14 @@ impl Parts {
             certificate: self.identity.tls_certificate.clone(),
             key: self.identity.tls_key.clone(),
         };
+        let peers = Peers::new(
+            self.settings.host_uuid.clone(),
+            self.cache.clone(),
+            self.settings.dialer.clone(),
+            own.clone(),
+            self.lists.clone(),
+            self.tasks.clone(),
+        );
         let leaves = leaves::Leaves::new(
             &self.settings,
             self.cache.clone(),
@@ -244,7 +263,7 @@ impl Parts {
         );
         self.spawn(leaves.clone().follow());
         let registry = self.tunnels.registry().clone();
-        NodeDialer::new(self.settings.clone(), self.cache.clone(), registry, leaves, self.signer.clone())
+        NodeDialer::new(self.settings.clone(), self.cache.clone(), registry, (leaves, peers), self.signer.clone())
     }
 
     fn outbound(&self, door: &Door) -> outbound::Outbound {

@@ -41,6 +41,21 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The table of a tunnel port of its own: tunnels, and what an agent asks before it has one.
+pub(crate) fn tunnel_routes(configs: &Configs) -> Router<Service> {
+    let web = |service| Route::terminate(service, configs.web.clone());
+    Router::new()
+        .protocols([alpn::HTTP_1_1, alpn::H2], web(Service::Web))
+        .protocols([alpn::REVERSE_TUNNEL], web(Service::Tunnel))
+        .protocols([alpn::PROXY_GRPC], web(Service::NoGrpc))
+}
+
+/// The table of an SSH port of its own: the clients' gRPC transport.
+pub(crate) fn ssh_routes(configs: &Configs) -> Router<Service> {
+    let transport = Route::terminate(Service::Transport, configs.internal.clone());
+    Router::new().protocols([alpn::PROXY_SSH_GRPC, alpn::H2, alpn::HTTP_1_1], transport)
+}
+
 /// Most that is read to see whether a client says anything.
 const FIRST_READ: usize = 4096;
 
@@ -109,6 +124,8 @@ pub(crate) struct Door {
     pub http: HttpRouter,
     pub minimal_http: HttpRouter,
     pub grpc: HttpRouter,
+    /// What other proxies of the cluster may ask.
+    pub peering: HttpRouter,
     pub tunnels: TunnelServer,
     pub ssh: SshDoor,
     pub dialer: NodeDialer,
@@ -116,6 +133,8 @@ pub(crate) struct Door {
     pub signed_headers: Arc<dyn VerifySignedHeader>,
     pub configs: Arc<Configs>,
     pub routes: Arc<Router<Service>>,
+    pub tunnel_routes: Arc<Router<Service>>,
+    pub ssh_routes: Arc<Router<Service>>,
     pub upgraded_routes: Arc<Router<Service>>,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -134,6 +153,8 @@ pub(crate) enum Purpose {
     Kubernetes,
     /// Clients of one kind of database.
     Database(Database),
+    /// Other proxies of the cluster.
+    Peers,
 }
 
 impl Purpose {
@@ -186,8 +207,16 @@ impl Door {
         };
         let (client, server) = (detected.client_addr, detected.server_addr);
         match (detected.protocol, purpose) {
+            (Protocol::Tls, Purpose::Peers) => self.peer(detected.stream, client).await,
             (Protocol::Tls, Purpose::Kubernetes) => self.kubernetes_port(detected.stream, client).await,
-            (Protocol::Tls, _) => self.route(detected.stream, client, server, &self.routes, purpose).await,
+            (Protocol::Tls, _) => {
+                let routes = match purpose {
+                    Purpose::Tunnel => &self.tunnel_routes,
+                    Purpose::Ssh => &self.ssh_routes,
+                    _ => &self.routes,
+                };
+                self.route(detected.stream, client, server, routes, purpose).await;
+            }
             (Protocol::Ssh, Purpose::Tunnel) => self.tunnel(detected.stream, client).await,
             (Protocol::Ssh, Purpose::Public) if self.settings.tunnel_on_web() => {
                 self.tunnel(detected.stream, client).await;
@@ -314,6 +343,33 @@ impl Door {
             Database::Http => self.http(accepted.stream, absent::http_database()).await,
             _ => absent::refuse(database, &mut accepted.stream).await,
         }
+    }
+
+    /// Another proxy of the cluster, by its host certificate.
+    async fn peer<S>(&self, stream: S, client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(config) = self.configs.internal.config(&mux::ClientHello::default()) else { return };
+        let accepted = match mux::tls::accept(stream, config).await {
+            Ok(accepted) => accepted,
+            Err(error) => return debug!(%client, %error, "connection closed"),
+        };
+        let peer = pki::tls::peer_identity(Some(&accepted.peer_certificates), chrono::Utc::now());
+        match peer {
+            Ok(Some((_, identity))) if self.is_proxy(&identity) => {
+                self.http(accepted.stream, self.peering.clone()).await;
+            }
+            Ok(_) => debug!(%client, "connection closed: this port is for the proxies of the cluster"),
+            Err(error) => debug!(%client, %error, "connection closed"),
+        }
+    }
+
+    /// Whether a certificate of the cluster's authorities is one of its proxies'.
+    fn is_proxy(&self, identity: &pki::identity::Identity) -> bool {
+        let own = self.ssh.cluster_name();
+        let held = identity.groups.iter().chain(&identity.system_roles).any(|role| role == "Proxy");
+        held && identity.teleport_cluster == own && identity.username.ends_with(&format!(".{own}"))
     }
 
     /// A client at the Kubernetes port.

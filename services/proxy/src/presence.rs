@@ -18,11 +18,11 @@ const REPEAT: Duration = Duration::from_secs(5 * 60);
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Tells the record for ever.
-pub(crate) async fn announce(settings: Arc<Settings>, upstream: Upstream) {
+/// Tells the record for ever; with `peering` it says where other proxies find this one.
+pub(crate) async fn announce(settings: Arc<Settings>, peering: bool, upstream: Upstream) {
     let mut backoff = MIN_BACKOFF;
     loop {
-        let pause = match upstream.post("/v2/proxies", &json!({"server": record(&settings)})).await {
+        let pause = match upstream.post("/v2/proxies", &json!({"server": record(&settings, peering)})).await {
             Ok(_) => {
                 backoff = MIN_BACKOFF;
                 REPEAT
@@ -37,7 +37,7 @@ pub(crate) async fn announce(settings: Arc<Settings>, upstream: Upstream) {
     }
 }
 
-fn record(settings: &Settings) -> ServerV2 {
+fn record(settings: &Settings, peering: bool) -> ServerV2 {
     ServerV2 {
         kind: "proxy".into(),
         version: "v2".into(),
@@ -51,6 +51,7 @@ fn record(settings: &Settings) -> ServerV2 {
             addr: settings.web.to_string(),
             hostname: settings.hostname.clone(),
             version: wire::VERSION.into(),
+            peer_addr: settings.advertised_peer().filter(|_| peering).map(|a| a.to_string()).unwrap_or_default(),
             public_addrs: settings.public_addrs.iter().map(ToString::to_string).collect(),
             ..Default::default()
         }),

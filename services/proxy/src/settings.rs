@@ -56,6 +56,10 @@ pub struct Settings {
     pub mongo_public_addrs: Vec<HostPort>,
     /// Redis port of its own.
     pub redis: Option<HostPort>,
+    /// Where other proxies of the cluster are served, when peering is on.
+    pub peer: Option<HostPort>,
+    /// Under which address they reach it.
+    pub peer_public_addr: Option<HostPort>,
     /// Certificate files of the public port; empty for one signed by itself.
     pub https_keypairs: Vec<KeyPair>,
     /// How often they are read again; zero: only at start.
@@ -79,8 +83,10 @@ impl Settings {
     pub fn principals(&self) -> Vec<String> {
         let own = [self.hostname.clone(), self.hostname.to_lowercase()];
         let fixed = ["localhost", "127.0.0.1", "::1", "remote.kube.proxy.teleport.cluster.local"].map(str::to_owned);
+        let peer = [self.peer.as_ref(), self.peer_public_addr.as_ref()];
         let listeners = [Some(&self.web), self.ssh.as_ref(), self.tunnel.as_ref(), self.mysql.as_ref()];
-        let addresses = listeners.into_iter().flatten().chain(self.all_public_addrs());
+        let listeners = listeners.into_iter().chain(peer);
+        let addresses = listeners.flatten().chain(self.all_public_addrs());
         let mut names: Vec<String> = own.into_iter().chain(fixed).chain(addresses.map(|a| a.host.clone())).collect();
         names.retain(|n| !n.is_empty());
         names.sort();
@@ -165,6 +171,15 @@ impl Settings {
         self.tunnel.as_ref() == Some(&self.web)
     }
 
+    /// The address at which other proxies dial this one. An address that stands for all of a host's is not one: the
+    /// host's name is.
+    pub(crate) fn advertised_peer(&self) -> Option<HostPort> {
+        let listen = self.peer.as_ref()?;
+        let own = self.peer_public_addr.as_ref().unwrap_or(listen);
+        let unspecified = own.ip().is_some_and(|ip| ip.is_unspecified());
+        Some(if unspecified { HostPort::new(self.hostname.clone(), own.port) } else { own.clone() })
+    }
+
     /// Where the public port is bound.
     pub(crate) fn web_socket(&self) -> Option<SocketAddr> {
         socket(&self.web)
@@ -218,6 +233,8 @@ mod tests {
             mysql_public_addrs: vec![],
             mongo_public_addrs: vec![],
             redis: None,
+            peer: None,
+            peer_public_addr: None,
             https_keypairs: vec![],
             https_keypairs_reload_interval: Duration::ZERO,
             trust_x_forwarded_for: false,

@@ -67,6 +67,11 @@ impl SshDoor {
         Self { shared: Arc::new(Shared { config: Arc::new(config), cache, dialer, gate, tasks, shutdown }) }
     }
 
+    /// The name of the cluster that the door belongs to.
+    pub(crate) fn cluster_name(&self) -> String {
+        self.shared.cache.cluster_name()
+    }
+
     /// Serves one connection to its end.
     pub(crate) async fn serve<S>(&self, stream: S, client: SocketAddr, server: SocketAddr)
     where

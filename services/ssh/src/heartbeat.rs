@@ -38,11 +38,17 @@ const MAX_BACKOFF: Duration = Duration::from_secs(8);
 pub(crate) struct NodeRecord {
     config: Arc<NodeConfig>,
     commands: watch::Receiver<CommandLabels>,
+    /// The proxies with a tunnel, where that is not all of them.
+    proxies: watch::Receiver<Vec<String>>,
 }
 
 impl NodeRecord {
-    pub fn new(config: Arc<NodeConfig>, commands: watch::Receiver<CommandLabels>) -> Self {
-        Self { config, commands }
+    pub fn new(
+        config: Arc<NodeConfig>,
+        commands: watch::Receiver<CommandLabels>,
+        proxies: watch::Receiver<Vec<String>>,
+    ) -> Self {
+        Self { config, commands, proxies }
     }
 
     /// All labels with their present values. A label that is fixed wins over a command of the same name.
@@ -73,6 +79,7 @@ impl NodeRecord {
                 use_tunnel: config.address.is_none(),
                 version: wire::VERSION.into(),
                 public_addrs: config.public_addrs.clone(),
+                proxy_i_ds: self.proxies.borrow().clone(),
                 ..Default::default()
             }),
             ..Default::default()
@@ -156,6 +163,8 @@ async fn follow(
     info!("the cluster knows this node");
     let mut commands = record.commands.clone();
     commands.mark_unchanged();
+    let mut proxies = record.proxies.clone();
+    proxies.mark_unchanged();
     let mut repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0));
     loop {
         tokio::select! {
@@ -176,6 +185,10 @@ async fn follow(
             Ok(()) = commands.changed() => {
                 sleep(Duration::from_millis(100)).await; // several labels often change together
                 commands.mark_unchanged();
+                send(heartbeat())?;
+            },
+            Ok(()) = proxies.changed() => {
+                proxies.mark_unchanged();
                 send(heartbeat())?;
             },
             () = sleep_until(repeat) => {

@@ -34,9 +34,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 use tunnel::HostIdentity;
-use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, ProxyDialer};
+use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, ProxyDialer, TunnelStrategy};
 use wire::client::ApiChannel;
 use wire::error::Error;
+use wire::types::tunnel_strategy_v1::Strategy;
 
 pub use heartbeat::Presence;
 pub use node::{Features, NodeConfig};
@@ -92,7 +93,8 @@ impl SshService {
         let config = Arc::new(config);
         let (commands, work) = labels::run(config.labels.commands.clone());
         background.spawn(until(&shutdown, work));
-        let record = NodeRecord::new(config.clone(), commands);
+        let (proxies, connected) = watch::channel(Vec::new());
+        let record = NodeRecord::new(config.clone(), commands, connected);
         let facts = Facts {
             cluster: config.cluster.clone(),
             host_uuid: config.host_uuid.clone(),
@@ -135,7 +137,9 @@ impl SshService {
             compiled: Arc::default(),
         };
         match reach {
-            Reach::Tunnel { dialer } => keep_tunnels(&node, &cache, identity, dialer, &background, &shutdown),
+            Reach::Tunnel { dialer } => {
+                keep_tunnels(&node, &cache, identity, (dialer, proxies), &background, &shutdown);
+            }
             Reach::Listener { address } => listen(&node, address, &background, &shutdown)?,
         }
         Ok(Self { presence, shutdown, connections, tasks, background })
@@ -181,7 +185,7 @@ fn keep_tunnels(
     node: &Node,
     cache: &Cache,
     identity: HostIdentity,
-    dialer: Arc<dyn ProxyDialer>,
+    (dialer, proxies): (Arc<dyn ProxyDialer>, watch::Sender<Vec<String>>),
     background: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
@@ -206,7 +210,30 @@ fn keep_tunnels(
     if let Some(interval) = u64::try_from(interval).ok().filter(|n| *n > 0) {
         config.keep_alive_interval = Duration::from_nanos(interval);
     }
-    background.spawn(AgentPool::new(config).run(shutdown.clone()));
+    let strategy = networking.spec.as_ref().and_then(|s| s.tunnel_strategy.as_ref()).and_then(|s| s.strategy.as_ref());
+    let peering = match strategy {
+        Some(Strategy::ProxyPeering(peering)) => {
+            let connections = usize::try_from(peering.agent_connection_count).unwrap_or(0).max(1);
+            config.strategy = TunnelStrategy::ProxyPeering { connections };
+            true
+        }
+        _ => false,
+    };
+    let pool = AgentPool::new(config);
+    if peering {
+        background.spawn(until(shutdown, tell_of_proxies(pool.connected(), proxies)));
+    }
+    background.spawn(pool.run(shutdown.clone()));
+}
+
+/// Passes on to which proxies there are tunnels, so that the node's record says where to find it.
+async fn tell_of_proxies(mut connected: watch::Receiver<Vec<String>>, proxies: watch::Sender<Vec<String>>) {
+    loop {
+        proxies.send_replace(connected.borrow_and_update().clone());
+        if connected.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn listen(

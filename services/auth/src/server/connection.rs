@@ -74,10 +74,14 @@ impl Server {
         };
         let Accepted { stream, peer_certificates, .. } = accepted;
         let now = self.auth.now();
-        let identity = peer_identity(Some(&peer_certificates), now)?.map(|(_, identity)| identity);
-        let deadline = identity.as_ref().and_then(|identity| identity.previous_identity_expires.or(identity.expires));
-        let caller = match identity {
-            Some(identity) => Caller::from_identity(identity, self.auth.cluster_name(), Some(client_addr)),
+        let peer = peer_identity(Some(&peer_certificates), now)?;
+        let identity = peer.as_ref().map(|(_, identity)| identity);
+        let deadline = identity.and_then(|identity| identity.previous_identity_expires.or(identity.expires));
+        let caller = match peer {
+            Some((certificate, identity)) => self
+                .auth
+                .check_signer(&certificate, &identity)
+                .and_then(|()| Caller::from_identity(identity, self.auth.cluster_name(), Some(client_addr))),
             None => Ok(Caller::anonymous(Some(client_addr))),
         };
         self.serve_http(stream, speaks, Arc::new(Peer::new(caller)), deadline).await;
