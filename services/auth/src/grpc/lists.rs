@@ -150,7 +150,7 @@ async fn to_review(api: &Api, context: &AuthContext) -> Result<accesslist::GetAc
     let mut access_lists = kinds::list::<kind::AccessList>(api).await?;
     access_lists.retain(|list| {
         let Some(spec) = &list.spec else { return false };
-        let audit = spec.audit.clone().unwrap_or_default();
+        let audit = spec.audit.unwrap_or_default();
         let remind = audit.notifications.and_then(|n| n.start).map_or(0, |start| start.seconds);
         let due = time::moment(audit.next_audit_date.as_ref());
         let due = due.and_then(|at| at.checked_sub_signed(chrono::TimeDelta::try_seconds(remind)?));
