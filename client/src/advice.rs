@@ -6,9 +6,15 @@ use dialer::webapi::RequestError;
 use crate::account::{Account, Selection};
 use crate::cluster::{of_another_cluster, ping, web_verify};
 use crate::error::Error;
+use crate::ssh::SshError;
 
 /// Adds advice to the error of a command, where there is any. Anything else comes back as it is.
 pub async fn advise(error: Error, selection: &Selection) -> Error {
+    if let Error::Ssh(SshError::Unreachable { status, .. }) = &error
+        && status.code() == tonic::Code::NotFound
+    {
+        return Error::other(format!("{error}: 'tsh ls' lists the hosts you may see"));
+    }
     let account = selection.account().ok();
     match error.dial() {
         Some(dial) if is_of_addresses(dial) => Error::other(format!("{}: {}", error, reachability(dial))),

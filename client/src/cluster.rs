@@ -21,6 +21,8 @@ use wire::transport::transport_service_client::TransportServiceClient;
 
 use crate::account::Account;
 use crate::error::{Error, Result};
+use crate::keys::{TrustedCluster, save_trusted};
+use crate::login::fetch_authorities;
 use crate::proxy_stream::ProxyStream;
 use crate::text;
 
@@ -68,6 +70,32 @@ impl ClusterClient {
         };
         let account = Arc::new(account);
         Ok(Self { account, routes, transport, separate, root: Arc::default(), selected: Arc::default() })
+    }
+
+    /// The same, knowing the authorities of the cluster that commands are about: it may have come to be trusted since
+    /// the login, or an identity file may not name it.
+    ///
+    /// # Errors
+    /// When the root cluster does not know that cluster either.
+    pub async fn acquainted(self) -> Result<Self> {
+        let cluster = &self.account.cluster;
+        let known = |trusted: &[TrustedCluster]| trusted.iter().any(|trusted| trusted.name == *cluster);
+        if self.account.cluster == self.account.root_cluster() || known(&self.account.keys.trusted) {
+            return Ok(self);
+        }
+        let trusted = fetch_authorities(&self).await?;
+        if !known(&trusted) {
+            let names: Vec<_> = trusted.iter().map(|trusted| text::line(&trusted.name)).collect();
+            return Err(Error::other(format!("cluster {cluster:?} is not known; there are: {}", names.join(", "))));
+        }
+        let mut account = Account::clone(&self.account);
+        account.keys.trusted = trusted;
+        if let Some(home) = &account.home
+            && let Err(error) = save_trusted(home, account.proxy_host(), &account.keys.trusted)
+        {
+            tracing::debug!(%error, "renewed authorities are not saved");
+        }
+        Self::new(account).await
     }
 
     /// Whose connections these are.

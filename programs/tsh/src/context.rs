@@ -109,7 +109,7 @@ impl Context {
                 cluster.clone_into(&mut account.cluster);
             }
         }
-        ClusterClient::new(account).await
+        ClusterClient::new(account).await?.acquainted().await
     }
 
     /// The jump host of the command line.

@@ -348,11 +348,15 @@ impl Admitted {
     /// Where a connection goes that was taken at a port of the host. Hosts report the address they have bound, which
     /// is not always the one that was asked for, so the port decides where the address does not.
     pub fn tcp_target(&self, address: &str, port: u32) -> Option<Endpoint> {
-        let at_port =
-            |forward: &&Forward| matches!(&forward.listen, Endpoint::Tcp { port: p, .. } if u32::from(*p) == port);
-        let exact = |forward: &&Forward| matches!(&forward.listen, Endpoint::Tcp { host, .. } if host == address);
-        let candidates = || self.remote.iter().filter(at_port);
-        candidates().find(exact).or_else(|| candidates().next()).map(|forward| forward.target.clone())
+        let listens = |forward: &Forward, wanted: u32| match &forward.listen {
+            Endpoint::Tcp { host, port } if u32::from(*port) == wanted => Some(host == address),
+            _ => None,
+        };
+        let exact = self.remote.iter().find(|forward| listens(forward, port) == Some(true));
+        let by_port = || self.remote.iter().find(|forward| listens(forward, port).is_some());
+        // A host that chooses the port may open connections before its answer has been looked at.
+        let undecided = || self.remote.iter().find(|forward| listens(forward, 0).is_some());
+        exact.or_else(by_port).or_else(undecided).map(|forward| forward.target.clone())
     }
 
     /// Where a connection goes that was taken at a socket of the host.

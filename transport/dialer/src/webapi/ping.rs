@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::address::{AddressError, HostPort, PartialAddress};
 
@@ -42,7 +42,7 @@ pub struct PingResponse {
 }
 
 /// How users log in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuthSettings {
     /// `local`, `oidc`, `saml` or `github`.
@@ -92,7 +92,8 @@ pub struct AuthSettings {
     /// Clients load the authorities of all clusters.
     #[serde(skip_serializing_if = "is_false")]
     pub load_all_cas: bool,
-    /// Text such as `12h0m0s`; `0s` when unset.
+    /// Text such as `12h0m0s`; written as `0s` when unset.
+    #[serde(serialize_with = "duration_text")]
     pub default_session_ttl: String,
     /// `legacy`, `balanced-v1`, `fips-v1` or `hsm-v1`.
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "suite")]
@@ -315,32 +316,6 @@ impl From<Duration> for GoDuration {
     }
 }
 
-impl Default for AuthSettings {
-    fn default() -> Self {
-        Self {
-            kind: String::new(),
-            second_factor: String::new(),
-            preferred_local_mfa: String::new(),
-            allow_passwordless: false,
-            allow_headless: false,
-            local: None,
-            webauthn: None,
-            u2f: None,
-            oidc: None,
-            saml: None,
-            github: None,
-            private_key_policy: String::new(),
-            piv_slot: String::new(),
-            piv_pin_cache_duration: None,
-            device_trust: DeviceTrustSettings::default(),
-            has_motd: false,
-            load_all_cas: false,
-            default_session_ttl: "0s".to_owned(),
-            signature_algorithm_suite: String::new(),
-        }
-    }
-}
-
 /// What to do about the port of an advertised address.
 #[derive(Clone, Copy)]
 enum Port {
@@ -370,6 +345,11 @@ fn port_of(address: &str) -> Option<u16> {
 
 fn is_false(flag: &bool) -> bool {
     !flag
+}
+
+/// A duration text; readers do not take an empty one.
+fn duration_text<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(if text.is_empty() { "0s" } else { text })
 }
 
 /// A suite by name or by number.

@@ -3,6 +3,7 @@
 //! The program starts itself once more. The new process does everything, and says by a byte on its standard input, a
 //! socket whose other end the old process holds, that the old one may end.
 
+use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -41,10 +42,16 @@ pub async fn send() -> Result<i32> {
     waited.map_err(Error::io("waiting for the process in the background"))
 }
 
-/// Leaves the terminal and lets the process in the foreground end.
-pub fn detach() -> Result<()> {
+/// Leaves the terminal and lets the process in the foreground end. A `silent` process lets go of standard output and
+/// error as well, which others may wait for the end of.
+pub fn detach(silent: bool) -> Result<()> {
     let failed = |error: nix::Error| Error::io("going to the background")(error.into());
     nix::unistd::setsid().map_err(failed)?;
+    if silent {
+        let nowhere = OpenOptions::new().write(true).open("/dev/null").map_err(Error::io("opening /dev/null"))?;
+        nix::unistd::dup2_stdout(&nowhere).map_err(failed)?;
+        nix::unistd::dup2_stderr(&nowhere).map_err(failed)?;
+    }
     nix::unistd::write(std::io::stdin().as_fd(), &READY).map_err(failed)?;
     Ok(())
 }

@@ -162,7 +162,7 @@ impl Session<'_> {
             eprintln!("WARNING: {error}");
         }
         if self.args.background {
-            background::detach()?;
+            background::detach(matches!(work, Work::Nothing))?;
         }
         let request = match work {
             Work::Nothing => return until_ended(&connection).await,
