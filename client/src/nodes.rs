@@ -86,9 +86,9 @@ async fn pages(
     loop {
         match next(limit, start.clone()).await {
             Ok((page, after)) => {
-                let empty = page.is_empty();
                 all.extend(page);
-                if empty || after.is_empty() {
+                // A server that does not get on would be asked forever.
+                if after.is_empty() || after == start {
                     return Ok(all);
                 }
                 start = after;
