@@ -48,8 +48,8 @@ impl ClusterClient {
     /// Prepares connections. Asks the proxy about itself where no login has done so: with an identity file, and if the
     /// address lacks a port. Dials nothing else.
     pub async fn new(mut account: Account) -> Result<Self> {
-        let dialer = Dialer::from_env().map_err(DialError::from)?;
         let web = web_verify(account.insecure, &account.keys.tls_authorities());
+        let dialer = dialer(&web)?;
         let address = find(&mut account, &dialer, &web).await?;
         let credentials = Credentials::new(cluster_credentials(&account));
         let endpoint =
@@ -205,7 +205,7 @@ pub(crate) fn of_another_cluster(account: &Account, cluster: &str) -> String {
 /// When the proxy does not answer, or is of a cluster that the login does not know.
 pub async fn through(mut account: Account, proxy: &str) -> Result<Account> {
     let web = web_verify(account.insecure, &account.keys.tls_authorities());
-    let dialer = Dialer::from_env().map_err(DialError::from)?;
+    let dialer = dialer(&web)?;
     let address: PartialAddress = proxy.parse().map_err(DialError::from)?;
     let (endpoint, ping) = ProxyEndpoint::discover(&dialer, address, &web).await?;
     let cluster = ping.cluster_name;
@@ -230,9 +230,19 @@ pub async fn through(mut account: Account, proxy: &str) -> Result<Account> {
 
 /// What the proxy at an address says about itself, for whoever is not logged in there.
 pub async fn ping(address: &str, web: Verify) -> Result<PingResponse> {
-    let dialer = Dialer::from_env().map_err(DialError::from)?;
+    let dialer = dialer(&web)?;
     let address: PartialAddress = address.parse().map_err(DialError::from)?;
     Ok(ProxyEndpoint::discover(&dialer, address, &web).await?.1)
+}
+
+/// Makes connections, through a proxy that the environment names. Whoever takes any certificate takes that of an
+/// `https` proxy as well.
+pub(crate) fn dialer(web: &Verify) -> Result<Dialer> {
+    let dialer = Dialer::from_env().map_err(DialError::from)?;
+    Ok(match web {
+        Verify::Insecure => dialer.with_proxy_verify(Verify::Insecure),
+        _ => dialer,
+    })
 }
 
 /// How the certificate of a proxy's web port is verified.

@@ -8,12 +8,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use dialer::webapi::{JsonClient, PingResponse};
-use dialer::{DialError, Dialer, HostPort, PartialAddress, ProxyEndpoint};
+use dialer::{DialError, HostPort, PartialAddress, ProxyEndpoint};
 use pki::suite::SignatureSuite;
 use zeroize::Zeroizing;
 
 use crate::account::Account;
-use crate::cluster::{ClusterClient, USER_AGENT, web_verify};
+use crate::cluster::{ClusterClient, USER_AGENT, dialer, web_verify};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::keys::{KeyRing, NewKeys};
@@ -101,9 +101,9 @@ impl Login {
 
 /// Finds the proxy and what it says about logins.
 async fn find_proxy(request: &LoginRequest) -> Result<(ProxyEndpoint, PingResponse)> {
-    let dialer = Dialer::from_env().map_err(DialError::from)?;
     let address: PartialAddress = request.proxy.parse().map_err(DialError::from)?;
     let verify = web_verify(request.insecure, &[]);
+    let dialer = dialer(&verify)?;
     let (endpoint, mut ping) = ProxyEndpoint::discover(&dialer, address, &verify).await?;
     let endpoint = endpoint.with_user_agent(USER_AGENT);
     // A cluster that prefers another way says only under the connector's name what local users need.

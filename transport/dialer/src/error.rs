@@ -30,7 +30,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// The other side did not answer in time.
-    #[error("connect to {target}: gave up after {after:?} waiting for {waited_for}")]
+    #[error("connect to {target}: timed out after {after:?} waiting for {waited_for}")]
     Timeout {
         /// What was to be reached.
         target: String,

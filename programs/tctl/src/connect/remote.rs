@@ -14,7 +14,7 @@ use client::profile::Profile;
 use dialer::webapi::JsonClient;
 use dialer::{
     AuthEndpoint, AuthTrust, BoxStream, ClientIdentity, ClusterCredentials, Connect, Credentials, DialError, Dialer,
-    HostPort, PartialAddress, ProxyEndpoint, Service, channel,
+    HostPort, PartialAddress, ProxyEndpoint, Service, Verify, channel,
 };
 use mux::alpn;
 use wire::client::api_channel;
@@ -42,6 +42,7 @@ pub fn with_identity_file(path: &Path, servers: &[String], insecure: bool) -> Re
     }
     let cluster = keys.root_cluster().to_owned();
     let dialer = Dialer::from_env().map_err(DialError::from)?;
+    let dialer = if insecure { dialer.with_proxy_verify(Verify::Insecure) } else { dialer };
     let ways = servers.iter().map(|server| Way::new(&dialer, server, &keys, insecure)).collect::<Result<Vec<_>>>()?;
     let ways: Arc<[Way]> = ways.into();
     let connect = |protocol| Arc::new(Reach { ways: Arc::clone(&ways), protocol });

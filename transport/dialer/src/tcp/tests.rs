@@ -124,7 +124,7 @@ async fn a_proxy_that_refuses_or_talks_nonsense_is_named_with_what_it_did() {
 async fn a_proxy_that_hangs_is_given_up_with_the_step_that_hung() {
     let text = failure(Behaviour::Hang).await;
     assert!(
-        text.starts_with("connect to far.test:3024: gave up after 400ms waiting for http proxy 127.0.0.1:"),
+        text.starts_with("connect to far.test:3024: timed out after 400ms waiting for http proxy 127.0.0.1:"),
         "{text}"
     );
     assert!(text.ends_with("(HTTPS_PROXY) to answer CONNECT far.test:3024"), "{text}");
