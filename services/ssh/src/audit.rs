@@ -1,19 +1,17 @@
 //! The node's way to the audit log.
 //!
-//! Events go to the Auth Service in the order in which they happened. While it is away they wait in a file, so that
-//! an outage or a restart loses none.
+//! Events go to a file on this host first and from there to the Auth Service, in the order in which they happened, so
+//! that neither an outage nor the end of this process loses any.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use audit::{EventExt, Spool, codes, event};
+use async_trait::async_trait;
+use audit::{Courier, EventExt, Outbox, Spool, Undelivered, codes, event};
 use chrono::{DateTime, Utc};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
 use tonic::{Code, Request, Status};
-use tracing::{debug, error, info};
+use tracing::error;
 use wire::client::ApiChannel;
 use wire::events::{
     AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, PortForward, Scp, ServerMetadata, SessionEnd,
@@ -28,22 +26,13 @@ use crate::connection::Connection;
 use crate::heartbeat::NodeRecord;
 use crate::worker::sftp::{Attributes, Performed};
 
-/// Events that may wait in memory; when they do not move, they go to the file.
-const QUEUE: usize = 1024;
-/// How large the file may become.
+/// How large the file of events that wait may become.
 const SPOOL_LIMIT: u64 = 256 << 20;
-/// Events read from the file at once.
-const BATCH: usize = 64;
-/// How long one delivery may take.
-const DELIVERY: Duration = Duration::from_secs(10);
-/// Waits between attempts while the Auth Service is away.
-const MIN_RETRY: Duration = Duration::from_millis(200);
-const MAX_RETRY: Duration = Duration::from_secs(10);
 
 /// Hands events over. Clones share the queue.
 #[derive(Clone)]
 pub(crate) struct NodeAudit {
-    queue: mpsc::Sender<OneOf>,
+    outbox: Outbox,
     facts: Arc<Facts>,
 }
 
@@ -61,27 +50,24 @@ pub(crate) struct Facts {
 }
 
 impl NodeAudit {
-    /// Starts delivering; the returned task ends when all clones are gone and the queue is empty.
+    /// Starts delivering; the returned task ends when all clones are gone and the queue is empty, or stays on disk.
     pub fn start(
         channel: ApiChannel,
         spool: &Path,
         facts: Facts,
     ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), audit::Error> {
         let spool = Spool::open(spool, SPOOL_LIMIT)?;
-        let (queue, events) = mpsc::channel(QUEUE);
-        let delivery = Delivery { client: AuthServiceClient::new(channel), spool, events };
-        Ok((Self { queue, facts: Arc::new(facts) }, delivery.run()))
+        let (outbox, delivery) = Outbox::new(spool, ToAuth(AuthServiceClient::new(channel)));
+        Ok((Self { outbox, facts: Arc::new(facts) }, delivery.run()))
     }
 
-    /// Emits an event: fills in what is common to all, and queues it.
+    /// Emits an event: fills in what is common to all, and queues it on disk.
     pub async fn emit(&self, mut event: OneOf) {
         if let Err(error) = event::prepare(&mut event, &self.facts.cluster, Utc::now()) {
             error!(%error, event = event.name(), "event dropped: it cannot be completed");
             return;
         }
-        if self.queue.send(event).await.is_err() {
-            error!("event dropped: the service is shutting down");
-        }
+        self.outbox.put(event).await;
     }
 
     /// The part of an event that says where it happened.
@@ -315,91 +301,16 @@ pub(crate) fn session_metadata(id: &str, mfa_device: &str, key_policy: &str) -> 
     }
 }
 
-struct Delivery {
-    client: AuthServiceClient<ApiChannel>,
-    spool: Spool,
-    events: mpsc::Receiver<OneOf>,
-}
+/// Takes events to the Auth Service.
+struct ToAuth(AuthServiceClient<ApiChannel>);
 
-impl Delivery {
-    async fn run(mut self) {
-        let mut retry = MIN_RETRY;
-        loop {
-            if !self.spool.is_empty() && !self.deliver_spooled().await {
-                if !self.keep_for(retry).await {
-                    return;
-                }
-                retry = (retry * 2).min(MAX_RETRY);
-                continue;
-            }
-            retry = MIN_RETRY;
-            let Some(event) = self.events.recv().await else { return };
-            if let Err(status) = self.deliver(&event).await {
-                if is_final(&status) {
-                    error!(event = event.name(), reason = status.message(), "event refused by the auth service");
-                } else {
-                    info!(reason = status.message(), "auth service out of reach: events are kept on disk");
-                    self.keep(event).await;
-                }
-            }
-        }
-    }
-
-    async fn deliver(&mut self, event: &OneOf) -> Result<(), Status> {
-        let call = self.client.emit_audit_event(Request::new(event.clone()));
-        match timeout(DELIVERY, call).await {
-            Ok(result) => result.map(drop),
-            Err(_) => Err(Status::deadline_exceeded("waited 10 s for the audit log")),
-        }
-    }
-
-    /// Delivers what waits in the file; false when the Auth Service is still away.
-    async fn deliver_spooled(&mut self) -> bool {
-        let pending = match self.spool.pending(BATCH).await {
-            Ok(pending) => pending,
-            Err(error) => {
-                error!(%error, "reading kept events");
-                return false;
-            }
-        };
-        for event in &pending.events {
-            match self.deliver(event).await {
-                Err(status) if !is_final(&status) => {
-                    debug!(reason = status.message(), "auth service still out of reach");
-                    return false;
-                }
-                Err(status) => {
-                    error!(event = event.name(), reason = status.message(), "event refused by the auth service")
-                }
-                Ok(()) => {}
-            }
-        }
-        if let Err(error) = self.spool.delivered(&pending).await {
-            error!(%error, "marking kept events as delivered");
-            return false;
-        }
-        true
-    }
-
-    /// Moves new events to the file for a while; false when there will be none any more.
-    async fn keep_for(&mut self, wait: Duration) -> bool {
-        let pause = sleep(wait);
-        tokio::pin!(pause);
-        loop {
-            tokio::select! {
-                () = &mut pause => return true,
-                event = self.events.recv() => match event {
-                    Some(event) => self.keep(event).await,
-                    None => return false,
-                },
-            }
-        }
-    }
-
-    async fn keep(&self, event: OneOf) {
-        let name = event.name().to_owned();
-        if let Err(error) = self.spool.push(event).await {
-            error!(%error, event = name, "event lost: it could not be kept on disk");
+#[async_trait]
+impl Courier for ToAuth {
+    async fn deliver(&self, event: &OneOf) -> Result<(), Undelivered> {
+        match self.0.clone().emit_audit_event(Request::new(event.clone())).await {
+            Ok(_) => Ok(()),
+            Err(status) if is_final(&status) => Err(Undelivered::Refused(status.message().to_owned())),
+            Err(status) => Err(Undelivered::Away(status.message().to_owned())),
         }
     }
 }

@@ -4,8 +4,8 @@
 //! `<data_dir>/log/events.log` links to the file of today. Several hosts may share `<data_dir>/log`: each writes its
 //! own folder, and a search reads all of them.
 //!
-//! [`writer`] is the one place where lines are put in order and made durable, so it is also where a chain over all
-//! lines belongs. [`index`] remembers which stretch of a file holds which moments, [`search`] merges those stretches.
+//! [`writer`] is the one place where lines are put in order and made durable, and where the chain over all lines is
+//! kept (see [`crate::chain`]). [`index`] remembers which stretch of a file holds which moments, [`search`] merges those stretches.
 
 mod index;
 mod search;
@@ -21,7 +21,7 @@ use chrono::NaiveDate;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use wire::events::OneOf;
 
-use crate::{Clock, Error, EventExt, Page, Query, Result, Sink, json};
+use crate::{Anchor, Clock, Error, EventExt, Page, Query, Result, Signer, Sink, chain::Checkpoints, json};
 
 /// Where a [`FileLog`] keeps its files.
 #[derive(Clone, Debug)]
@@ -49,10 +49,18 @@ impl FileLogConfig {
 
 /// The log in daily files. Emitting waits until the event is on disk; events that arrive together share one flush.
 pub struct FileLog {
-    lines: mpsc::Sender<writer::Line>,
+    jobs: mpsc::Sender<writer::Job>,
+    folder: PathBuf,
+    sealing: tokio::sync::Mutex<Sealing>,
     searcher: Arc<search::Searcher>,
     searches: Semaphore,
     clock: Clock,
+}
+
+/// What the next checkpoint will say.
+struct Sealing {
+    checkpoints: Checkpoints,
+    changes: writer::Changes,
 }
 
 /// How many events may wait for the disk; emitters beyond that wait in line.
@@ -67,10 +75,53 @@ impl FileLog {
     ///
     /// [`Error::Storage`] when the folders cannot be made or today's file cannot be opened.
     pub fn open(config: FileLogConfig, clock: Clock) -> Result<Self> {
-        let (lines, queue) = mpsc::channel(QUEUE);
+        let (jobs, queue) = mpsc::channel(QUEUE);
         writer::Writer::open(&config, clock.clone())?.start(queue)?;
+        let sealing = Sealing { checkpoints: Checkpoints::open(&config.folder)?, changes: Default::default() };
+        let folder = config.folder.clone();
         let searcher = Arc::new(search::Searcher::new(config));
-        Ok(Self { lines, searcher, searches: Semaphore::new(SEARCHES), clock })
+        let sealing = tokio::sync::Mutex::new(sealing);
+        Ok(Self { jobs, folder, sealing, searcher, searches: Semaphore::new(SEARCHES), clock })
+    }
+
+    /// Signs how far the log has come, unless nothing has happened since the last time. Returns the latest checkpoint.
+    ///
+    /// `known` is the latest checkpoint that is remembered elsewhere; when it is missing here, the new one follows it
+    /// all the same and the gap stays visible.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`]; what was to be signed is signed the next time.
+    pub async fn seal(&self, signer: Arc<dyn Signer>, cluster: &str, known: Option<Anchor>) -> Result<Option<Anchor>> {
+        let mut sealing = self.sealing.lock().await;
+        let (answer, changes) = oneshot::channel();
+        self.jobs.send(writer::Job::Changes(answer)).await.map_err(|_| Error::Closed)?;
+        sealing.changes.merge(changes.await.map_err(|_| Error::Closed)?);
+        let Sealing { checkpoints, changes } = &mut *sealing;
+        if changes.files.is_empty() && changes.removed.is_empty() {
+            return Ok(checkpoints.last().cloned().or(known));
+        }
+        // One small line once in a while: it may as well block here.
+        let (files, removed) = (changes.files.clone(), changes.removed.clone());
+        let anchor = checkpoints.add(&*signer, cluster, self.clock.now(), known.as_ref(), files, removed)?;
+        *changes = Default::default();
+        Ok(Some(anchor))
+    }
+
+    /// Removes the files of the days before `day`; says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub async fn remove_before(&self, day: NaiveDate) -> Result<usize> {
+        let (answer, removed) = oneshot::channel();
+        self.jobs.send(writer::Job::Remove(day, answer)).await.map_err(|_| Error::Closed)?;
+        removed.await.map_err(|_| Error::Closed)?
+    }
+
+    /// The folder this process writes to.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The day whose file an event belongs to: its own, unless its time is so far off that its sender's clock must
@@ -94,7 +145,7 @@ impl Sink for FileLog {
         text.push('\n');
         let (done, stored) = oneshot::channel();
         let line = writer::Line { day: self.day_of(&event), text, done };
-        self.lines.send(line).await.map_err(|_| Error::Closed)?;
+        self.jobs.send(writer::Job::Line(line)).await.map_err(|_| Error::Closed)?;
         stored.await.map_err(|_| Error::Closed)?
     }
 
@@ -112,7 +163,7 @@ fn file_name(day: NaiveDate) -> String {
 }
 
 /// The day in the name of a log file: `2026-01-31.00:00:00.log`.
-fn file_day(name: &str) -> Option<NaiveDate> {
+pub(crate) fn file_day(name: &str) -> Option<NaiveDate> {
     let (day, time) = name.strip_suffix(".log")?.split_once('.')?;
     let clock = time.len() == 8 && time.bytes().all(|b| b.is_ascii_digit() || b == b':');
     NaiveDate::parse_from_str(day, "%Y-%m-%d").ok().filter(|_| clock)

@@ -7,8 +7,9 @@
 //! * [`json`]: events as single JSON objects, the form of the log, of search and of exports.
 //! * [`Sink`]: where events go and are found again. [`FileLog`] keeps daily files, [`Lines`] writes to a stream such
 //!   as standard output, [`Fanout`] feeds several sinks, [`Memory`] keeps events for the life of a process.
+//! * [`chain`]: evidence about changed, removed or added lines of the daily files.
 //! * [`Log`]: the one door the Auth Service emits through.
-//! * [`Spool`]: a durable queue for a process that cannot reach the log right now.
+//! * [`Outbox`]: the way of a process elsewhere to the log, through [`Spool`], a durable queue on its own disk.
 //!
 //! # Promises
 //!
@@ -16,6 +17,7 @@
 //! * A search started after an acknowledged emit finds the event.
 //! * A page's key stays valid over restarts, and paging with it neither skips nor repeats an event.
 
+pub mod chain;
 pub mod codes;
 pub mod event;
 pub mod json;
@@ -26,16 +28,19 @@ mod error;
 mod file;
 mod log;
 mod memory;
+mod outbox;
 mod query;
 mod sink;
 mod spool;
 
+pub use chain::{Anchor, Signer};
 pub use clock::Clock;
 pub use error::{Error, Result};
 pub use event::{AuditEvent, EventExt};
 pub use file::{FileLog, FileLogConfig};
 pub use log::Log;
 pub use memory::Memory;
+pub use outbox::{Courier, Delivery, Outbox, Undelivered};
 pub use query::{DEFAULT_LIMIT, Entry, Filter, MAX_LIMIT, MAX_PAGE_BYTES, Order, Page, Query, SESSION_END_EVENTS};
 pub use sink::{Fanout, Lines, Sink};
 pub use spool::Spool;

@@ -1,10 +1,10 @@
 //! Events that wait on disk until the log can be reached again.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::ErrorKind,
+    fs::{self, File, OpenOptions},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -33,16 +33,15 @@ impl Spool {
     pub fn open(path: impl Into<PathBuf>, limit: u64) -> Result<Self> {
         let path = path.into();
         let open = || {
-            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
-            State::recover(&file).map(|state| (file, state))
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            State::recover(open_file(&path)?)
         };
-        let (file, state) = open().map_err(|e| Error::storage("open", &path, e))?;
-        Ok(Self { inner: Arc::new(Inner { path, limit, file, state: Mutex::new(state) }) })
+        let state = open().map_err(|e| Error::storage("open", &path, e))?;
+        Ok(Self { inner: Arc::new(Inner { path, limit, state: Mutex::new(state) }) })
     }
 
-    /// Puts an event at the end. It is on disk when this returns.
+    /// Puts an event at the end. From here on it survives the end of this process, however it ends; a failure of the
+    /// machine's power it survives after the next [`Self::sync`].
     ///
     /// # Errors
     ///
@@ -50,6 +49,16 @@ impl Spool {
     pub async fn push(&self, event: OneOf) -> Result<()> {
         let inner = self.inner.clone();
         blocking(move || inner.push(&event)).await
+    }
+
+    /// Waits until everything pushed so far is on the disk itself. Costs nothing when it already is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub async fn sync(&self) -> Result<()> {
+        let inner = self.inner.clone();
+        blocking(move || inner.sync()).await
     }
 
     /// The first `most` events not yet delivered, with the place to pass to [`Self::delivered`].
@@ -68,8 +77,8 @@ impl Spool {
     ///
     /// [`Error::Storage`].
     pub async fn delivered(&self, pending: &Pending) -> Result<()> {
-        let (inner, end) = (self.inner.clone(), pending.end);
-        blocking(move || inner.delivered(end)).await
+        let (inner, end, epoch) = (self.inner.clone(), pending.end, pending.epoch);
+        blocking(move || inner.delivered(end, epoch)).await
     }
 
     /// Whether nothing waits for delivery.
@@ -84,39 +93,47 @@ pub struct Pending {
     /// The events, oldest first.
     pub events: Vec<OneOf>,
     end: u64,
+    epoch: u64,
 }
 
 struct Inner {
     path: PathBuf,
     limit: u64,
-    file: File,
     state: Mutex<State>,
 }
 
 struct State {
+    file: Arc<File>,
     /// Offset of the first event not yet delivered.
     first: u64,
     /// Offset after the last whole event.
     end: u64,
+    /// Offset up to which the file is known to be on the disk.
+    synced: u64,
+    /// Grows whenever offsets change their meaning.
+    epoch: u64,
 }
 
 const HEADER: u64 = 8;
+/// Delivered events take room in the file until they are this many bytes and more than those that wait.
+const COMPACT: u64 = 4 << 20;
 
 impl State {
     /// Reads the header, walks over whole events and cuts off what a crash left half-written.
-    fn recover(file: &File) -> std::io::Result<Self> {
+    fn recover(file: File) -> io::Result<Self> {
         let size = file.metadata()?.len();
+        let file = Arc::new(file);
         if size < HEADER {
             file.set_len(0)?;
             file.write_all_at(&HEADER.to_be_bytes(), 0)?;
             file.sync_all()?;
-            return Ok(Self { first: HEADER, end: HEADER });
+            return Ok(Self { file, first: HEADER, end: HEADER, synced: HEADER, epoch: 0 });
         }
         let mut header = [0; HEADER as usize];
         file.read_exact_at(&mut header, 0)?;
         let stored = u64::from_be_bytes(header);
         let (mut end, mut first) = (HEADER, HEADER);
-        while let Some(next) = record_end(file, end, size)? {
+        while let Some(next) = record_end(&file, end, size)? {
             end = next;
             if end <= stored {
                 first = end;
@@ -129,16 +146,44 @@ impl State {
             // A mark beyond the end would count events still to come as delivered.
             file.write_all_at(&first.to_be_bytes(), 0)?;
         }
-        Ok(Self { first, end })
+        Ok(Self { file, first, end, synced: HEADER, epoch: 0 })
+    }
+
+    /// Forgets what is delivered: nothing is left.
+    fn restart(&mut self) -> io::Result<()> {
+        // The mark goes first: a crash in between repeats events, the other way round would lose some.
+        self.file.write_all_at(&HEADER.to_be_bytes(), 0)?;
+        (self.first, self.end, self.synced, self.epoch) = (HEADER, HEADER, HEADER, self.epoch + 1);
+        self.file.set_len(HEADER)
+    }
+
+    /// Gives back the room of what is delivered, by a new file that takes the old one's name when it is complete.
+    fn compact(&mut self, path: &Path) -> io::Result<()> {
+        let fresh = path.with_extension("new");
+        let file = open_file(&fresh)?;
+        file.set_len(0)?;
+        file.write_all_at(&HEADER.to_be_bytes(), 0)?;
+        let mut rest = vec![0; usize::try_from(self.end - self.first).unwrap_or(0)];
+        self.file.read_exact_at(&mut rest, self.first)?;
+        file.write_all_at(&rest, HEADER)?;
+        file.sync_all()?;
+        fs::rename(&fresh, path)?;
+        let end = HEADER + rest.len() as u64;
+        *self = Self { file: Arc::new(file), first: HEADER, end, synced: end, epoch: self.epoch + 1 };
+        Ok(())
     }
 }
 
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
 /// Where the event at `offset` ends; `None` when no whole event is there.
-fn record_end(file: &File, offset: u64, size: u64) -> std::io::Result<Option<u64>> {
+fn record_end(file: &File, offset: u64, size: u64) -> io::Result<Option<u64>> {
     let mut length = [0; 4];
     match file.read_exact_at(&mut length, offset) {
         Ok(()) => {}
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(e) => return Err(e),
     }
     let length = u32::from_be_bytes(length);
@@ -166,47 +211,65 @@ impl Inner {
         if end > self.limit {
             return Err(Error::Full { path: self.path.display().to_string(), limit: self.limit });
         }
-        let written = self.file.write_all_at(&record, state.end).and_then(|()| self.file.sync_data());
-        if let Err(e) = written {
+        if let Err(e) = state.file.write_all_at(&record, state.end) {
             // What is left of the event must not be taken for one.
-            self.file.set_len(state.end).ok();
+            state.file.set_len(state.end).ok();
             return Err(Error::storage("write to", &self.path, e));
         }
         state.end = end;
         Ok(())
     }
 
+    fn sync(&self) -> Result<()> {
+        let (file, end, epoch) = {
+            let state = self.state.lock();
+            if state.synced >= state.end {
+                return Ok(());
+            }
+            (state.file.clone(), state.end, state.epoch)
+        };
+        file.sync_data().map_err(|e| Error::storage("flush", &self.path, e))?;
+        let mut state = self.state.lock();
+        if state.epoch == epoch {
+            state.synced = state.synced.max(end);
+        }
+        Ok(())
+    }
+
     fn pending(&self, most: usize) -> Result<Pending> {
         let state = self.state.lock();
-        let (mut offset, end) = (state.first, state.end);
+        let (file, mut offset, end, epoch) = (state.file.clone(), state.first, state.end, state.epoch);
         drop(state);
         let mut events = Vec::new();
         let fail = |e| Error::storage("read", &self.path, e);
         while events.len() < most
-            && let Some(next) = record_end(&self.file, offset, end).map_err(fail)?
+            && let Some(next) = record_end(&file, offset, end).map_err(fail)?
         {
             let mut message = vec![0; usize::try_from(next - offset - 4).unwrap_or(0)];
-            self.file.read_exact_at(&mut message, offset + 4).map_err(fail)?;
+            file.read_exact_at(&mut message, offset + 4).map_err(fail)?;
             offset = next;
             match OneOf::decode(message.as_slice()) {
                 Ok(event) => events.push(event),
                 Err(e) => tracing::error!(path = %self.path.display(), error = %e, "unreadable event in audit spool"),
             }
         }
-        Ok(Pending { events, end: offset })
+        Ok(Pending { events, end: offset, epoch })
     }
 
-    fn delivered(&self, upto: u64) -> Result<()> {
+    fn delivered(&self, upto: u64, epoch: u64) -> Result<()> {
         let fail = |e| Error::storage("write to", &self.path, e);
         let mut state = self.state.lock();
-        state.first = state.first.max(upto.min(state.end));
-        if state.first < state.end {
-            return self.file.write_all_at(&state.first.to_be_bytes(), 0).map_err(fail);
+        if state.epoch != epoch {
+            return Ok(());
         }
-        // The mark goes first: a crash in between repeats events, the other way round would lose some.
-        self.file.write_all_at(&HEADER.to_be_bytes(), 0).map_err(fail)?;
-        *state = State { first: HEADER, end: HEADER };
-        self.file.set_len(HEADER).map_err(fail)
+        state.first = state.first.max(upto.min(state.end));
+        if state.first == state.end {
+            return state.restart().map_err(fail);
+        }
+        if state.first >= COMPACT && state.first > state.end - state.first {
+            return state.compact(&self.path).map_err(fail);
+        }
+        state.file.write_all_at(&state.first.to_be_bytes(), 0).map_err(fail)
     }
 }
 
@@ -280,6 +343,31 @@ mod tests {
             spool.push(event(9)).await.unwrap();
             assert_eq!(waiting(&spool).await.last(), Some(&9));
         }
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_never_empty_does_not_fill_its_file() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("spool");
+        let spool = Spool::open(&path, 3 * COMPACT).unwrap();
+        let long = |index: i64| {
+            let mut exec = Exec::default();
+            exec.command.get_or_insert_default().command = "x".repeat(60_000);
+            let mut event = codes::EXEC.event(exec);
+            event.metadata_mut().unwrap().index = index;
+            event
+        };
+        spool.push(long(0)).await.unwrap();
+        for i in 1..400 {
+            spool.push(long(i)).await.unwrap();
+            let one = spool.pending(1).await.unwrap();
+            assert_eq!(one.events[0].index(), i - 1);
+            spool.delivered(&one).await.unwrap();
+        }
+        spool.sync().await.unwrap();
+        assert!(fs::metadata(&path).unwrap().len() < 2 * COMPACT);
+        drop(spool);
+        assert_eq!(waiting(&Spool::open(&path, LIMIT).unwrap()).await, [399]);
     }
 
     #[tokio::test]

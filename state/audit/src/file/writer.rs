@@ -1,8 +1,10 @@
 //! Puts lines on disk: one thread, one flush for all lines that wait.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
+    mem,
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     thread,
@@ -11,10 +13,13 @@ use std::{
 use chrono::NaiveDate;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use super::{FileLogConfig, file_name};
-use crate::{Clock, Error, Result};
+use super::{FileLogConfig, file_day, file_name};
+use crate::{
+    Clock, Error, Result,
+    chain::{Chain, FileState},
+};
 
 /// A line to be stored, and who waits for that.
 pub(super) struct Line {
@@ -26,12 +31,47 @@ pub(super) struct Line {
     pub done: oneshot::Sender<Result<()>>,
 }
 
+/// What the writing thread is asked to do.
+pub(super) enum Job {
+    /// Store a line.
+    Line(Line),
+    /// Say what has changed since the last such question.
+    Changes(oneshot::Sender<Changes>),
+    /// Remove the files of the days before this one.
+    Remove(NaiveDate, oneshot::Sender<Result<usize>>),
+}
+
+/// What has happened to the files of a log.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// Files that have grown, by name, and how far they have come.
+    pub files: BTreeMap<String, FileState>,
+    /// Files that were removed because of their age.
+    pub removed: Vec<String>,
+}
+
+impl Changes {
+    /// Adds what has happened since.
+    pub fn merge(&mut self, later: Self) {
+        for name in &later.removed {
+            self.files.remove(name);
+        }
+        for (name, mut state) in later.files {
+            let before = self.files.remove(&name).map(|state| state.adopted).unwrap_or_default();
+            state.adopted.splice(0..0, before);
+            self.files.insert(name, state);
+        }
+        self.removed.extend(later.removed);
+    }
+}
+
 /// The writing side of the log.
 pub(super) struct Writer {
     folder: PathBuf,
     link: PathBuf,
     clock: Clock,
     current: Option<DayFile>,
+    changes: Changes,
 }
 
 /// The most bytes that share one flush.
@@ -44,29 +84,62 @@ impl Writer {
             make_folder(folder).map_err(|e| Error::storage("make folder", folder, e))?;
         }
         let (folder, link) = (config.folder.clone(), config.link.clone());
-        let mut writer = Self { folder, link, clock, current: None };
+        let mut writer = Self { folder, link, clock, current: None, changes: Changes::default() };
         writer.today()?;
         Ok(writer)
     }
 
-    /// Writes what comes through `queue` until its senders are gone.
-    pub fn start(mut self, mut queue: mpsc::Receiver<Line>) -> Result<()> {
+    /// Does what comes through `queue` until its senders are gone.
+    pub fn start(mut self, mut queue: mpsc::Receiver<Job>) -> Result<()> {
         let folder = self.folder.clone();
         let run = move || {
-            while let Some(first) = queue.blocking_recv() {
-                let mut bytes = first.text.len();
-                let mut batch = vec![first];
-                while bytes < BATCH_BYTES
-                    && let Ok(line) = queue.try_recv()
-                {
-                    bytes += line.text.len();
-                    batch.push(line);
+            let mut next = None;
+            while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
+                match job {
+                    Job::Line(first) => {
+                        let mut bytes = first.text.len();
+                        let mut batch = vec![first];
+                        while bytes < BATCH_BYTES && next.is_none() {
+                            match queue.try_recv() {
+                                Ok(Job::Line(line)) => {
+                                    bytes += line.text.len();
+                                    batch.push(line);
+                                }
+                                Ok(other) => next = Some(other),
+                                Err(_) => break,
+                            }
+                        }
+                        self.store(batch);
+                    }
+                    // Whoever asked and went away does not need the answer.
+                    Job::Changes(answer) => drop(answer.send(mem::take(&mut self.changes))),
+                    Job::Remove(before, answer) => drop(answer.send(self.remove_before(before))),
                 }
-                self.store(batch);
             }
         };
         let thread = thread::Builder::new().name("audit-log".into()).spawn(run);
         thread.map(drop).map_err(|e| Error::storage("start the writer of", &folder, e))
+    }
+
+    /// Removes the files of the days before `day`, with their chains.
+    fn remove_before(&mut self, day: NaiveDate) -> Result<usize> {
+        let failed = |e| Error::storage("remove old files in", &self.folder, e);
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.folder).map_err(failed)?.flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if file_day(&name).is_none_or(|of| of >= day)
+                || self.current.as_ref().is_some_and(|f| f.path == entry.path())
+            {
+                continue;
+            }
+            fs::remove_file(entry.path()).map_err(failed)?;
+            fs::remove_file(entry.path().with_extension("chain")).ok();
+            info!(file = name, "audit log file removed because of its age");
+            self.changes.files.remove(&name);
+            self.changes.removed.push(name);
+            removed += 1;
+        }
+        Ok(removed)
     }
 
     /// Stores lines day by day and tells every emitter how it went.
@@ -92,11 +165,25 @@ impl Writer {
             && let Some(mut file) = self.current.take()
         {
             file.append(bytes)?;
+            self.note(&mut file);
             // Kept only after success: after a failure the file is opened and repaired anew.
             self.current = Some(file);
             return Ok(());
         }
-        DayFile::open(&self.folder, day)?.append(bytes)
+        let mut file = DayFile::open(&self.folder, day)?;
+        file.append(bytes)?;
+        self.note(&mut file);
+        Ok(())
+    }
+
+    /// Remembers how far a file has come, for the next checkpoint.
+    fn note(&mut self, file: &mut DayFile) {
+        let Some(chain) = &mut file.chain else { return };
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let before = self.changes.files.remove(&name).map(|state| state.adopted).unwrap_or_default();
+        let adopted = before.into_iter().chain(chain.adopted.take()).collect();
+        let state = FileState { lines: chain.lines, bytes: chain.bytes, head: hex::encode(chain.head), adopted };
+        self.changes.files.insert(name, state);
     }
 
     /// Today's file; on a new day, the link follows.
@@ -105,7 +192,8 @@ impl Writer {
         let file = match self.current.take() {
             Some(file) if file.day == day => file,
             _ => {
-                let file = DayFile::open(&self.folder, day)?;
+                let mut file = DayFile::open(&self.folder, day)?;
+                self.note(&mut file);
                 replace_link(&self.link, &file.path).map_err(|e| Error::storage("make link", &self.link, e))?;
                 info!(path = %file.path.display(), "audit log file opened");
                 file
@@ -121,6 +209,8 @@ struct DayFile {
     path: PathBuf,
     file: File,
     length: u64,
+    /// Missing when it cannot be kept: events are more important than evidence about them.
+    chain: Option<Chain>,
 }
 
 impl DayFile {
@@ -135,7 +225,9 @@ impl DayFile {
                 File::open(folder)?.sync_all()?;
             }
             let length = repair(&mut file)?;
-            Ok(Self { day, path: path.clone(), file, length })
+            let chain = Chain::open(&path, &file);
+            let chain = chain.map_err(|error| error!(%error, path = %path.display(), "no chain of the audit log")).ok();
+            Ok(Self { day, path: path.clone(), file, length, chain })
         };
         open().map_err(|e| Error::storage("open", &path, e))
     }
@@ -146,6 +238,13 @@ impl DayFile {
         match written {
             Ok(()) => {
                 self.length += bytes.len() as u64;
+                if let Some(chain) = &mut self.chain
+                    && let Err(error) = chain.append(bytes)
+                {
+                    error!(%error, path = %self.path.display(), "the chain of the audit log could not be continued");
+                    // Opened anew later, it takes in what is missing and says so.
+                    self.chain = None;
+                }
                 Ok(())
             }
             Err(e) => {

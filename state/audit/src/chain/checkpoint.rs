@@ -1,0 +1,170 @@
+//! Signed statements about how far the log has come.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::digest;
+use crate::{Error, Result};
+
+/// Signs checkpoints in the name of the cluster.
+pub trait Signer: Send + Sync {
+    /// What tells the key from others.
+    fn key_id(&self) -> String;
+    /// The signature over a message; `None` when the key cannot be used.
+    fn sign(&self, message: &[u8]) -> Option<Vec<u8>>;
+}
+
+/// A checkpoint in few words, to be kept where whoever changes the log cannot reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The checkpoint's number, counted from 1.
+    pub number: u64,
+    /// Its SHA-256, hexadecimal.
+    pub digest: String,
+}
+
+/// How far a file had come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileState {
+    pub lines: u64,
+    pub bytes: u64,
+    /// Hexadecimal.
+    pub head: String,
+    /// Stretches of lines, `from..to`, that did not pass through the chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<(u64, u64)>,
+}
+
+/// What a checkpoint says; files that are not named have not changed since the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Statement {
+    pub version: u32,
+    pub cluster: String,
+    pub host: String,
+    pub number: u64,
+    pub time: String,
+    /// Digest of the checkpoint before, empty for the first.
+    pub previous: String,
+    pub files: BTreeMap<String, FileState>,
+    /// Files that were removed because of their age.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+}
+
+/// A checkpoint as it stands in its file, one line each. The statement is kept as the text that was signed.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Signed {
+    pub statement: String,
+    pub key: String,
+    pub signature: String,
+}
+
+/// Precedes a statement when it is signed, so that the signature is good for nothing else.
+pub(super) const PURPOSE: &str = "teleport audit log checkpoint\n";
+pub(super) const FILE: &str = "checkpoints.jsonl";
+
+impl Signed {
+    pub fn anchor(&self, number: u64) -> Anchor {
+        Anchor { number, digest: hex::encode(digest(&[self.statement.as_bytes()])) }
+    }
+
+    pub fn statement(&self) -> Option<Statement> {
+        serde_json::from_str(&self.statement).ok()
+    }
+}
+
+/// The checkpoints of a folder, open for more.
+pub(crate) struct Checkpoints {
+    path: PathBuf,
+    host: String,
+    last: Option<Anchor>,
+}
+
+impl Checkpoints {
+    /// Opens the checkpoints of the log in `folder` and removes half a line that a crash left.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(Error::storage("read", &path, e)),
+        };
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        if whole < text.len() {
+            let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(whole as u64));
+            cut.map_err(|e| Error::storage("repair", &path, e))?;
+        }
+        let last = text.get(..whole).unwrap_or_default().lines().next_back().and_then(|line| {
+            let signed: Signed = serde_json::from_str(line).ok()?;
+            let number = signed.statement()?.number;
+            Some(signed.anchor(number))
+        });
+        let host = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { path, host, last })
+    }
+
+    /// The latest checkpoint.
+    pub fn last(&self) -> Option<&Anchor> {
+        self.last.as_ref()
+    }
+
+    /// Signs and stores a checkpoint that follows the latest, or `known` when that is what the cluster remembers: then
+    /// the gap stays visible for ever.
+    pub fn add(
+        &mut self,
+        signer: &dyn Signer,
+        cluster: &str,
+        now: DateTime<Utc>,
+        known: Option<&Anchor>,
+        files: BTreeMap<String, FileState>,
+        removed: Vec<String>,
+    ) -> Result<Anchor> {
+        let before = match (known, &self.last) {
+            (Some(known), Some(last)) if last.number > known.number => Some(last.clone()),
+            (Some(known), _) => Some(known.clone()),
+            (None, last) => last.clone(),
+        };
+        let statement = Statement {
+            version: 1,
+            cluster: cluster.to_owned(),
+            host: self.host.clone(),
+            number: before.as_ref().map_or(0, |anchor| anchor.number) + 1,
+            time: now.to_rfc3339_opts(SecondsFormat::Millis, true),
+            previous: before.map(|anchor| anchor.digest).unwrap_or_default(),
+            files,
+            removed,
+        };
+        let failed = |what: &str| Error::Invalid(format!("audit log checkpoint {}: {what}", statement.number));
+        let text = serde_json::to_string(&statement).map_err(|e| failed(&e.to_string()))?;
+        let signature = signer
+            .sign(format!("{PURPOSE}{text}").as_bytes())
+            .ok_or_else(|| failed("the key of the cluster cannot sign"))?;
+        let signed = Signed { statement: text, key: signer.key_id(), signature: STANDARD.encode(signature) };
+        let mut line = serde_json::to_string(&signed).map_err(|e| failed(&e.to_string()))?;
+        line.push('\n');
+        self.append(line.as_bytes()).map_err(|e| Error::storage("write to", &self.path, e))?;
+        let anchor = signed.anchor(statement.number);
+        self.last = Some(anchor.clone());
+        Ok(anchor)
+    }
+
+    fn append(&self, line: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?;
+        let before = file.metadata()?.len();
+        let written = file.write_all(line).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // Half a line would be taken for a checkpoint that somebody damaged.
+            file.set_len(before).ok();
+        }
+        written
+    }
+}
