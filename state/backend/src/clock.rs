@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use parking_lot::Mutex;
 
 /// The time of day. Injected, so that tests decide when things expire.
@@ -38,9 +38,10 @@ impl ManualClock {
 }
 
 impl Default for ManualClock {
-    /// A clock that stands at the machine's current time.
+    /// A clock that stands at the machine's current time, to the microsecond, as exactly as all databases keep it.
     fn default() -> Self {
-        Self::new(Utc::now())
+        let now = Utc::now();
+        Self::new(now.duration_trunc(TimeDelta::microseconds(1)).unwrap_or(now))
     }
 }
 

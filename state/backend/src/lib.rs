@@ -2,9 +2,8 @@
 //!
 //! Everything the Auth Service knows is an [`Item`]: a path-like [`Key`], opaque bytes, an optional
 //! expiry and a revision that changes with every write. The [`Backend`] trait is what the layers above
-//! see; [`Sqlite`] keeps the state on disk and [`Memory`] keeps it for the life of the process. Databases
-//! shared by several Auth Services implement the same trait and pass the same
-//! conformance suite, which the feature `conformance` offers to other crates.
+//! see; [`Sqlite`] keeps the state on disk, [`Postgres`] in a database that several Auth Services share,
+//! and [`Memory`] for the life of the process. All pass one conformance suite, which the feature `conformance` offers to other crates.
 //!
 //! # Promises of every implementation
 //!
@@ -37,6 +36,7 @@ mod key;
 mod local;
 mod lock;
 mod memory;
+mod postgres;
 mod sqlite;
 mod store;
 mod watch;
@@ -53,6 +53,7 @@ pub use item::{Item, Lease, NO_REVISION};
 pub use key::{Key, KeyRange};
 pub use lock::{Lock, LockOptions};
 pub use memory::Memory;
+pub use postgres::{Postgres, PostgresOptions};
 pub use sqlite::{Journal, Sqlite, SqliteOptions, Synchronous};
 pub use watch::{DEFAULT_QUEUE, Event, Watch, Watcher};
 pub use wire::error::ErrorKind;

@@ -1,4 +1,4 @@
-//! A backend whose only writer is this process: one writing thread, readers beside it, events from memory.
+//! A backend with one writing thread, readers beside it, and events from memory.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     atomic,
     store::{Outcome, Store, Write},
     watch::Fanout,
-    writer::Writer,
+    writer::{Look, Writer},
 };
 
 /// Reads what is committed, beside the writer.
@@ -24,7 +24,8 @@ pub trait Reader: Send + Sync + 'static {
     fn close(&self);
 }
 
-/// A backend that lives in this process; see [`Sqlite`](crate::Sqlite) and [`Memory`](crate::Memory).
+/// A backend whose writes all pass through one thread of this process; see [`Sqlite`](crate::Sqlite),
+/// [`Memory`](crate::Memory) and [`Postgres`](crate::Postgres).
 pub struct Local<R> {
     writer: Writer,
     reader: R,
@@ -42,6 +43,14 @@ impl<R: Reader> Local<R> {
     pub(crate) fn start<S: Store>(store: S, reader: R, clock: Arc<dyn Clock>) -> Self {
         let fanout = Arc::new(Fanout::default());
         let writer = Writer::start(store, Arc::clone(&fanout), Arc::clone(&clock));
+        Self { writer, reader, fanout, clock }
+    }
+
+    /// The same for a store that other processes write to as well: `reader` gets a way to have the writer look.
+    pub(crate) fn start_shared<S: Store>(store: S, clock: Arc<dyn Clock>, reader: impl FnOnce(Look) -> R) -> Self {
+        let fanout = Arc::new(Fanout::default());
+        let writer = Writer::start(store, Arc::clone(&fanout), Arc::clone(&clock));
+        let reader = reader(writer.look());
         Self { writer, reader, fanout, clock }
     }
 

@@ -11,9 +11,9 @@ use chrono::{DateTime, Utc};
 use parking_lot::RwLock;
 
 use crate::{
-    Clock, Item, Key, KeyRange, Result, SystemClock,
+    Clock, Event, Item, Key, KeyRange, Result, SystemClock,
     local::{Local, Reader},
-    store::Store,
+    store::{Foreign, Store},
 };
 
 /// Storage in memory.
@@ -68,12 +68,12 @@ struct MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self) -> Result<Foreign> {
         self.staged.clear();
-        Ok(())
+        Ok(Foreign::default())
     }
 
-    fn commit(&mut self) -> Result<()> {
+    fn commit(&mut self, _: &[Event]) -> Result<()> {
         let mut items = self.items.write();
         for (key, change) in std::mem::take(&mut self.staged) {
             let expires = change.as_ref().and_then(|item| item.expires);

@@ -20,9 +20,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use tokio::sync::Semaphore;
 
 use crate::{
-    BackendError, Clock, Item, Key, KeyRange, NO_REVISION, Result, SystemClock,
+    BackendError, Clock, Event, Item, Key, KeyRange, NO_REVISION, Result, SystemClock,
     local::{Local, Reader},
-    store::Store,
+    store::{Foreign, Store},
 };
 
 /// Storage in a SQLite database.
@@ -223,12 +223,12 @@ struct SqliteStore {
 }
 
 impl Store for SqliteStore {
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self) -> Result<Foreign> {
         self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        Ok(())
+        Ok(Foreign::default())
     }
 
-    fn commit(&mut self) -> Result<()> {
+    fn commit(&mut self, _: &[Event]) -> Result<()> {
         self.connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }

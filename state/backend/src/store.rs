@@ -10,9 +10,18 @@ use crate::{Action, BackendError, Condition, ConditionalAction, Event, Item, Key
 
 /// Where the writer keeps items. One thread owns it; nothing is visible to readers before `commit`.
 pub(crate) trait Store: Send + 'static {
-    fn begin(&mut self) -> Result<()>;
-    fn commit(&mut self) -> Result<()>;
+    /// Whether other processes write as well.
+    const SHARED: bool = false;
+
+    /// Begins a transaction; says what others have committed since the last time, all of which comes before it.
+    fn begin(&mut self) -> Result<Foreign>;
+    /// Makes the transaction durable, and known to others with its events.
+    fn commit(&mut self, events: &[Event]) -> Result<()>;
     fn rollback(&mut self);
+    /// What others have committed since the last time.
+    fn look(&mut self) -> Result<Foreign> {
+        Ok(Foreign::default())
+    }
     /// The item at `key`, expired or not, as this transaction sees it.
     fn get(&mut self, key: &Key) -> Result<Option<Item>>;
     fn put(&mut self, item: &Item, now: DateTime<Utc>) -> Result<()>;
@@ -23,6 +32,15 @@ pub(crate) trait Store: Send + 'static {
     fn expired(&mut self, now: DateTime<Utc>, limit: usize) -> Result<Vec<Key>>;
     /// When the first item expires.
     fn next_expiry(&mut self) -> Result<Option<DateTime<Utc>>>;
+}
+
+/// What other processes have changed.
+#[derive(Debug, Default)]
+pub(crate) struct Foreign {
+    /// Their changes, in the order in which they happened.
+    pub(crate) events: Vec<Event>,
+    /// Whether there were others that cannot be told any more.
+    pub(crate) missed: bool,
 }
 
 /// A write as it waits for the writer.

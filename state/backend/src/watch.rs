@@ -187,7 +187,11 @@ impl Queue {
     }
 
     fn close(&self) {
-        self.state.lock().closed.get_or_insert(BackendError::Closed);
+        self.end(BackendError::Closed);
+    }
+
+    fn end(&self, reason: BackendError) {
+        self.state.lock().closed.get_or_insert(reason);
         self.changed.notify_one();
     }
 }
@@ -232,6 +236,14 @@ impl Fanout {
             }
             keeps_up
         });
+    }
+
+    /// Ends all watches, because events are missing in them; new ones can begin.
+    pub(crate) fn interrupt(&self) {
+        let queues = self.watchers.lock().as_mut().map(std::mem::take).unwrap_or_default();
+        for queue in queues {
+            queue.end(BackendError::ConnectionProblem("changes were missed, read everything anew".to_owned()));
+        }
     }
 
     pub(crate) fn close(&self) {

@@ -7,6 +7,7 @@
 use std::{
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
     },
     time::{Duration, Instant},
@@ -17,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     BackendError, Clock, ErrorKind, Event, Result,
-    store::{Outcome, Store, Transaction, Write},
+    store::{Foreign, Outcome, Store, Transaction, Write},
     watch::Fanout,
 };
 
@@ -32,16 +33,45 @@ const MAX_BATCH_BYTES: usize = 8 << 20;
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRY_BATCH: usize = 1024;
 
+/// How often changes of other processes are looked for when none was announced.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The way to the writing thread.
 #[derive(Debug)]
 pub(crate) struct Writer {
     jobs: Sender<Job>,
+    look_waiting: Arc<AtomicBool>,
     places: Arc<Semaphore>,
 }
 
 enum Job {
-    Write { write: Write, reply: oneshot::Sender<Result<Outcome>>, _place: OwnedSemaphorePermit },
-    Close { done: oneshot::Sender<()> },
+    Write {
+        write: Write,
+        reply: oneshot::Sender<Result<Outcome>>,
+        _place: OwnedSemaphorePermit,
+    },
+    /// Another process may have written.
+    Look,
+    Close {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// Has the writer look for what other processes have written.
+pub(crate) struct Look {
+    jobs: Sender<Job>,
+    /// Whether it will look anyway.
+    waiting: Arc<AtomicBool>,
+}
+
+impl Look {
+    /// Has it look soon.
+    pub(crate) fn now(&self) {
+        if !self.waiting.swap(true, Ordering::SeqCst) {
+            // The writer has ended: nobody wants to know.
+            let _ = self.jobs.send(Job::Look);
+        }
+    }
 }
 
 impl Writer {
@@ -50,7 +80,9 @@ impl Writer {
     /// When the machine cannot start another thread, every write fails with `Closed`.
     pub(crate) fn start<S: Store>(store: S, fanout: Arc<Fanout>, clock: Arc<dyn Clock>) -> Self {
         let (jobs, queue) = channel();
-        let thread = WriterThread { store, fanout, clock, next_expiry: None, last_expiry: None };
+        let look_waiting = Arc::new(AtomicBool::new(false));
+        let looking = Arc::clone(&look_waiting);
+        let thread = WriterThread { store, fanout, clock, looking, next_expiry: None, last_expiry: None };
         let started = std::thread::Builder::new()
             .name("backend-writer".to_owned())
             .stack_size(512 << 10)
@@ -58,7 +90,12 @@ impl Writer {
         if let Err(error) = started {
             tracing::error!(%error, "starting the storage thread failed");
         }
-        Self { jobs, places: Arc::new(Semaphore::new(QUEUE)) }
+        Self { jobs, look_waiting, places: Arc::new(Semaphore::new(QUEUE)) }
+    }
+
+    /// A way to have it look for what other processes have written.
+    pub(crate) fn look(&self) -> Look {
+        Look { jobs: self.jobs.clone(), waiting: Arc::clone(&self.look_waiting) }
     }
 
     /// Queues a write and waits until it is durable.
@@ -84,6 +121,7 @@ struct WriterThread<S> {
     store: S,
     fanout: Arc<Fanout>,
     clock: Arc<dyn Clock>,
+    looking: Arc<AtomicBool>,
     /// No item expires before this time.
     next_expiry: Option<DateTime<Utc>>,
     last_expiry: Option<Instant>,
@@ -104,6 +142,7 @@ impl<S: Store> WriterThread<S> {
             };
             match first {
                 Ok(Job::Write { write, reply, .. }) => {
+                    self.looking.store(false, Ordering::SeqCst);
                     let (batch, end) = gather(write, reply, queue);
                     self.commit(batch);
                     match end {
@@ -113,7 +152,7 @@ impl<S: Store> WriterThread<S> {
                     }
                 }
                 Ok(Job::Close { done }) => break Some(done),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Job::Look) | Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => break None,
             }
             self.expire_if_due();
@@ -130,10 +169,36 @@ impl<S: Store> WriterThread<S> {
     ///
     /// The clock may be set or be a test's, so it is looked at every second and not trusted further.
     fn pause(&self) -> Option<Duration> {
+        if S::SHARED {
+            return Some(LOOK_INTERVAL);
+        }
         let next = self.next_expiry?;
         let left = (next - self.clock.now()).to_std().unwrap_or(Duration::ZERO);
         let rest = self.last_expiry.map_or(Duration::ZERO, |last| EXPIRY_INTERVAL.saturating_sub(last.elapsed()));
         Some(left.max(rest).min(EXPIRY_INTERVAL))
+    }
+
+    /// Takes in what other processes have written.
+    fn look(&mut self) {
+        if !S::SHARED {
+            return;
+        }
+        // First, so that what is written from now on is looked for again.
+        self.looking.store(false, Ordering::SeqCst);
+        match self.store.look() {
+            Ok(foreign) => self.take_in(foreign, self.clock.now()),
+            Err(error) => tracing::debug!(%error, "looking for changes of other processes failed"),
+        }
+    }
+
+    fn take_in(&mut self, foreign: Foreign, now: DateTime<Utc>) {
+        if foreign.missed {
+            tracing::warn!("changes of other processes were missed: everything is read anew");
+            self.fanout.interrupt();
+            self.next_expiry = Some(now);
+        }
+        self.note_expiries(&foreign.events);
+        self.fanout.publish(&foreign.events, now);
     }
 
     fn commit(&mut self, batch: Batch) {
@@ -174,7 +239,13 @@ impl<S: Store> WriterThread<S> {
         now: DateTime<Utc>,
         work: impl FnOnce(&mut Transaction<'_, S>) -> Result<T>,
     ) -> Result<T> {
-        self.store.begin()?;
+        match self.store.begin() {
+            Ok(foreign) => self.take_in(foreign, now),
+            Err(error) => {
+                self.store.rollback();
+                return Err(error);
+            }
+        }
         let mut transaction = Transaction { store: &mut self.store, now, events: Vec::new() };
         let done = work(&mut transaction);
         let events = transaction.events;
@@ -183,7 +254,7 @@ impl<S: Store> WriterThread<S> {
                 self.store.rollback();
                 return Ok(result);
             }
-            Ok(result) => self.store.commit().map(|()| result),
+            Ok(result) => self.store.commit(&events).map(|()| result),
             Err(error) => Err(error),
         };
         match result {
@@ -247,6 +318,8 @@ fn gather(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue: &Receive
                 batch.push((write, reply));
             }
             Ok(Job::Close { done }) => return (batch, End::Closing(done)),
+            // A transaction begins with a look anyway.
+            Ok(Job::Look) => {}
             Err(TryRecvError::Empty) => return (batch, End::Waiting),
             Err(TryRecvError::Disconnected) => return (batch, End::Abandoned),
         }

@@ -1,0 +1,195 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{Backend, ManualClock, Watch, conformance::Fixture};
+
+/// A server of the machine's PostgreSQL in a temporary folder, for all tests of this process.
+struct Server {
+    folder: PathBuf,
+    made: AtomicU32,
+    /// The server and its folder go when this is closed, however this process ends.
+    _leash: Child,
+}
+
+static SERVER: LazyLock<Option<Server>> = LazyLock::new(Server::start);
+
+/// Runs a server until standard input ends, then removes its folder.
+const ON_LEASH: &str = r#"
+    "$1/initdb" -D "$2/data" -U teleport -A trust -E UTF8 -N >/dev/null 2>&1
+    "$1/postgres" -D "$2/data" -k "$2" -h "" -F -c max_connections=400 >/dev/null 2>&1 &
+    cat >/dev/null; kill -QUIT $!; wait; rm -rf "$2"
+"#;
+
+/// Debian keeps the server's programs away from the path.
+fn programs() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin"));
+    versions.into_iter().find(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
+}
+
+impl Server {
+    fn start() -> Option<Self> {
+        let programs = programs()?;
+        let folder = TempDir::new().unwrap().keep();
+        let mut command = Command::new("sh");
+        if nix::unistd::geteuid().is_root() {
+            // The server refuses to run as root.
+            let user = nix::unistd::User::from_name("postgres").ok()??;
+            nix::unistd::chown(&folder, Some(user.uid), Some(user.gid)).unwrap();
+            command = Command::new("setpriv");
+            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
+        }
+        command.args(["-c", ON_LEASH, "server"]).arg(programs).arg(&folder).current_dir("/");
+        let leash = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Some(Self { folder, made: AtomicU32::new(0), _leash: leash })
+    }
+
+    fn options(&self, database: &str) -> PostgresOptions {
+        let folder = self.folder.display().to_string().replace('/', "%2F");
+        PostgresOptions::parse(&format!("postgresql:///{database}?host={folder}&user=teleport")).unwrap()
+    }
+
+    /// A new, empty database.
+    async fn database(&self) -> PostgresOptions {
+        let name = format!("test{}", self.made.fetch_add(1, Ordering::Relaxed));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let client = loop {
+            match self.options("postgres").connect().await {
+                Ok(client) => break client,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+        self.options(&name)
+    }
+}
+
+async fn open_at(options: PostgresOptions, clock: ManualClock) -> Arc<Postgres> {
+    Arc::new(Postgres::open_with_clock(options, Arc::new(clock)).await.unwrap())
+}
+
+/// Without a server on this machine the suite runs on memory, which proves nothing about PostgreSQL but passes.
+async fn open(clock: ManualClock) -> Fixture {
+    match &*SERVER {
+        Some(server) => Fixture::new(open_at(server.database().await, clock.clone()).await, clock),
+        None => Fixture::new(Arc::new(crate::Memory::with_clock(Arc::new(clock.clone()))), clock),
+    }
+}
+
+crate::conformance_tests!(open);
+
+/// Two processes on one new database.
+async fn two() -> Option<(Arc<Postgres>, Arc<Postgres>, PostgresOptions)> {
+    let options = SERVER.as_ref()?.database().await;
+    let (a, b) = tokio::join!(
+        open_at(options.clone(), ManualClock::default()),
+        open_at(options.clone(), ManualClock::default())
+    );
+    Some((a, b, options))
+}
+
+fn key(name: &str) -> Key {
+    Key::root("/things").child(name).unwrap()
+}
+
+async fn next(watcher: &mut crate::Watcher) -> Event {
+    tokio::time::timeout(Duration::from_secs(30), watcher.recv()).await.expect("an event in time").unwrap()
+}
+
+#[tokio::test]
+async fn processes_hear_of_each_others_changes_in_one_order() {
+    let Some((a, b, _)) = two().await else { return };
+    let mut watchers = [a.watch(Watch::new("a", [])).await.unwrap(), b.watch(Watch::new("b", [])).await.unwrap()];
+    for number in 0..40 {
+        let writer = if number % 2 == 0 { &a } else { &b };
+        let value = format!("{number}");
+        writer.put(Item::new(key("shared"), value.clone())).await.unwrap();
+        assert_eq!(a.get(&key("shared")).await.unwrap().value, value);
+        assert_eq!(b.get(&key("shared")).await.unwrap().value, value);
+    }
+    a.delete(&key("shared")).await.unwrap();
+    for watcher in &mut watchers {
+        assert_eq!(next(watcher).await, Event::Init);
+        for number in 0..40 {
+            let Event::Put(item) = next(watcher).await else { panic!("a put event") };
+            assert_eq!(item.value, format!("{number}"));
+        }
+        assert_eq!(next(watcher).await, Event::Delete(Arc::new(key("shared"))));
+    }
+}
+
+#[tokio::test]
+async fn of_updates_by_two_processes_each_revision_wins_once() {
+    let Some((a, b, _)) = two().await else { return };
+    a.put(Item::new(key("counter"), "0")).await.unwrap();
+    let count = |backend: Arc<Postgres>| async move {
+        let mut done = 0;
+        while done < 25 {
+            let current = backend.get(&key("counter")).await.unwrap();
+            let value: u32 = std::str::from_utf8(&current.value).unwrap().parse().unwrap();
+            let next = Item { value: Bytes::from((value + 1).to_string()), ..current };
+            match backend.conditional_update(next).await {
+                Ok(_) => done += 1,
+                Err(error) => assert!(error.is_compare_failed(), "{error}"),
+            }
+        }
+    };
+    tokio::join!(count(a.clone()), count(b));
+    assert_eq!(a.get(&key("counter")).await.unwrap().value, "50");
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_made_anew_and_no_change_is_missed() {
+    let Some((a, b, options)) = two().await else { return };
+    let mut watcher = a.watch(Watch::new("a", [])).await.unwrap();
+    assert_eq!(next(&mut watcher).await, Event::Init);
+    a.put(Item::new(key("before"), "x")).await.unwrap();
+    assert_eq!(next(&mut watcher).await.key(), Some(&key("before")));
+    let judge = options.connect().await.unwrap();
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    judge.batch_execute(kill).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while let Err(error) = b.put(Item::new(key("after"), "x")).await {
+        assert!(Instant::now() < deadline, "{error}");
+        assert_eq!(error.kind(), crate::ErrorKind::ConnectionProblem, "{error}");
+    }
+    // Writes that were answered with an error may have happened as well.
+    assert_eq!(next(&mut watcher).await.key(), Some(&key("after")));
+    while let Err(error) = a.get(&key("after")).await {
+        assert!(Instant::now() < deadline, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn watchers_end_when_changes_were_missed() {
+    let Some((a, b, options)) = two().await else { return };
+    let mut watcher = a.watch(Watch::new("a", [])).await.unwrap();
+    assert_eq!(next(&mut watcher).await, Event::Init);
+    b.put(Item::new(key("first"), "x")).await.unwrap();
+    assert_eq!(next(&mut watcher).await.key(), Some(&key("first")));
+    // As if this process had been away while events were made and removed.
+    let judge = options.connect().await.unwrap();
+    let vanish = "INSERT INTO kv_events (key) SELECT 'x' FROM generate_series(1, 5);
+                  DELETE FROM kv_events WHERE id < (SELECT max(id) FROM kv_events); NOTIFY teleport_kv";
+    judge.batch_execute(&format!("BEGIN; {vanish}; COMMIT")).await.unwrap();
+    let ended = loop {
+        match tokio::time::timeout(Duration::from_secs(30), watcher.recv()).await.expect("in time") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ended.kind(), crate::ErrorKind::ConnectionProblem, "{ended}");
+    assert!(a.watch(Watch::new("again", [])).await.is_ok());
+}
