@@ -206,10 +206,10 @@ mod tests {
     #[test]
     fn what_is_not_known_is_kept_as_text() {
         let json =
-            json!({"event": "kube.request", "code": "T3009I", "ei": 3, "time": "2026-01-02T03:04:05Z", "verb": "GET"});
+            json!({"event": "of.tomorrow", "code": "TMRW00I", "ei": 3, "time": "2026-01-02T03:04:05Z", "verb": "GET"});
         let event = from_json(&json);
         let Some(Event::Unknown(unknown)) = &event.event else { panic!("{event:?}") };
-        assert_eq!((unknown.unknown_type.as_str(), unknown.unknown_code.as_str()), ("kube.request", "T3009I"));
+        assert_eq!((unknown.unknown_type.as_str(), unknown.unknown_code.as_str()), ("of.tomorrow", "TMRW00I"));
         assert_eq!(serde_json::from_str::<Value>(&unknown.data).unwrap(), json);
         assert_eq!((event.name(), event.index()), ("unknown", 3));
         assert!(event.time().is_some());

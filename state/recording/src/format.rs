@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn events_without_a_message_of_ours_keep_their_metadata() {
         let metadata =
-            Metadata { index: 7, r#type: "kube.request".into(), code: "T3009I".into(), ..Default::default() };
+            Metadata { index: 7, r#type: "of.tomorrow".into(), code: "TMRW00I".into(), ..Default::default() };
         let body = Envelope { metadata: Some(metadata) }.encode_to_vec();
-        // Field 36 of OneOf, length-delimited.
-        let bytes = [&[0xa2, 0x02, u8::try_from(body.len()).unwrap()], body.as_slice()].concat();
+        // Field 9000 of OneOf, length-delimited.
+        let bytes = [&[0xc2, 0xb2, 0x04, u8::try_from(body.len()).unwrap()], body.as_slice()].concat();
         let event = decode_event(&bytes).unwrap();
         let Some(Event::Unknown(unknown)) = &event.event else { panic!("{event:?}") };
-        assert_eq!((unknown.unknown_type.as_str(), unknown.unknown_code.as_str()), ("kube.request", "T3009I"));
+        assert_eq!((unknown.unknown_type.as_str(), unknown.unknown_code.as_str()), ("of.tomorrow", "TMRW00I"));
         assert_eq!((event.index(), event.name()), (7, "unknown"));
         assert!(decode_event(&[0xa2, 0x02, 0x7f]).is_err());
         assert!(decode_event(&[0xff; 5]).is_err());
