@@ -4,7 +4,7 @@ use resources::{AnyResource, Reference, Resource};
 use wire::devicetrust;
 use wire::devicetrust::{
     CreateDeviceRequest, DeleteDeviceRequest, Device, DeviceEnrollStatus, DeviceView, FindDevicesRequest,
-    ListDevicesRequest, OsType,
+    ListDevicesRequest, OsType, UpsertDeviceRequest,
 };
 use wire::types::{DeviceCredential, DeviceSpec, DeviceV1};
 
@@ -35,8 +35,8 @@ pub async fn get(api: &Api, reference: &Reference) -> Result<Vec<AnyResource>> {
     }
 }
 
-/// Registers a device.
-pub async fn put(api: &Api, device: DeviceV1, what: &str) -> Result<()> {
+/// Registers a device, or changes the one there is if it `exists`.
+pub async fn put(api: &Api, device: DeviceV1, exists: bool, what: &str) -> Result<()> {
     let spec = device.spec.clone().unwrap_or_default();
     let os = SYSTEMS.iter().find(|(_, word)| *word == spec.os_type).map_or(OsType::Unspecified, |(os, _)| *os);
     let enrolled = spec.enroll_status == "enrolled";
@@ -56,8 +56,15 @@ pub async fn put(api: &Api, device: DeviceV1, what: &str) -> Result<()> {
         owner: spec.owner,
         ..Device::default()
     };
-    let request = CreateDeviceRequest { device: Some(told), create_as_resource: true, ..Default::default() };
-    api.devices().create_device(request).within(what).await.map(drop)
+    let (device, create_as_resource) = (Some(told), true);
+    match exists {
+        true => api.devices().upsert_device(UpsertDeviceRequest { device, create_as_resource }).within(what).await,
+        false => {
+            let request = CreateDeviceRequest { device, create_as_resource, ..Default::default() };
+            api.devices().create_device(request).within(what).await
+        }
+    }
+    .map(drop)
 }
 
 /// Removes the device of an id or a tag.

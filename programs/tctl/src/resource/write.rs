@@ -110,7 +110,10 @@ pub fn check_replaces(resource: &AnyResource, before: Option<&AnyResource>, perm
 }
 
 /// Creates a resource, or replaces the one there is.
-pub async fn put(api: &Api, resource: AnyResource, permission: Permission) -> Result<Outcome> {
+///
+/// Whatever state the text was made from: `edit` is for changes that must not overwrite those of others.
+pub async fn put(api: &Api, mut resource: AnyResource, permission: Permission) -> Result<Outcome> {
+    resource.metadata_mut().revision.clear();
     let before = current(api, &resource).await?;
     check_replaces(&resource, before.as_ref(), permission)?;
     let what = format!("writing {}", resource.kind());
@@ -168,7 +171,7 @@ async fn upsert(api: &Api, resource: AnyResource, exists: bool, what: &str) -> R
             let request = UpsertClusterAlertRequest { alert: Some(*alert) };
             api.auth().upsert_cluster_alert(request).within(what).await
         }
-        AnyResource::Device(device) => devices::put(api, *device, what).await,
+        AnyResource::Device(device) => devices::put(api, *device, exists, what).await,
         AnyResource::AppServer(server) => served::put(api, *server, what).await,
         other => kinds::put(api, other, exists, what).await,
     }
