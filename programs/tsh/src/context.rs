@@ -96,7 +96,7 @@ impl Context {
             Some(jump) => Some(jump.proxy),
             None => route.proxy,
         };
-        let cluster = cluster.or(route.cluster.as_deref());
+        let cluster = cluster.filter(|cluster| !cluster.is_empty()).or(route.cluster.as_deref());
         Ok((self.client_through(cluster, jump.as_deref()).await?, route.target))
     }
 
