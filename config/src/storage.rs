@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
+    Secret,
     later::{self, Shape},
     section::{Section, choices, nearest, one_of},
 };
@@ -16,6 +17,8 @@ pub struct Storage {
     pub audit_events_uris: Vec<String>,
     /// Where session recordings go; `None`: files below the data directory.
     pub audit_sessions_uri: Option<String>,
+    /// How long audit events are kept; `None`: for ever.
+    pub audit_retention: Option<Duration>,
 }
 
 /// Where the state of the cluster is.
@@ -23,6 +26,8 @@ pub struct Storage {
 pub enum StateStorage {
     /// A SQLite database on this machine.
     Sqlite(SqliteStorage),
+    /// A PostgreSQL database, which several Auth Services may share. The address may hold a password.
+    Postgres(Secret),
     /// The memory of this process; gone when it ends.
     Memory,
 }
@@ -72,6 +77,7 @@ pub(crate) fn read(section: &Section<'_>) -> Storage {
     let state = match kind.as_str() {
         "sqlite" | "dir" => StateStorage::Sqlite(read_sqlite(section)),
         "in-memory" => StateStorage::Memory,
+        "postgresql" | "postgres" => read_postgres(section),
         other => {
             match keys_of(other) {
                 Some(keys) => {
@@ -95,8 +101,36 @@ pub(crate) fn read(section: &Section<'_>) -> Storage {
         state,
         audit_events_uris: section.one_or_more_texts("audit_events_uri"),
         audit_sessions_uri: section.text("audit_sessions_uri"),
+        audit_retention: section.duration("retention_period"),
     }
 }
+
+/// How others tell of their changes is this build's own affair, so there is nothing to set about it.
+fn read_postgres(section: &Section<'_>) -> StateStorage {
+    later::check(section, CHANGE_FEED);
+    if let Some(mode) = section.text("auth_mode").filter(|mode| !mode.is_empty()) {
+        section.reject(
+            "auth_mode",
+            format!("auth_mode {mode} is not part of this build yet, use a password or certificate"),
+        );
+    }
+    let address = section.text("conn_string").unwrap_or_default();
+    if address.is_empty() {
+        section.reject("conn_string", "missing, expected postgresql://user@host/database");
+    }
+    StateStorage::Postgres(Secret::new(address))
+}
+
+const CHANGE_FEED: &[(&str, Shape)] = &[
+    ("change_feed_conn_string", Shape::Any),
+    ("change_feed_poll_interval", Shape::Duration),
+    ("change_feed_batch_size", Shape::Number),
+    ("disable_expiry", Shape::Flag),
+    ("expiry_interval", Shape::Duration),
+    ("expiry_batch_size", Shape::Number),
+    ("gcp_connection_name", Shape::Text),
+    ("gcp_ip_type", Shape::Text),
+];
 
 fn read_sqlite(section: &Section<'_>) -> SqliteStorage {
     section.ignore("poll_stream_period");
@@ -121,7 +155,6 @@ const AUDIT_KEYS: &[(&str, Shape)] = &[
     ("write_min_capacity", Shape::Number),
     ("write_max_capacity", Shape::Number),
     ("write_target_value", Shape::Any),
-    ("retention_period", Shape::Duration),
     ("use_fips_endpoint", Shape::Flag),
 ];
 
@@ -164,7 +197,7 @@ fn keys_of(kind: &str) -> Option<&'static [(&'static str, Shape)]> {
             ("buffer_size", Shape::Number),
             ("limit_watch_query", Shape::Flag),
         ]),
-        "postgresql" | "postgres" | "cockroachdb" => Some(&[
+        "cockroachdb" => Some(&[
             ("conn_string", Shape::Text),
             ("change_feed_conn_string", Shape::Text),
             ("change_feed_poll_interval", Shape::Duration),

@@ -1,10 +1,12 @@
 //! End-to-end tests of the real programs. See the driver in `src/` for the environment they read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod faults;
 mod main_job;
 mod network;
 mod noise;
 mod openssh;
 mod processes;
 mod refusals;
+mod trust;
 mod tsh;

@@ -139,6 +139,11 @@ impl Daemon {
         tables.iter().flat_map(|t| t.lines().skip(1)).filter_map(|line| listening(line, &own)).collect()
     }
 
+    /// Ends it with `SIGKILL`: it gets no chance to do anything.
+    pub fn kill(&mut self) {
+        self.end();
+    }
+
     fn end(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();

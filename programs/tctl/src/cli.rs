@@ -7,7 +7,7 @@ use resources::kind;
 
 use crate::api::Api;
 use crate::commands::{
-    self, access, alerts, auth, bots, create, edit, get, inventory, listed, lock, nodes, recordings, rm, tokens,
+    self, access, alerts, audit, auth, bots, create, edit, get, inventory, listed, lock, nodes, recordings, rm, tokens,
     update, users,
 };
 use crate::connect::{Wanted, connect};
@@ -102,6 +102,9 @@ enum Command {
     /// Messages to the users of the cluster.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
+    /// Whether the audit log is what was written.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Recorded sessions.
     #[command(subcommand)]
     Recordings(recordings::Recordings),
@@ -123,6 +126,7 @@ impl Cli {
             Command::Other(words) => return Err(commands::other::refuse(&words)),
             // Policies can be tested where there is no cluster.
             Command::Access(command) => return command.run(&wanted).await,
+            Command::Audit(ref command) if command.run_offline()? => return Ok(()),
             other => other,
         };
         let api = connect(&wanted).await?;
@@ -173,6 +177,7 @@ impl Command {
             Self::Lock(command) => command.run(api).await,
             Self::Alerts(command) => command.run(api).await,
             Self::Recordings(command) => command.run(api).await,
+            Self::Audit(command) => command.run(api).await,
             Self::Access(_) | Self::Version | Self::Other(_) => Ok(()),
         }
     }

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use auth_service::server::{BoundServer, ServerConfig};
 use auth_service::{Auth, AuthConfig, LocalIdentity, LocalIdentityRequest, SystemRole};
+use backend::Backend;
 use config::{Config, HostPort, ProxyProtocol};
 use pki::keys::PrivateKey;
-use process::{HostIdentity, IdentityStore, NewHostKeys, Parts};
+use process::{HostIdentity, IdentityStore, NewHostKeys, Outlook, Parts};
 use serde_json::{Map, Value, json};
-use tracing::info;
+use tokio::time::sleep;
+use tracing::{info, warn};
 use wire::types::{AuthPreferenceV2, ClusterNetworkingConfigV2, ProvisionTokenV1, SessionRecordingConfigV2};
 
 use crate::error::{Failure, Result};
@@ -18,11 +21,16 @@ use crate::exchange::WebExchange;
 /// The longest cluster name whose hexadecimal form fits one label of a host name, as clients ask for it.
 const MAX_CLUSTER_NAME: usize = pki::cluster_name::MAX_NAME_IN_SERVER_NAME;
 
+/// How often the authorities are looked at.
+const AUTHORITIES: Duration = Duration::from_millis(500);
+
 /// A running Auth Service.
 pub struct AuthProcess {
     pub auth: Auth,
     /// Where it listens.
     pub addresses: Vec<SocketAddr>,
+    /// Its state; to be closed after it.
+    pub backend: Arc<dyn Backend>,
 }
 
 /// Opens the state, opens the port, and keeps the administrator's identity where `tctl` finds it.
@@ -35,6 +43,7 @@ pub async fn start(
     let mut settings = settings(config, host_uuid)?;
     settings.trust_exchange = Some(Arc::new(exchange));
     check_name(&settings.cluster_name)?;
+    let backend = crate::storage::configure(config, &mut settings).await?;
     let auth = Auth::open(settings).await?;
     check_name(auth.cluster_name())?; // state may be older than the file
     let listen = crate::proxy::socket(&config.auth.listen_addr)?;
@@ -51,7 +60,7 @@ pub async fn start(
     tokio::spawn(bound.run());
     keep_admin_identity(&auth, store).await?;
     info!(?addresses, cluster = auth.cluster_name(), "auth service started");
-    Ok(AuthProcess { auth, addresses })
+    Ok(AuthProcess { auth, addresses, backend })
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -76,6 +85,21 @@ async fn keep_admin_identity(auth: &Auth, store: &IdentityStore) -> Result<()> {
     Ok(())
 }
 
+/// Renews the administrator's identity whenever the authorities change; for ever.
+pub async fn keep_admin_current(auth: Auth, store: Arc<IdentityStore>) {
+    let mut seen = auth.authority_generation();
+    loop {
+        sleep(AUTHORITIES).await;
+        let now = auth.authority_generation();
+        if now != seen {
+            match keep_admin_identity(&auth, &store).await {
+                Ok(()) => seen = now,
+                Err(error) => warn!(%error, "the administrator's identity could not be renewed"),
+            }
+        }
+    }
+}
+
 /// The identity of a service of this process, made when there is none that still fits.
 pub async fn identity(
     auth: &Auth,
@@ -96,11 +120,12 @@ pub async fn identity(
 
 /// Whether an identity is of this cluster, still valid, and signed by an authority that still signs.
 async fn is_current(identity: &HostIdentity, auth: &Auth) -> Result<bool> {
-    let pem = auth.cluster_ca_pem()?;
-    let trusted = pki::x509::Certificate::bundle_from_pem(&pem)?;
-    let now = auth.now();
-    let signed = identity.tls_certificate.verify_issued_by(&trusted, now).is_some();
-    Ok(signed && identity.cluster == auth.cluster_name() && identity.is_valid_at(now))
+    let ca = auth.get_cert_authority("host", auth.cluster_name(), false).await?;
+    let (outlook, now) = (Outlook::of(&ca)?, auth.now());
+    Ok(outlook.is_current(identity, now)
+        && outlook.knows(identity)
+        && identity.cluster == auth.cluster_name()
+        && identity.is_valid_at(now))
 }
 
 fn assemble(made: &LocalIdentity) -> Result<HostIdentity> {

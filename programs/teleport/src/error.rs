@@ -19,11 +19,13 @@ macro_rules! from {
     ($($source:ty),* $(,)?) => { $(impl From<$source> for Failure { fn from(e: $source) -> Self { Self(e.to_string()) } })* };
 }
 from!(
+    backend::BackendError,
     config::ConfigError,
     dialer::EnvironmentError,
     pki::Error,
     process::IdentityError,
     process::JoinError,
+    process::RenewError,
     process::StorageError,
     std::io::Error,
     wire::error::Error,

@@ -9,7 +9,9 @@ mod logging;
 mod member;
 mod node;
 mod proxy;
+mod rotation;
 mod run;
+mod storage;
 
 use std::process::ExitCode;
 

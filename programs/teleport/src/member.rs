@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_service::{Auth, LocalIdentityRequest, SystemRole};
+use cache::Cache;
 use config::{Config, HostPort, JoinMethod, Server};
 use dialer::webapi::JsonClient;
-use dialer::{AuthEndpoint, AuthTrust, Dialer, ProxyEndpoint, Service, Verify};
+use dialer::{AuthEndpoint, AuthTrust, Credentials, Dialer, ProxyEndpoint, Service, Verify};
 use process::{HostIdentity, IdentityStore, JoinRequest, join_at_auth, join_through_proxy};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Failure, Result};
 use crate::exchange::WebExchange;
+use crate::rotation::{Identities, Serve};
 
 /// Waits between attempts to join while the cluster is out of reach.
 const MIN_RETRY: Duration = Duration::from_millis(500);
@@ -24,7 +26,7 @@ const MAX_RETRY: Duration = Duration::from_secs(10);
 pub struct Process {
     pub config: Config,
     pub host_uuid: String,
-    pub store: IdentityStore,
+    pub store: Arc<IdentityStore>,
     pub dialer: Dialer,
     /// The Auth Service, when it runs in this process.
     pub auth: Option<Auth>,
@@ -49,6 +51,10 @@ pub struct Member {
     pub http: JsonClient,
     /// The proxy, when the way leads through one.
     pub proxy: Option<ProxyEndpoint>,
+    /// What is shown on that way; follows the identity when it is renewed.
+    pub credentials: Credentials,
+    /// What the identity's certificates were asked for.
+    pub names: Names,
 }
 
 /// The names a service asks its certificates for.
@@ -62,6 +68,7 @@ impl Process {
     /// Becomes a member in a role: from storage, from the Auth Service in this process, or by joining.
     pub async fn member(&self, role: SystemRole, names: Names) -> Result<Member> {
         let route = self.route().await?;
+        let wanted = names.clone();
         let identity = match &self.auth {
             Some(auth) => {
                 let request = LocalIdentityRequest {
@@ -69,7 +76,7 @@ impl Process {
                     node_name: self.config.global.nodename.clone(),
                     additional_principals: names.principals,
                     dns_names: names.dns_names,
-                    system_roles: Vec::new(),
+                    ..Default::default()
                 };
                 crate::auth::identity(auth, &self.store, role, request).await?
             }
@@ -80,20 +87,36 @@ impl Process {
         let (channel, http, proxy) = match &route {
             Route::Auth(addresses) => {
                 let addresses = addresses.iter().map(host_port).collect();
-                let endpoint = AuthEndpoint::new(self.dialer.clone(), addresses, AuthTrust::Cluster, credentials);
+                let endpoint =
+                    AuthEndpoint::new(self.dialer.clone(), addresses, AuthTrust::Cluster, credentials.clone());
                 let endpoint = endpoint.with_user_agent(&agent);
                 (endpoint.channel(), endpoint.http(), None)
             }
             Route::Proxy(address) => {
                 let address = host_port(address);
                 let endpoint =
-                    ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials);
+                    ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials.clone());
                 let endpoint = endpoint.with_user_agent(&agent);
                 let cluster = identity.cluster.clone();
                 (endpoint.channel(Service::auth_grpc(&cluster)), endpoint.auth_http(&cluster), Some(endpoint))
             }
         };
-        Ok(Member { identity, route, channel: api_channel(channel), http, proxy })
+        Ok(Member { identity, route, channel: api_channel(channel), http, proxy, credentials, names: wanted })
+    }
+
+    /// What keeps a member's identity current.
+    pub fn identities(&self, member: Member, cache: Cache, serve: Serve) -> Identities {
+        Identities {
+            client: member.identity.clone(),
+            server: member.identity,
+            credentials: member.credentials,
+            store: self.store.clone(),
+            channel: member.channel,
+            cache,
+            node_name: self.config.global.nodename.clone(),
+            names: member.names,
+            serve,
+        }
     }
 
     /// The way to the proxies of other clusters.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use auth_service::SystemRole;
-use process::TunnelDialer;
+use process::{HostIdentity, TunnelDialer};
 use ssh_service::{Features, NodeConfig, Reach, SshService};
 use tunnel::ssh::Algorithms;
 
 use crate::error::Result;
 use crate::member::{Names, Process};
 use crate::proxy::{socket, ssh_identity};
+use crate::rotation::Identities;
 
 /// The program that runs, even after its file was replaced by a newer one.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -17,14 +18,14 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 pub const WORKER: &str = "worker";
 
 /// Starts the node; returns when it can be reached.
-pub async fn start(process: &Process) -> Result<SshService> {
+pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
     let ssh = &process.config.ssh;
     let principals = ssh.public_addrs.iter().map(|a| a.host.clone());
     let advertised = process.config.global.advertise.iter().map(|a| a.host.to_string());
     let names = Names { principals: principals.chain(advertised).collect(), dns_names: Vec::new() };
     let member = process.member(SystemRole::Node, names).await?;
     let identity = ssh_identity(&member.identity)?;
-    let (reach, address) = match member.proxy {
+    let (reach, address) = match member.proxy.clone() {
         Some(proxy) => {
             let dialer = TunnelDialer::new(proxy, process.dialer.clone());
             (Reach::Tunnel { dialer: Arc::new(dialer) }, None)
@@ -62,5 +63,13 @@ pub async fn start(process: &Process) -> Result<SshService> {
         },
         worker: vec![THIS_PROGRAM.into(), WORKER.into()],
     };
-    Ok(SshService::start(config, identity, member.channel, &process.config.global.data_dir, reach).await?)
+    let data_dir = &process.config.global.data_dir;
+    let service = SshService::start(config, identity, member.channel.clone(), data_dir, reach).await?;
+    let show = service.identity_setter();
+    let serve = Box::new(move |renewed: &HostIdentity| {
+        show(ssh_identity(renewed)?);
+        Ok(())
+    });
+    let identities = process.identities(member, service.cache().clone(), serve);
+    Ok((service, identities))
 }

@@ -10,12 +10,13 @@ use proxy_service::{ProxyIdentity, ProxyService, Settings, Upstream};
 
 use crate::error::{Failure, Result};
 use crate::member::{Names, Process, Route};
+use crate::rotation::Identities;
 
 /// The port for other proxies of the cluster, opened when peering is on.
 const PEER_PORT: u16 = 3021;
 
 /// Starts the proxy; returns when its ports are open.
-pub async fn start(process: &Process) -> Result<ProxyService> {
+pub async fn start(process: &Process) -> Result<(ProxyService, Identities)> {
     let mut settings = settings(process)?;
     let names = Names { principals: settings.principals(), dns_names: settings.dns_names() };
     let member = process.member(SystemRole::Proxy, names).await?;
@@ -25,9 +26,13 @@ pub async fn start(process: &Process) -> Result<ProxyService> {
             return Err(Failure("a proxy needs the address of the Auth Service: set teleport.auth_server".into()));
         }
     };
-    let identity = identity(&member.identity)?;
-    let upstream = Upstream::new(member.channel.clone(), member.http);
-    Ok(ProxyService::start(settings, identity, member.channel, upstream).await?)
+    let shown = identity(&member.identity)?;
+    let upstream = Upstream::new(member.channel.clone(), member.http.clone());
+    let service = ProxyService::start(settings, shown, member.channel.clone(), upstream).await?;
+    let show = service.identity_setter();
+    let serve = Box::new(move |renewed: &HostIdentity| Ok(show(&identity(renewed)?)?));
+    let identities = process.identities(member, service.cache().clone(), serve);
+    Ok((service, identities))
 }
 
 fn identity(identity: &HostIdentity) -> Result<ProxyIdentity> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::{Config, HostPort};
@@ -12,6 +13,7 @@ use proxy_service::ProxyService;
 use ssh_service::{Presence, SshService};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
@@ -35,6 +37,8 @@ struct Services {
     auth: Option<AuthProcess>,
     proxy: Option<ProxyService>,
     ssh: Option<SshService>,
+    /// What keeps identities current; ends when this is dropped.
+    following: JoinSet<()>,
 }
 
 /// Runs the process to its end.
@@ -89,20 +93,24 @@ async fn serve(config: Config) -> Result<()> {
 async fn start(config: Config, status: &Status, services: &mut Services) -> Result<()> {
     let data_dir = config.global.data_dir.clone();
     let host_uuid = process::host_uuid(&data_dir)?;
-    let store = IdentityStore::open(&data_dir).await?;
+    let store = Arc::new(IdentityStore::open(&data_dir).await?);
     let dialer = Dialer::from_env()?;
     let mut process = Process { config, host_uuid, store, dialer, auth: None, local_auth: Vec::new() };
     if process.config.auth.enabled {
         let auth = auth::start(&process.config, &process.store, &process.host_uuid, process.exchange()).await?;
+        services.following.spawn(auth::keep_admin_current(auth.auth.clone(), process.store.clone()));
         process.auth = Some(auth.auth.clone());
         process.local_auth = auth.addresses.iter().map(local).collect();
         services.auth = Some(auth);
     }
     if process.config.proxy.enabled {
-        services.proxy = Some(proxy::start(&process).await?);
+        let (proxy, identities) = proxy::start(&process).await?;
+        services.following.spawn(identities.follow());
+        services.proxy = Some(proxy);
     }
     if process.config.ssh.enabled {
-        let node = node::start(&process).await?;
+        let (node, identities) = node::start(&process).await?;
+        services.following.spawn(identities.follow());
         status.report("node", Health::Starting);
         tokio::spawn(follow_presence(node.presence(), status.clone()));
         services.ssh = Some(node);
@@ -147,7 +155,8 @@ async fn follow(services: &Services, status: &Status) {
 
 impl Services {
     /// Stops in the reverse order of the start, so that nothing loses what it needs.
-    async fn stop(self, grace: Duration) {
+    async fn stop(mut self, grace: Duration) {
+        self.following.shutdown().await;
         if let Some(ssh) = self.ssh {
             ssh.stop(grace).await;
         }
@@ -156,6 +165,7 @@ impl Services {
         }
         if let Some(auth) = self.auth {
             auth.auth.shutdown().await;
+            auth.backend.close().await;
         }
     }
 }

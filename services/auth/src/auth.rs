@@ -14,6 +14,7 @@ use wire::{
 
 use crate::{
     AuthConfig, authority, init,
+    integrity::Integrity,
     login::{Hasher, Lockout},
     roles::ParsedRoles,
     store::{self, Store, kind},
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) authorities: authority::Authorities,
     pub(crate) audit: Log,
+    pub(crate) integrity: Integrity,
     pub(crate) hasher: Hasher,
     pub(crate) lockout: Lockout,
     pub(crate) parsed_roles: ParsedRoles,
@@ -65,8 +67,10 @@ impl Auth {
         let store = Store::open(backend).await?;
         let name = init::cluster(&store, &config).await?;
         let spec = name.spec.clone().unwrap_or_default();
+        let (audit, files) = init::audit_log(&config, &host_uuid, &spec.cluster_name)?;
         let inner = Inner {
-            audit: init::audit_log(&config, &host_uuid, &spec.cluster_name)?,
+            audit,
+            integrity: Integrity::new(files, config.audit_retention),
             host_uuid,
             cluster_name: spec.cluster_name,
             cluster_id: spec.cluster_id,
@@ -75,7 +79,7 @@ impl Auth {
             hasher: Hasher::new(),
             lockout: Lockout::new(),
             parsed_roles: ParsedRoles::default(),
-            recordings: init::recordings(&config.data_dir)?,
+            recordings: init::recordings(&config)?,
             owns_backend,
             config,
             tasks: TaskTracker::new(),
@@ -96,6 +100,10 @@ impl Auth {
         self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_completing_recordings()).await });
         let (auth, closing) = (self.clone(), self.closing());
         self.0.tasks.spawn(async move { closing.run_until_cancelled(init::complete(&auth)).await });
+        let (auth, closing) = (self.clone(), self.closing());
+        self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_sealing()).await });
+        let (auth, closing) = (self.clone(), self.closing());
+        self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_rotating()).await });
     }
 
     /// Ends the tasks of this service and closes the storage, unless it was given to it.
@@ -106,6 +114,9 @@ impl Auth {
             tracing::warn!("some tasks did not end in time");
         }
         self.retract().await;
+        if let Err(error) = self.seal_audit_log().await {
+            tracing::warn!(%error, "the last events of the audit log have no checkpoint yet");
+        }
         if self.0.owns_backend {
             self.0.store.backend().close().await;
         }
@@ -164,6 +175,11 @@ impl Auth {
     /// The resources.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// A number that grows whenever an authority changes.
+    pub fn authority_generation(&self) -> u64 {
+        self.store().authority_generation()
     }
 
     /// The audit log.

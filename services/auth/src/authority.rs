@@ -18,7 +18,7 @@ use wire::{
     types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair},
 };
 
-use crate::{Auth, store::kind};
+use crate::{Auth, rotation::Phase, store::kind};
 
 /// The keys that sign at the moment, by type of authority. Rebuilt when an authority changes.
 #[derive(Default)]
@@ -123,7 +123,10 @@ fn key_sets_mut(ca: &mut CertAuthorityV2) -> impl Iterator<Item = &mut CaKeySet>
 
 impl Signers {
     fn of(ca: &CertAuthorityV2) -> Result<Self> {
-        let active = ca.spec.as_ref().and_then(|spec| spec.active_keys.clone()).unwrap_or_default();
+        Self::of_keys(&ca.spec.as_ref().and_then(|spec| spec.active_keys.clone()).unwrap_or_default())
+    }
+
+    fn of_keys(active: &CaKeySet) -> Result<Self> {
         let tls = active.tls.iter().find(|pair| !pair.key.is_empty()).map(tls_issuer).transpose()?;
         let ssh = active.ssh.iter().find(|pair| !pair.private_key.is_empty());
         let ssh = ssh.map(|pair| private_key(&pair.private_key).map(SshIssuer::new)).transpose()?;
@@ -173,6 +176,18 @@ impl Auth {
         let found = signers.get(&ca_type).cloned();
         authorities.current.store(Some(Arc::new(Snapshot { generation, signers })));
         found.ok_or_else(|| Error::not_found(format!("certificate authority {ca_type} not found")))
+    }
+
+    /// The keys that sign what clients verify: while those who verify are only told of new keys, the old ones.
+    pub(crate) async fn serving_signers(&self, ca_type: CaType) -> Result<Arc<Signers>> {
+        let name = format!("{ca_type}/{}", self.cluster_name());
+        if let Ok(ca) = self.store().cached::<kind::CertAuthority>(&name)
+            && Phase::of(&ca) == Phase::UpdateClients
+        {
+            let old = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.clone());
+            return Ok(Arc::new(Signers::of_keys(&old.unwrap_or_default())?));
+        }
+        self.signers(ca_type).await
     }
 
     /// Makes an authority of this cluster when it is missing: slow keys are left out at the first start.

@@ -1,6 +1,6 @@
 //! What an Auth Service is started with.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{Backend, Clock, SystemClock};
 use pki::suite::SignatureSuite;
@@ -32,8 +32,14 @@ pub struct AuthConfig {
     pub audit: Option<types::ClusterAuditConfigV2>,
     /// The key algorithms of a new cluster whose file does not choose any.
     pub default_suite: SignatureSuite,
-    /// Further places that audit events go to, besides the daily files in the data directory.
+    /// Further places that audit events go to, besides the daily files.
     pub audit_sinks: Vec<Arc<dyn audit::Sink>>,
+    /// Where the daily files of the audit log lie; `None`: below the data directory.
+    pub audit_folder: Option<PathBuf>,
+    /// Where recordings are kept; `None`: below the data directory.
+    pub recordings_folder: Option<PathBuf>,
+    /// How long the daily files of the audit log are kept; `None`: for ever.
+    pub audit_retention: Option<Duration>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The way to the proxies of other clusters; without it no other cluster can be trusted.
@@ -58,6 +64,9 @@ impl AuthConfig {
             audit: None,
             default_suite: SignatureSuite::BalancedV1,
             audit_sinks: Vec::new(),
+            audit_folder: None,
+            recordings_folder: None,
+            audit_retention: None,
             clock: Arc::new(SystemClock),
             trust_exchange: None,
             backend: None,

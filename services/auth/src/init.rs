@@ -73,24 +73,31 @@ pub(crate) fn host_uuid(config: &AuthConfig) -> Result<String> {
 }
 
 /// The audit log: daily files, and wherever else events are to go.
-pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> Result<Log> {
+pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> Result<(Log, Arc<FileLog>)> {
     let of_day = config.clock.clone();
     let clock = audit::Clock::from_fn(move || of_day.now());
-    let files = FileLog::open(FileLogConfig::in_data_dir(&config.data_dir, host_uuid), clock.clone())
-        .map_err(|e| Error::other(format!("audit log: {e}")))?;
-    let mut sinks: Vec<Arc<dyn Sink>> = vec![Arc::new(files)];
+    let place = match &config.audit_folder {
+        Some(folder) => FileLogConfig::at(folder),
+        None => FileLogConfig::in_data_dir(&config.data_dir, host_uuid),
+    };
+    let files = FileLog::open(place, clock.clone()).map_err(|e| Error::other(format!("audit log: {e}")))?;
+    let files = Arc::new(files);
+    let mut sinks: Vec<Arc<dyn Sink>> = vec![files.clone()];
     sinks.extend(config.audit_sinks.iter().cloned());
     let sink: Arc<dyn Sink> = match sinks.as_slice() {
         [only] => only.clone(),
         _ => Arc::new(Fanout::new(sinks)),
     };
-    Ok(Log::new(sink, cluster, clock))
+    Ok((Log::new(sink, cluster, clock), files))
 }
 
 /// Where recordings are kept.
-pub(crate) fn recordings(data_dir: &Path) -> Result<Arc<dyn recording::Store>> {
-    let store = recording::DiskStore::in_data_dir(data_dir).map_err(Error::from)?;
-    Ok(Arc::new(store))
+pub(crate) fn recordings(config: &AuthConfig) -> Result<Arc<dyn recording::Store>> {
+    let store = match &config.recordings_folder {
+        Some(folder) => recording::DiskStore::open(folder),
+        None => recording::DiskStore::in_data_dir(&config.data_dir),
+    };
+    Ok(Arc::new(store.map_err(Error::from)?))
 }
 
 /// The cluster in the storage, after making it or taking over the settings of the file.

@@ -78,6 +78,7 @@ impl Auth {
             public_ssh_key: text(&request.public_ssh_key, "public_ssh_key")?,
             remote_addr: remote_addr.to_owned(),
             system_roles,
+            serving: false,
         })
         .await
     }

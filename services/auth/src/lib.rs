@@ -17,6 +17,7 @@ mod caller;
 mod certs;
 mod config;
 mod init;
+mod integrity;
 mod join;
 mod locks;
 mod login;
@@ -25,6 +26,7 @@ mod random;
 mod recordings;
 mod records;
 mod roles;
+mod rotation;
 mod sessions;
 mod settings;
 #[cfg(test)]
@@ -39,11 +41,13 @@ pub use auth::Auth;
 pub use caller::{Caller, Principal};
 pub use certs::{CertUsage, HostCertRequest, LocalIdentity, LocalIdentityRequest, PublicKeys, UserCertRequest};
 pub use config::AuthConfig;
+pub use integrity::{HostReport, Verification};
 pub use login::{
     ChallengeScope, Credentials, LoginClient, SshLogin, SshLoginResponse, TrustedCertificates, WebSessionRequest,
 };
 pub use presence::SERVER_TTL;
 pub use resources::SystemRole;
+pub use rotation::{Phase, RotationRequest};
 pub use settings::Write;
 pub use store::Store;
 pub use trusted::{TrustExchange, ValidateRequest, ValidateResponse};

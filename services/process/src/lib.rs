@@ -2,6 +2,7 @@
 
 mod identity;
 mod join;
+mod rotation;
 mod signed;
 mod storage;
 mod tunnel;
@@ -9,5 +10,6 @@ mod tunnel;
 pub use self::tunnel::TunnelDialer;
 pub use identity::{HostIdentity, IdentityError, NewHostKeys, Parts};
 pub use join::{JoinError, JoinRequest, join_at_auth, join_through_proxy};
+pub use rotation::{Outlook, RenewError, renew};
 pub use signed::SignedByProxy;
 pub use storage::{IdentityStore, StorageError, host_uuid};

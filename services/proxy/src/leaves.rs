@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cache::{Cache, Change, Kind};
 use chrono::{TimeDelta, Utc};
-use dialer::{ClientIdentity, Connect, DialError, TlsSetup, Verify};
+use dialer::{Connect, DialError, TlsSetup, Verify};
 use parking_lot::RwLock;
 use pki::tls::TrustedAuthorities;
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ use wire::trust::trust_service_client::TrustServiceClient;
 use wire::types::{Metadata, TunnelConnectionSpecV2, TunnelConnectionV2};
 
 use crate::settings::Settings;
+use crate::shown::Shown;
 use crate::tls::tls_certificates;
 use crate::upstream::Upstream;
 
@@ -54,7 +55,7 @@ struct Shared {
     server: TunnelServer,
     tunnels: Registry,
     upstream: Upstream,
-    identity: ClientIdentity,
+    shown: Shown,
     known: RwLock<HashMap<String, Leaf>>,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -66,18 +67,18 @@ struct Leaf {
 }
 
 impl Leaves {
-    /// No leaves yet; `identity` is the proxy's own, which leaves know.
+    /// No leaves yet; `shown` is the proxy's own identity, which leaves know.
     pub(crate) fn new(
         settings: &Settings,
         cache: Cache,
         server: TunnelServer,
         upstream: Upstream,
-        identity: ClientIdentity,
+        shown: Shown,
         (tasks, shutdown): (TaskTracker, CancellationToken),
     ) -> Self {
         let (host_uuid, tunnels) = (settings.host_uuid.clone(), server.registry().clone());
         let known = RwLock::default();
-        let shared = Shared { host_uuid, cache, server, tunnels, upstream, identity, known, tasks, shutdown };
+        let shared = Shared { host_uuid, cache, server, tunnels, upstream, shown, known, tasks, shutdown };
         Self { shared: Arc::new(shared) }
     }
 
@@ -257,7 +258,7 @@ impl Connect for ToLeafAuth {
         // The server name says whose client this is, so that the leaf looks at that cluster's authorities.
         let name = pki::cluster_name::to_server_name(&shared.cache.cluster_name());
         let verify = Verify::Cluster { authorities: Arc::new(trusted), cluster: self.cluster.clone() };
-        let setup = TlsSetup::new(&name, &[mux::alpn::H2], &verify, Some(&shared.identity))?;
+        let setup = TlsSetup::new(&name, &[mux::alpn::H2], &verify, Some(&shared.shown.client()))?;
         let stream: dialer::BoxStream = Box::new(stream);
         debug!(cluster = self.cluster, "asking the leaf's auth service");
         Ok(Box::new(setup.connect(&target, stream).await?))

@@ -20,6 +20,7 @@ mod peers;
 mod presence;
 mod resolve;
 mod settings;
+mod shown;
 mod ssh;
 mod tls;
 mod transport;
@@ -34,7 +35,6 @@ use std::time::Duration;
 
 use cache::{Cache, Kind};
 use mux::listener::{ConnectionLimit, Listener};
-use mux::proxy_protocol::signed::HeaderSigner;
 use pki::keys::PrivateKey;
 use pki::x509::Certificate;
 use tokio::sync::watch;
@@ -55,6 +55,7 @@ use absent::Database;
 use dial::NodeDialer;
 use listen::{Configs, Door, Purpose};
 use peers::{PeerDoor, Peers};
+use shown::Shown;
 
 /// How long the first fetch of the cluster's state may take.
 const FIRST_FETCH: Duration = Duration::from_secs(30);
@@ -74,6 +75,8 @@ pub struct ProxyIdentity {
 pub struct ProxyService {
     addresses: Vec<SocketAddr>,
     tunnels: TunnelServer,
+    shown: Shown,
+    cache: Cache,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
@@ -95,9 +98,8 @@ impl ProxyService {
             shutdown.cancel();
             return Err(Error::connection_problem("waited 30 s for the auth service"));
         }
-        let signer =
-            HeaderSigner::new(identity.tls_certificate.clone(), identity.tls_key.clone(), &cache.cluster_name());
-        let tunnels = tunnels::server(&settings, &cache, &identity, signer.clone());
+        let shown = Shown::new(identity, &cache.cluster_name())?;
+        let tunnels = tunnels::server(&settings, &cache, &shown);
         let (lists, known) = watch::channel(follow::Lists::default());
         if !settings.beside_auth {
             tasks.spawn(until(&shutdown, inventory::keep(channel.clone(), settings.clone())));
@@ -109,12 +111,11 @@ impl ProxyService {
             Box::pin(follow::follow(channel, upstream.clone(), lists)),
             Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known.clone())),
         ];
-        let parts =
-            Parts { settings, cache, identity, upstream, signer, lists: known.clone(), tunnels, tasks, shutdown };
+        let parts = Parts { settings, cache, shown, upstream, lists: known.clone(), tunnels, tasks, shutdown };
         let door = parts.door()?;
         parts.spawn(parts.outbound(&door).follow(known));
-        let Parts { tunnels, tasks, shutdown, .. } = parts;
-        let mut service = Self { addresses: Vec::new(), tunnels, shutdown, tasks };
+        let Parts { cache, shown, tunnels, tasks, shutdown, .. } = parts;
+        let mut service = Self { addresses: Vec::new(), tunnels, shown, cache, shutdown, tasks };
         service.listen(&door, peering)?;
         for work in work {
             service.tasks.spawn(until(&service.shutdown, work));
@@ -126,6 +127,21 @@ impl ProxyService {
     /// The addresses that are open, the public one first.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What the proxy knows of the cluster.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// How to show another identity, from the next connection on.
+    pub fn identity_setter(&self) -> impl Fn(&ProxyIdentity) -> Result<(), Error> + Send + Sync + use<> {
+        let (shown, tunnels) = (self.shown.clone(), self.tunnels.clone());
+        move |identity| {
+            shown.replace(identity)?;
+            tunnels.set_identity(&identity.ssh);
+            Ok(())
+        }
     }
 
     /// Agents connected by reverse tunnels.
@@ -176,9 +192,8 @@ impl ProxyService {
 struct Parts {
     settings: Arc<Settings>,
     cache: Cache,
-    identity: ProxyIdentity,
+    shown: Shown,
     upstream: Upstream,
-    signer: HeaderSigner,
     /// What is known of other proxies.
     lists: watch::Receiver<follow::Lists>,
     tunnels: TunnelServer,
@@ -200,7 +215,6 @@ impl Parts {
         // Inside an upgrade clients verify the proxy with the cluster's authority.
         let upgraded =
             Configs { web: configs.host.clone(), host: configs.host.clone(), internal: configs.internal.clone() };
-        let ssh = &self.identity.ssh;
         let door = Door {
             settings: settings.clone(),
             http: web::router(web.clone()),
@@ -208,7 +222,7 @@ impl Parts {
             grpc: Routes::new(TransportServiceServer::new(transport)).into_axum_router(),
             peering: Routes::new(ProxyServiceServer::new(peer_door)).into_axum_router(),
             tunnels: self.tunnels.clone(),
-            ssh: ssh::SshDoor::new(ssh, cache.clone(), dialer.clone(), tasks.clone(), shutdown.clone()),
+            ssh: ssh::SshDoor::new(self.shown.clone(), cache.clone(), dialer.clone(), tasks.clone(), shutdown.clone()),
             dialer,
             signed_headers: Arc::new(process::SignedByProxy::new(cache.clone())),
             routes: Arc::new(listen::routes(&configs)),
@@ -230,26 +244,21 @@ impl Parts {
     }
 
     fn configs(&self) -> Result<Configs, Error> {
-        let ProxyIdentity { tls_certificate, tls_key, .. } = &self.identity;
-        let chain = [tls_certificate.clone()];
+        let certificate = self.shown.certificate();
         let clients = tls::KnownAuthorities::new(&self.cache)?;
         self.spawn(clients.clone().follow(self.cache.clone()));
         let web = tls::WebCertificates::new(&self.settings)?;
         self.spawn(web.clone().follow(self.settings.https_keypairs_reload_interval));
-        let internal = Arc::new(tls::internal(&chain, tls_key, clients));
-        Ok(Configs { web, host: Arc::new(tls::host(&chain, tls_key)?), internal })
+        let internal = Arc::new(tls::internal(certificate.clone(), clients));
+        Ok(Configs { web, host: Arc::new(tls::host(certificate)?), internal })
     }
 
     fn dialer(&self) -> NodeDialer {
-        let own = dialer::ClientIdentity {
-            certificate: self.identity.tls_certificate.clone(),
-            key: self.identity.tls_key.clone(),
-        };
         let peers = Peers::new(
             self.settings.host_uuid.clone(),
             self.cache.clone(),
             self.settings.dialer.clone(),
-            own.clone(),
+            self.shown.clone(),
             self.lists.clone(),
             self.tasks.clone(),
         );
@@ -258,19 +267,19 @@ impl Parts {
             self.cache.clone(),
             self.tunnels.clone(),
             self.upstream.clone(),
-            own,
+            self.shown.clone(),
             (self.tasks.clone(), self.shutdown.clone()),
         );
         self.spawn(leaves.clone().follow());
         let registry = self.tunnels.registry().clone();
-        NodeDialer::new(self.settings.clone(), self.cache.clone(), registry, (leaves, peers), self.signer.clone())
+        NodeDialer::new(self.settings.clone(), self.cache.clone(), registry, (leaves, peers), self.shown.signer())
     }
 
     fn outbound(&self, door: &Door) -> outbound::Outbound {
         outbound::Outbound {
             settings: self.settings.clone(),
             cache: self.cache.clone(),
-            identity: self.identity.ssh.clone(),
+            shown: self.shown.clone(),
             dialer: door.dialer.clone(),
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),

@@ -19,6 +19,7 @@ use wire::types::ServerV2;
 use crate::dial::NodeDialer;
 use crate::follow::Lists;
 use crate::settings::Settings;
+use crate::shown::Shown;
 use crate::tunnels::ssh_keys;
 
 /// The port of a proxy whose address names none.
@@ -29,7 +30,7 @@ const WEB_PORT: u16 = 443;
 pub(crate) struct Outbound {
     pub settings: Arc<Settings>,
     pub cache: Cache,
-    pub identity: HostIdentity,
+    pub shown: Shown,
     pub dialer: NodeDialer,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
@@ -77,11 +78,8 @@ impl Outbound {
         let web = self.settings.proxy_verify.clone();
         let endpoint = ProxyEndpoint::new(self.settings.dialer.clone(), target, web);
         let way = TunnelDialer::new(endpoint, self.settings.dialer.clone());
-        let credentials = Credentials {
-            identity: Arc::new(self.identity.clone()),
-            cache: self.cache.clone(),
-            cluster: cluster.clone(),
-        };
+        let credentials =
+            Credentials { shown: self.shown.clone(), cache: self.cache.clone(), cluster: cluster.clone() };
         let this = self.clone();
         let transports = move |incoming: IncomingTransport| {
             let this = this.clone();
@@ -154,14 +152,14 @@ fn first_of<'a>(
 
 /// The proxy's own identity; the other cluster's authority is looked up anew for every connection.
 struct Credentials {
-    identity: Arc<HostIdentity>,
+    shown: Shown,
     cache: Cache,
     cluster: String,
 }
 
 impl AgentCredentials for Credentials {
     fn identity(&self) -> Arc<HostIdentity> {
-        self.identity.clone()
+        Arc::new(self.shown.ssh())
     }
 
     fn proxy_authorities(&self) -> Vec<russh::keys::PublicKey> {

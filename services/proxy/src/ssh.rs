@@ -15,7 +15,7 @@ use cache::Cache;
 use chrono::{DateTime, TimeZone, Utc};
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
 use russh::keys::Certificate;
-use russh::server::{Auth, ChannelOpenHandle, Config, Handler, Msg, Session};
+use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, GlobalRequestReply};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,6 +26,7 @@ use tracing::{debug, info};
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
+use crate::shown::Shown;
 use crate::transport::TransportPeer;
 use crate::tunnels::ssh_keys;
 
@@ -45,7 +46,7 @@ pub(crate) struct SshDoor {
 }
 
 struct Shared {
-    config: Arc<Config>,
+    shown: Shown,
     cache: Cache,
     dialer: NodeDialer,
     gate: Gate,
@@ -56,15 +57,14 @@ struct Shared {
 impl SshDoor {
     /// A door that shows this host certificate.
     pub(crate) fn new(
-        identity: &tunnel::HostIdentity,
+        shown: Shown,
         cache: Cache,
         dialer: NodeDialer,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        let config = tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()]);
         let gate = Gate::new(cache.clone());
-        Self { shared: Arc::new(Shared { config: Arc::new(config), cache, dialer, gate, tasks, shutdown }) }
+        Self { shared: Arc::new(Shared { shown, cache, dialer, gate, tasks, shutdown }) }
     }
 
     /// The name of the cluster that the door belongs to.
@@ -87,7 +87,9 @@ impl SshDoor {
             entered,
             places: Arc::new(Semaphore::new(MOST_CHANNELS)),
         };
-        let starting = russh::server::run_stream(self.shared.config.clone(), stream, handler);
+        let identity = self.shared.shown.ssh();
+        let config = tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate]);
+        let starting = russh::server::run_stream(Arc::new(config), stream, handler);
         let mut running = match timeout(LOGIN_GRACE, starting).await {
             Ok(Ok(running)) => running,
             Ok(Err(error)) => return debug!(%client, %error, "connection ended before the handshake"),

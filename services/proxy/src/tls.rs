@@ -12,7 +12,10 @@ use config::KeyPair;
 use mux::router::ConfigSource;
 use mux::{ClientHello, alpn};
 use pki::keys::{KeyAlgorithm, PrivateKey};
-use pki::tls::{ClientAuth, ClientAuthorities, ServerConfigs, TrustedAuthorities, server_config};
+use pki::tls::{
+    ClientAuth, ClientAuthorities, ServerCertificate, ServerConfigs, TrustedAuthorities, server_config,
+    server_config_with,
+};
 use pki::x509::Certificate;
 use rustls::ServerConfig;
 use tokio::sync::broadcast::error::RecvError;
@@ -191,14 +194,14 @@ fn offer(pair: WebCertificate) -> Result<Offered, Error> {
 }
 
 /// The configuration of internal protocols: the proxy's host certificate, and a client certificate required.
-pub(crate) fn internal(chain: &[Certificate], key: &PrivateKey, clients: Arc<KnownAuthorities>) -> ServerConfigs {
-    ServerConfigs::new(chain.to_vec(), key.clone(), &[alpn::H2, alpn::PROXY_SSH_GRPC], true, clients)
+pub(crate) fn internal(certificate: ServerCertificate, clients: Arc<KnownAuthorities>) -> ServerConfigs {
+    ServerConfigs::new(certificate, &[alpn::H2, alpn::PROXY_SSH_GRPC], true, clients)
 }
 
 /// The configuration of what is verified with the cluster's authority but needs no client certificate: connections
 /// inside an upgrade, SSH inside TLS, Kubernetes.
-pub(crate) fn host(chain: &[Certificate], key: &PrivateKey) -> Result<Arc<ServerConfig>, Error> {
-    let config = server_config(chain, key, &alpn::server_preference(false), ClientAuth::None);
+pub(crate) fn host(certificate: ServerCertificate) -> Result<Arc<ServerConfig>, Error> {
+    let config = server_config_with(certificate, &alpn::server_preference(false), ClientAuth::None);
     config.map(Arc::new).map_err(|e| Error::other(e.to_string()))
 }
 
@@ -216,8 +219,8 @@ fn self_signed(settings: &Settings) -> Result<WebCertificate, Error> {
     let der = pki::x509::self_signed_web(&settings.principals(), &key, Utc::now(), SELF_SIGNED).map_err(failed)?;
     let certificate = Certificate::from_der(&der).map_err(failed)?;
     write(&key_path, key.to_pem().map_err(failed)?.as_bytes(), 0o600)?;
-    write(&path("webproxy_pub.pem"), key.public().to_pem().as_bytes(), 0o644)?;
-    write(&certificate_path, certificate.to_pem().as_bytes(), 0o644)?;
+    write(&path("webproxy_pub.pem"), key.public().to_pem().as_bytes(), 0o640)?;
+    write(&certificate_path, certificate.to_pem().as_bytes(), 0o640)?;
     tracing::warn!(
         "the public port has no certificate: one signed by the proxy itself is used, which clients do not trust"
     );

@@ -15,10 +15,10 @@ use tunnel::server::{AuthDialer, HostAuthorities, TunnelServer, TunnelServerConf
 use wire::error::Error;
 use wire::types::{CertAuthorityV2, ServerV2};
 
-use crate::ProxyIdentity;
 use crate::dial::{dial_auth_server, say_who};
 use crate::follow::Lists;
 use crate::settings::Settings;
+use crate::shown::Shown;
 
 /// Keep-alive settings of a cluster that sets none.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5 * 60);
@@ -66,20 +66,15 @@ impl AuthDialer for ToAuth {
 }
 
 /// The server of agents' tunnels.
-pub(crate) fn server(
-    settings: &Arc<Settings>,
-    cache: &Cache,
-    identity: &ProxyIdentity,
-    signer: HeaderSigner,
-) -> TunnelServer {
+pub(crate) fn server(settings: &Arc<Settings>, cache: &Cache, shown: &Shown) -> TunnelServer {
     let networking = cache.networking();
     let spec = networking.spec.clone().unwrap_or_default();
     let interval = u64::try_from(spec.keep_alive_interval).ok().filter(|n| *n > 0);
     let server = TunnelServer::new(TunnelServerConfig {
         cluster: cache.cluster_name(),
-        identity: identity.ssh.clone(),
+        identity: shown.ssh(),
         authorities: Arc::new(CachedAuthorities(cache.clone())),
-        auth: Arc::new(ToAuth { settings: settings.clone(), signer }),
+        auth: Arc::new(ToAuth { settings: settings.clone(), signer: shown.signer() }),
         keep_alive_interval: interval.map_or(KEEP_ALIVE_INTERVAL, Duration::from_nanos),
         keep_alive_count: u32::try_from(spec.keep_alive_count_max).ok().filter(|n| *n > 0).unwrap_or(KEEP_ALIVE_COUNT),
     });

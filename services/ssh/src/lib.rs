@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use cache::{Cache, Kind};
 use mux::listener::{ConnectionLimit, Listener};
+use parking_lot::RwLock;
 use recording::{Uploader, UploaderConfig, Uploads};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 use tunnel::HostIdentity;
 use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, ProxyDialer, TunnelStrategy};
+use tunnel::ssh::Algorithms;
 use wire::client::ApiChannel;
 use wire::error::Error;
 use wire::types::tunnel_strategy_v1::Strategy;
@@ -66,6 +68,8 @@ pub enum Reach {
 
 /// A running node.
 pub struct SshService {
+    node: Node,
+    tunnel_identity: Arc<RwLock<Arc<HostIdentity>>>,
     presence: watch::Receiver<Presence>,
     shutdown: CancellationToken,
     connections: CancellationToken,
@@ -121,10 +125,7 @@ impl SshService {
                 hostname: config.hostname.clone(),
                 cluster: config.cluster.clone(),
             },
-            ssh: Arc::new(russh::server::Config {
-                preferred: config.algorithms.preferences(),
-                ..tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
-            }),
+            ssh: Arc::new(RwLock::new(ssh_config(&config.algorithms, &identity))),
             leases,
             connections: Arc::default(),
             config,
@@ -136,13 +137,29 @@ impl SshService {
             shutdown: connections.clone(),
             compiled: Arc::default(),
         };
+        let tunnel_identity = Arc::new(RwLock::new(Arc::new(identity)));
         match reach {
             Reach::Tunnel { dialer } => {
-                keep_tunnels(&node, &cache, identity, (dialer, proxies), &background, &shutdown);
+                keep_tunnels(&node, &cache, tunnel_identity.clone(), (dialer, proxies), &background, &shutdown);
             }
             Reach::Listener { address } => listen(&node, address, &background, &shutdown)?,
         }
-        Ok(Self { presence, shutdown, connections, tasks, background })
+        Ok(Self { node, tunnel_identity, presence, shutdown, connections, tasks, background })
+    }
+
+    /// What the node knows of the cluster.
+    pub fn cache(&self) -> &Cache {
+        &self.node.cache
+    }
+
+    /// How to show another identity, from the next connection and the next tunnel on.
+    pub fn identity_setter(&self) -> impl Fn(HostIdentity) + Send + Sync + use<> {
+        let (ssh, tunnels) = (self.node.ssh.clone(), self.tunnel_identity.clone());
+        let algorithms = self.node.config.algorithms.clone();
+        move |identity| {
+            *ssh.write() = ssh_config(&algorithms, &identity);
+            *tunnels.write() = Arc::new(identity);
+        }
     }
 
     /// Whether the cluster knows the node.
@@ -152,6 +169,8 @@ impl SshService {
 
     /// Takes no new connections, waits up to `grace` for running ones, then ends them.
     pub async fn stop(self, grace: Duration) {
+        // The delivery of events ends when nobody can emit any more.
+        drop(self.node);
         self.shutdown.cancel();
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
@@ -163,16 +182,23 @@ impl SshService {
     }
 }
 
+fn ssh_config(algorithms: &Algorithms, identity: &HostIdentity) -> Arc<russh::server::Config> {
+    Arc::new(russh::server::Config {
+        preferred: algorithms.preferences(),
+        ..tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
+    })
+}
+
 /// The node's keys for its tunnels, and the proxies' authorities from the cache.
 struct TunnelCredentials {
-    identity: Arc<HostIdentity>,
+    identity: Arc<RwLock<Arc<HostIdentity>>>,
     cache: Cache,
     cluster: String,
 }
 
 impl AgentCredentials for TunnelCredentials {
     fn identity(&self) -> Arc<HostIdentity> {
-        self.identity.clone()
+        self.identity.read().clone()
     }
 
     fn proxy_authorities(&self) -> Vec<russh::keys::PublicKey> {
@@ -184,13 +210,12 @@ impl AgentCredentials for TunnelCredentials {
 fn keep_tunnels(
     node: &Node,
     cache: &Cache,
-    identity: HostIdentity,
+    identity: Arc<RwLock<Arc<HostIdentity>>>,
     (dialer, proxies): (Arc<dyn ProxyDialer>, watch::Sender<Vec<String>>),
     background: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
-    let credentials =
-        TunnelCredentials { identity: Arc::new(identity), cache: cache.clone(), cluster: node.config.cluster.clone() };
+    let credentials = TunnelCredentials { identity, cache: cache.clone(), cluster: node.config.cluster.clone() };
     let serving = node.clone();
     let transports = move |transport: IncomingTransport| {
         let node = serving.clone();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use cache::Cache;
 use chrono::Utc;
 use config::Labels;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pki::identity::Identity;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
@@ -83,7 +83,7 @@ pub(crate) struct Node {
     pub connections: Arc<AtomicU64>,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
-    pub ssh: Arc<russh::server::Config>,
+    pub ssh: Arc<RwLock<Arc<russh::server::Config>>>,
     /// Role sets as compiled for users who came before, while no role changed.
     pub compiled: Arc<Mutex<CompiledRoles>>,
 }
@@ -101,7 +101,7 @@ const MAX_COMPILED: usize = 256;
 impl Node {
     /// The settings of SSH connections.
     pub fn ssh_config(&self) -> Arc<russh::server::Config> {
-        self.ssh.clone()
+        self.ssh.read().clone()
     }
 
     /// Whether the proxy records sessions, so that this node must not.

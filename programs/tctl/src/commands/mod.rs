@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod alerts;
+pub mod audit;
 pub mod auth;
 pub mod bots;
 pub mod create;

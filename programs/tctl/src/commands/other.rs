@@ -5,9 +5,8 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 16] = [
+const LATER: [&str; 15] = [
     "acl",
-    "audit",
     "devices",
     "externalauditstorage",
     "idp",
@@ -25,7 +24,8 @@ const LATER: [&str; 16] = [
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 22] = [
+const KNOWN: [&str; 23] = [
+    "audit",
     "access",
     "apps",
     "bots",

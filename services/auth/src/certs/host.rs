@@ -45,6 +45,8 @@ pub struct HostCertRequest {
     pub remote_addr: String,
     /// The services of an instance.
     pub system_roles: Vec<SystemRole>,
+    /// See [`LocalIdentityRequest::serving`](super::LocalIdentityRequest::serving).
+    pub serving: bool,
 }
 
 impl Default for HostCertRequest {
@@ -60,6 +62,7 @@ impl Default for HostCertRequest {
             public_ssh_key: String::new(),
             remote_addr: String::new(),
             system_roles: Vec::new(),
+            serving: false,
         }
     }
 }
@@ -90,7 +93,10 @@ impl Auth {
         check_names("additional principals", &principals)?;
         claims::check(request, &principals, self.cluster_name())?;
 
-        let signers = self.signers(CaType::Host).await?;
+        let signers = match request.serving {
+            true => self.serving_signers(CaType::Host).await?,
+            false => self.signers(CaType::Host).await?,
+        };
         let now = self.now();
         let missing = || Error::not_found("the host authority has no usable keys");
         let identity = self.host_identity(request);

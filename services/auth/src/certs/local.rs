@@ -24,6 +24,9 @@ pub struct LocalIdentityRequest {
     pub dns_names: Vec<String>,
     /// The services of an instance.
     pub system_roles: Vec<SystemRole>,
+    /// Whether the identity is shown to clients only. Halfway through a rotation they may not know the new authority
+    /// yet, so the old one signs.
+    pub serving: bool,
 }
 
 /// New keys with their certificates.
@@ -71,6 +74,7 @@ impl Auth {
                 public_ssh_key: ssh_key.public().to_ssh_line(),
                 remote_addr: String::new(),
                 system_roles: request.system_roles,
+                serving: request.serving,
             })
             .await?;
         Ok(LocalIdentity {

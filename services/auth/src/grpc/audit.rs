@@ -1,8 +1,10 @@
 //! The audit log and recorded sessions: `teleport.auditlog.v1.AuditLogService` and its older calls.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use audit::{EventExt as _, Order, Query, SESSION_END_EVENTS, codes, origin};
+use aws_lc_rs::digest;
 use chrono::{DateTime, Utc};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use prost_types::Timestamp;
@@ -50,6 +52,11 @@ const OF_SESSION_SERVICES: [&str; 21] = [
 pub async fn emit_audit_event(api: &Api, context: &AuthContext, event: OneOf) -> Result<()> {
     check_origin(api, context, &event)?;
     check_owner(api, context, &event).await?;
+    let sender = context.host_id().unwrap_or_default();
+    if api.taken().contains(sender, event.uid()) {
+        return Ok(());
+    }
+    let uid = event.uid().to_owned();
     let mut event = event;
     if let Some(metadata) = event.metadata_mut() {
         // When something happened is the sender's to say, but not that it has not happened yet.
@@ -58,7 +65,44 @@ pub async fn emit_audit_event(api: &Api, context: &AuthContext, event: OneOf) ->
             metadata.time = Some(wire::time::timestamp(now));
         }
     }
-    api.auth().emit(event).await
+    api.auth().emit(event).await?;
+    api.taken().insert(sender, &uid);
+    Ok(())
+}
+
+/// The latest events taken from each sender: what a sender delivers twice, because it did not hear the answer, is in
+/// the log once.
+#[derive(Default)]
+pub struct Taken(parking_lot::Mutex<(HashSet<u64>, VecDeque<u64>)>);
+
+/// How many events are remembered.
+const REMEMBERED: usize = 65_536;
+
+impl Taken {
+    fn contains(&self, sender: &str, uid: &str) -> bool {
+        !uid.is_empty() && self.0.lock().0.contains(&Self::mark(sender, uid))
+    }
+
+    fn insert(&self, sender: &str, uid: &str) {
+        let mark = Self::mark(sender, uid);
+        let (known, order) = &mut *self.0.lock();
+        if !uid.is_empty() && known.insert(mark) {
+            order.push_back(mark);
+            if order.len() > REMEMBERED
+                && let Some(oldest) = order.pop_front()
+            {
+                known.remove(&oldest);
+            }
+        }
+    }
+
+    /// A sender cannot make events of others vanish: its own name is part of the mark.
+    fn mark(sender: &str, uid: &str) -> u64 {
+        let mut bytes = [0; 8];
+        let digest = digest::digest(&digest::SHA256, format!("{sender}/{uid}").as_bytes());
+        bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+        u64::from_be_bytes(bytes)
+    }
 }
 
 /// Checks that an event speaks of its sender, of this cluster and of a well-named session, and that services say it.

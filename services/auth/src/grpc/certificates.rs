@@ -8,6 +8,7 @@ use wire::error::{Error, Result};
 use wire::mfa::ChallengeScope;
 use wire::proto::user_certs_request::{CertPurpose, CertUsage, Requester};
 use wire::proto::{Certs, HostCertsRequest, OpenSshCert, OpenSshCertRequest, UserCertsRequest};
+use wire::types::Rotation;
 
 use super::impersonation::{self, Subject};
 use super::{Api, named};
@@ -70,8 +71,28 @@ pub async fn generate_host_certs(api: &Api, context: &AuthContext, message: Host
         public_ssh_key: utf8(message.public_ssh_key, "PublicSSHKey")?,
         remote_addr: context.caller().remote_ip(),
         system_roles,
+        serving: false,
     };
+    if let Some(expected) = &message.rotation {
+        check_rotation(api, expected)?;
+    }
     api.auth().generate_host_certs(request).await
+}
+
+/// Refuses a host that acts upon another phase of a rotation than the present one: its certificates would be of keys
+/// that it does not expect.
+fn check_rotation(api: &Api, expected: &Rotation) -> Result<()> {
+    let ca = api.auth().host_authority()?;
+    let present = ca.spec.as_ref().and_then(|spec| spec.rotation.clone()).unwrap_or_default();
+    let standby = |state: &str| state.is_empty() || state == "standby";
+    let both_rest = standby(&expected.state) && standby(&present.state);
+    if both_rest || (expected.current_id == present.current_id && expected.phase == present.phase) {
+        return Ok(());
+    }
+    Err(Error::bad_parameter(format!(
+        "the rotation of the host authority is in phase {:?}, not in {:?}: look again and retry",
+        present.phase, expected.phase
+    )))
 }
 
 pub async fn generate_open_ssh_cert(_: &Api, _: &AuthContext, _: OpenSshCertRequest) -> Result<OpenSshCert> {

@@ -99,6 +99,7 @@ struct State {
     inventory: Inventory,
     assertions: assertions::Assertions,
     streams: audit_stream::Streams,
+    taken: audit::Taken,
 }
 
 impl Api {
@@ -109,6 +110,7 @@ impl Api {
             inventory: Inventory::default(),
             assertions: assertions::Assertions::default(),
             streams: audit_stream::Streams::default(),
+            taken: audit::Taken::default(),
         }))
     }
 
@@ -143,6 +145,10 @@ impl Api {
     /// The servers that keep a control stream to this Auth Service.
     pub fn inventory(&self) -> &Inventory {
         &self.0.inventory
+    }
+
+    fn taken(&self) -> &audit::Taken {
+        &self.0.taken
     }
 
     fn assertions(&self) -> &assertions::Assertions {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
+use pki::authority::CaType;
 use resources::SystemRole;
 use serde_json::json;
 use tonic::Request;
@@ -13,9 +15,11 @@ use wire::trust::{
     GetCertAuthoritiesResponse, GetCertAuthorityRequest, RotateCertAuthorityRequest, RotateCertAuthorityResponse,
     RotateExternalCertAuthorityRequest, RotateExternalCertAuthorityResponse, UpsertCertAuthorityRequest,
 };
-use wire::types::CertAuthorityV2;
+use wire::types::{CertAuthorityV2, RotationSchedule};
 
 use super::{Answer, Api, answer, named, open, required};
+use crate::RotationRequest;
+use crate::authority::crypto;
 use crate::authz::AuthContext;
 
 /// The revocation list of an authority, which is always empty: certificates are short-lived instead.
@@ -53,9 +57,7 @@ impl TrustService for Api {
         request: Request<RotateCertAuthorityRequest>,
     ) -> Answer<RotateCertAuthorityResponse> {
         let (_, message) = open(request)?;
-        let text = format!("certificate authority {:?} cannot be rotated yet by this Auth Service", message.r#type);
-        // Programs take "not implemented" for an older server and try a path that is gone; these words reach the user.
-        answer(Err(Error::bad_parameter(text)))
+        answer(rotate(self, message).await)
     }
 
     async fn rotate_external_cert_authority(
@@ -70,6 +72,23 @@ impl TrustService for Api {
         let (context, message) = open(request)?;
         answer(generate_host_cert(self, &context, &message).await)
     }
+}
+
+async fn rotate(api: &Api, message: RotateCertAuthorityRequest) -> Result<RotateCertAuthorityResponse> {
+    let ca_type = named(&message.r#type, "type")?.parse::<CaType>().map_err(crypto)?;
+    let grace = message.grace_period.map(|grace| {
+        TimeDelta::new(grace.seconds, u32::try_from(grace.nanos).unwrap_or(0))
+            .ok_or_else(|| Error::bad_parameter("grace_period is too long"))
+    });
+    let schedule = message.schedule.map(|schedule| RotationSchedule {
+        update_clients: schedule.update_clients,
+        update_servers: schedule.update_servers,
+        standby: schedule.standby,
+    });
+    let request =
+        RotationRequest { target: message.target_phase, mode: message.mode, grace: grace.transpose()?, schedule };
+    api.auth().rotate_authority(ca_type, &request).await?;
+    Ok(RotateCertAuthorityResponse {})
 }
 
 async fn get(api: &Api, context: &AuthContext, message: &GetCertAuthorityRequest) -> Result<CertAuthorityV2> {

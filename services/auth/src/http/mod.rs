@@ -6,6 +6,7 @@
 mod answer;
 mod caller;
 mod cluster;
+mod integrity;
 mod join;
 mod login;
 mod presence;
@@ -29,6 +30,7 @@ const MAX_BODY: usize = 512 * 1024;
 pub fn router(auth: Auth) -> Router {
     Router::new()
         .route("/{version}/configuration/name", get(cluster::name))
+        .route("/{version}/audit/integrity", get(integrity::verify))
         .route("/{version}/namespaces", get(cluster::namespaces))
         .route("/{version}/namespaces/{name}", get(cluster::namespace))
         .route("/{version}/tokens/register", post(join::register))

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use pki::keys::PrivateKey;
-use pki::tls::{ClientAuthorities, ServerConfigs, TrustedAuthorities};
+use pki::tls::{ClientAuthorities, ServerCertificate, ServerConfigs, TrustedAuthorities};
 use pki::x509::Certificate;
 use resources::SystemRole;
 use rustls::ServerConfig;
@@ -80,13 +80,15 @@ impl Tls {
             host_uuid: self.auth.host_uuid().to_owned(),
             node_name: self.auth.node_name().to_owned(),
             additional_principals: self.names.clone(),
+            serving: true,
             ..Default::default()
         };
         let identity = self.auth.local_identity(SystemRole::Auth, request).await?;
         let chain = Certificate::bundle_from_pem(&identity.tls_certificate).map_err(unusable)?;
         let key = PrivateKey::from_pem(&identity.tls_key).map_err(unusable)?;
         let known = Arc::new(self.known().await?);
-        Ok(ServerConfigs::new(chain, key, &ALPN, false, known))
+        let certificate = ServerCertificate::new(&chain, &key).map_err(unusable)?;
+        Ok(ServerConfigs::new(certificate, &ALPN, false, known))
     }
 
     async fn known(&self) -> Result<Known> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use cache::Cache;
-use dialer::{BoxStream, ClientIdentity, Connect, DialError, Dialer, HostPort, TlsSetup, Traffic, Verify};
+use dialer::{BoxStream, Connect, DialError, Dialer, HostPort, TlsSetup, Traffic, Verify};
 use parking_lot::Mutex;
 use pki::tls::TrustedAuthorities;
 use rand::seq::SliceRandom;
@@ -25,6 +25,7 @@ use wire::proto::{DialRequest, Frame};
 
 use super::{DIAL_TIMEOUT, FRAME, FRAME_QUEUE, PROXY, STALLED, address, data};
 use crate::follow::Lists;
+use crate::shown::Shown;
 use crate::tls::tls_certificates;
 
 /// The port of peers whose address names none.
@@ -42,7 +43,7 @@ struct Shared {
     own_id: String,
     cache: Cache,
     dialer: Dialer,
-    identity: ClientIdentity,
+    shown: Shown,
     lists: watch::Receiver<Lists>,
     channels: Mutex<HashMap<(String, String), Channel>>,
     tasks: TaskTracker,
@@ -53,12 +54,12 @@ impl Peers {
         own_id: String,
         cache: Cache,
         dialer: Dialer,
-        identity: ClientIdentity,
+        shown: Shown,
         lists: watch::Receiver<Lists>,
         tasks: TaskTracker,
     ) -> Self {
         let channels = Mutex::default();
-        Self { shared: Arc::new(Shared { own_id, cache, dialer, identity, lists, channels, tasks }) }
+        Self { shared: Arc::new(Shared { own_id, cache, dialer, shown, lists, channels, tasks }) }
     }
 
     /// A stream to an agent through one of the proxies that it holds tunnels to; they are tried in random order.
@@ -185,7 +186,7 @@ impl Connect for ToPeer {
         let authorities = Arc::new(TrustedAuthorities::new(&certificates).map_err(|e| failed(e.to_string()))?);
         let verify = Verify::Cluster { authorities, cluster: cluster.clone() };
         let name = pki::cluster_name::to_server_name(&cluster);
-        let setup = TlsSetup::new(&name, &[mux::alpn::H2], &verify, Some(&shared.identity))?;
+        let setup = TlsSetup::new(&name, &[mux::alpn::H2], &verify, Some(&shared.shown.client()))?;
         let stream = shared.dialer.tls(&self.target, Traffic::Raw, &setup).await?;
         let found = pki::tls::peer_identity(stream.get_ref().1.peer_certificates(), chrono::Utc::now());
         let identity = found.ok().flatten().map(|(_, identity)| identity).unwrap_or_default();

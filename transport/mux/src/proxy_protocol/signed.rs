@@ -7,6 +7,7 @@ use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
+use parking_lot::RwLock;
 use pki::identity::Identity;
 use pki::keys::{KeyAlgorithm, PrivateKey, PublicKey};
 use pki::x509::Certificate;
@@ -25,20 +26,25 @@ const LIFETIME: TimeDelta = TimeDelta::seconds(60);
 const MAX_TOKEN: usize = 4096;
 
 /// Makes signed headers with a proxy's host certificate and key.
+/// Clones share them.
 #[derive(Clone)]
 pub struct HeaderSigner {
-    certificate: Certificate,
-    key: PrivateKey,
+    shown: Arc<RwLock<(Certificate, PrivateKey)>>,
     cluster: Arc<str>,
 }
 
 impl HeaderSigner {
     /// A signer for a proxy of `cluster`.
     pub fn new(certificate: Certificate, key: PrivateKey, cluster: &str) -> Self {
-        Self { certificate, key, cluster: cluster.into() }
+        Self { shown: Arc::new(RwLock::new((certificate, key))), cluster: cluster.into() }
     }
 
-    fn token(&self, addresses: &Addresses, now: DateTime<Utc>) -> Result<String, SignError> {
+    /// Signs with another certificate and key from now on.
+    pub fn replace(&self, certificate: Certificate, key: PrivateKey) {
+        *self.shown.write() = (certificate, key);
+    }
+
+    fn token(&self, key: &PrivateKey, addresses: &Addresses, now: DateTime<Utc>) -> Result<String, SignError> {
         let claims = json!({
             "iss": *self.cluster,
             "sub": addresses.source().to_string(),
@@ -48,9 +54,9 @@ impl HeaderSigner {
             "exp": (now + LIFETIME).timestamp(),
         });
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let header = json!({"alg": self.key.algorithm().jws_name(), "typ": "JWT"});
+        let header = json!({"alg": key.algorithm().jws_name(), "typ": "JWT"});
         let signed = format!("{}.{}", encode(&header), encode(&claims));
-        let signature = self.key.sign_jws(signed.as_bytes()).map_err(|error| SignError(error.to_string()))?;
+        let signature = key.sign_jws(signed.as_bytes()).map_err(|error| SignError(error.to_string()))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 }
@@ -58,8 +64,9 @@ impl HeaderSigner {
 #[async_trait]
 impl SignHeader for HeaderSigner {
     async fn sign(&self, addresses: &Addresses) -> Result<Vec<u8>, SignError> {
-        let token = self.token(addresses, Utc::now())?;
-        ProxyHeader::signed(addresses, self.certificate.der(), &token)
+        let (certificate, key) = self.shown.read().clone();
+        let token = self.token(&key, addresses, Utc::now())?;
+        ProxyHeader::signed(addresses, certificate.der(), &token)
             .ok_or_else(|| SignError("certificate and token do not fit into a header".into()))
     }
 }

@@ -19,7 +19,7 @@ use thiserror::Error;
 pub use client::{
     ClusterServerVerifier, InsecureServerVerifier, client_config, public_server_verifier, server_name_of,
 };
-pub use server::{ClientAuth, ClientAuthorities, ServerConfigs, server_config};
+pub use server::{ClientAuth, ClientAuthorities, ServerCertificate, ServerConfigs, server_config, server_config_with};
 
 use crate::identity::Identity;
 use crate::x509::Certificate;

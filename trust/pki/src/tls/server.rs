@@ -1,12 +1,13 @@
 //! The server's side: client certificates, and configurations chosen by server name.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ServerConfig, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -36,6 +37,41 @@ pub trait ClientAuthorities: Send + Sync {
     fn authorities_for(&self, cluster: Option<&str>) -> Option<Arc<TrustedAuthorities>>;
 }
 
+/// The certificate that a server shows. Clones share it, so that a renewed one is shown by every configuration made
+/// with it, from the next handshake on.
+#[derive(Clone, Debug)]
+pub struct ServerCertificate(Arc<RwLock<Arc<CertifiedKey>>>);
+
+impl ServerCertificate {
+    /// A certificate, with those between it and its authority, and its key.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when the key does not fit the certificate.
+    pub fn new(chain: &[Certificate], key: &PrivateKey) -> Result<Self, Error> {
+        Ok(Self(Arc::new(RwLock::new(certified(chain, key)?))))
+    }
+
+    /// Shows another certificate from now on.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] when the key does not fit the certificate; the old one is then kept.
+    pub fn replace(&self, chain: &[Certificate], key: &PrivateKey) -> Result<(), Error> {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = certified(chain, key)?;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn certified(chain: &[Certificate], key: &PrivateKey) -> Result<Arc<CertifiedKey>, Error> {
+    let chain = chain.iter().map(Certificate::to_rustls).collect();
+    Ok(Arc::new(CertifiedKey::from_der(chain, key.to_rustls_der(), &crypto_provider())?))
+}
+
 /// How many configurations are kept; more clusters than this only cost speed.
 const MAX_KEPT: usize = 256;
 
@@ -44,8 +80,7 @@ const MAX_KEPT: usize = 256;
 /// TLS libraries fix the accepted authorities before they read the client's greeting, so the greeting has to be read
 /// first (`tokio_rustls::LazyConfigAcceptor`) and the configuration chosen with [`select`](Self::select).
 pub struct ServerConfigs {
-    chain: Vec<Certificate>,
-    key: PrivateKey,
+    certificate: ServerCertificate,
     alpn: Vec<Vec<u8>>,
     required: bool,
     authorities: Arc<dyn ClientAuthorities>,
@@ -56,15 +91,13 @@ impl ServerConfigs {
     /// Makes configurations for a server's certificate and protocols; `required` as in [`ClientAuth::Required`].
     #[must_use]
     pub fn new(
-        chain: Vec<Certificate>,
-        key: PrivateKey,
+        certificate: ServerCertificate,
         alpn: &[&str],
         required: bool,
         authorities: Arc<dyn ClientAuthorities>,
     ) -> Self {
         Self {
-            chain,
-            key,
+            certificate,
             alpn: alpn.iter().map(|name| name.as_bytes().to_vec()).collect(),
             required,
             authorities,
@@ -96,7 +129,7 @@ impl ServerConfigs {
             true => ClientAuth::Required(Arc::clone(&authorities)),
             false => ClientAuth::Optional(Arc::clone(&authorities)),
         };
-        let config = Arc::new(build(&self.chain, &self.key, self.alpn.clone(), auth)?);
+        let config = Arc::new(build(self.certificate.clone(), self.alpn.clone(), auth)?);
         kept.push((authorities, Arc::clone(&config)));
         Ok(config)
     }
@@ -104,7 +137,7 @@ impl ServerConfigs {
 
 impl fmt::Debug for ServerConfigs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerConfigs").field("chain", &self.chain).finish_non_exhaustive()
+        f.debug_struct("ServerConfigs").field("required", &self.required).finish_non_exhaustive()
     }
 }
 
@@ -121,10 +154,22 @@ pub fn server_config(
     alpn: &[&str],
     auth: ClientAuth,
 ) -> Result<ServerConfig, Error> {
-    build(chain, key, alpn.iter().map(|name| name.as_bytes().to_vec()).collect(), auth)
+    server_config_with(ServerCertificate::new(chain, key)?, alpn, auth)
 }
 
-fn build(chain: &[Certificate], key: &PrivateKey, alpn: Vec<Vec<u8>>, auth: ClientAuth) -> Result<ServerConfig, Error> {
+/// The same with a certificate that can be replaced.
+///
+/// # Errors
+/// [`Error::Malformed`] without usable authorities.
+pub fn server_config_with(
+    certificate: ServerCertificate,
+    alpn: &[&str],
+    auth: ClientAuth,
+) -> Result<ServerConfig, Error> {
+    build(certificate, alpn.iter().map(|name| name.as_bytes().to_vec()).collect(), auth)
+}
+
+fn build(certificate: ServerCertificate, alpn: Vec<Vec<u8>>, auth: ClientAuth) -> Result<ServerConfig, Error> {
     let builder = ServerConfig::builder_with_provider(crypto_provider()).with_safe_default_protocol_versions()?;
     let builder = match auth {
         ClientAuth::None => builder.with_no_client_auth(),
@@ -135,8 +180,7 @@ fn build(chain: &[Certificate], key: &PrivateKey, alpn: Vec<Vec<u8>>, auth: Clie
             builder.with_client_cert_verifier(Arc::new(ClientVerifier::new(&authorities, true)?))
         }
     };
-    let chain = chain.iter().map(Certificate::to_rustls).collect();
-    let mut config = builder.with_single_cert(chain, key.to_rustls_der())?;
+    let mut config = builder.with_cert_resolver(Arc::new(certificate));
     config.alpn_protocols = alpn;
     config.ticketer = Ticketer::new()?;
     Ok(config)

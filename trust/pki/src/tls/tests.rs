@@ -282,7 +282,8 @@ fn the_server_name_chooses_whose_clients_are_accepted() {
     let known =
         TwoClusters { root: Arc::clone(&root.authorities), leaf: Arc::clone(&leaf.authorities), both: Arc::new(both) };
     let (certificate, key) = root.host();
-    let configs = ServerConfigs::new(vec![certificate], key, &["h2"], true, Arc::new(known));
+    let configs =
+        ServerConfigs::new(ServerCertificate::new(&[certificate], &key).unwrap(), &["h2"], true, Arc::new(known));
     let accepts = |server_name: Option<&str>, user: &Cluster| {
         let verifier = ClusterServerVerifier::for_cluster(&root.authorities, "root").unwrap();
         let client = dialling(verifier, Some(&user.user()), &["h2"]);
@@ -298,6 +299,24 @@ fn the_server_name_chooses_whose_clients_are_accepted() {
     assert!(configs.select(Some(&to_server_name("stranger"))).is_err());
     let again = configs.select(Some(&root_name)).unwrap();
     assert!(Arc::ptr_eq(&again, &configs.select(Some(&root_name)).unwrap()));
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_from_the_next_handshake_on() {
+    let (old, new) = (Cluster::new("root", KeyAlgorithm::EcdsaP256), Cluster::new("root", KeyAlgorithm::EcdsaP256));
+    let first = old.host();
+    let shown = ServerCertificate::new(std::slice::from_ref(&first.0), &first.1).unwrap();
+    let server = Arc::new(server_config_with(shown.clone(), &["h2"], ClientAuth::None).unwrap());
+    let believes = |cluster: &Cluster| {
+        let verifier = ClusterServerVerifier::for_cluster(&cluster.authorities, "root").unwrap();
+        let client = dialling(verifier, None, &["h2"]);
+        connect(Arc::clone(&server), client, server_name_of("root").unwrap()).client.is_ok()
+    };
+    assert!(believes(&old) && !believes(&new));
+    let second = new.host();
+    assert!(shown.replace(std::slice::from_ref(&second.0), &first.1).is_err(), "the key of another certificate");
+    shown.replace(std::slice::from_ref(&second.0), &second.1).unwrap();
+    assert!(believes(&new) && !believes(&old));
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! Where the Auth Service of this process keeps its state, its audit log and its recordings.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use audit::{Lines, Sink};
+use auth_service::AuthConfig;
+use backend::{Backend, Journal, Memory, Postgres, PostgresOptions, Sqlite, SqliteOptions, Synchronous};
+use config::{Config, SqliteStorage, StateStorage};
+use tracing::warn;
+
+use crate::error::{Failure, Result};
+
+/// Kinds of audit storage that others have and this build does not.
+const LATER: [&str; 6] = ["athena", "dynamodb", "firestore", "postgresql", "postgres", "https"];
+
+/// Opens what the file says, and tells the Auth Service where things go.
+pub async fn configure(config: &Config, settings: &mut AuthConfig) -> Result<Arc<dyn Backend>> {
+    let storage = &config.global.storage;
+    let backend = state(config).await?;
+    settings.backend = Some(backend.clone());
+    settings.audit_retention = storage.audit_retention;
+    for uri in &storage.audit_events_uris {
+        match sink(uri)? {
+            Place::Folder(folder) if settings.audit_folder.is_none() => settings.audit_folder = Some(folder),
+            Place::Folder(_) => return Err(wrong("audit_events_uri", "expected one file:// address at most")),
+            Place::Sink(sink) => settings.audit_sinks.push(sink),
+        }
+    }
+    if let Some(uri) = storage.audit_sessions_uri.as_deref().filter(|uri| !uri.is_empty()) {
+        settings.recordings_folder = Some(recordings(uri)?);
+    }
+    Ok(backend)
+}
+
+async fn state(config: &Config) -> Result<Arc<dyn Backend>> {
+    Ok(match &config.global.storage.state {
+        StateStorage::Sqlite(sqlite) => Arc::new(Sqlite::open(options(&config.backend_dir(), sqlite)?).await?),
+        StateStorage::Postgres(address) => Arc::new(Postgres::open(PostgresOptions::parse(address.expose())?).await?),
+        StateStorage::Memory => {
+            warn!("the state of the cluster is in memory: it is gone when this process ends");
+            Arc::new(Memory::new())
+        }
+    })
+}
+
+fn options(path: &Path, storage: &SqliteStorage) -> Result<SqliteOptions> {
+    let mut options = SqliteOptions::new(path);
+    options.sync = storage.sync.as_str().parse::<Synchronous>()?;
+    if options.sync != Synchronous::Full && options.sync != Synchronous::Extra {
+        warn!("storage.sync: a failure of the machine may lose what users were told is stored");
+    }
+    if let Some(journal) = storage.journal {
+        options.journal = journal.as_str().parse::<Journal>()?;
+    }
+    options.busy_timeout = storage.busy_timeout;
+    Ok(options)
+}
+
+/// Where audit events go.
+enum Place {
+    /// Daily files in this folder.
+    Folder(PathBuf),
+    /// Somewhere besides.
+    Sink(Arc<dyn Sink>),
+}
+
+fn sink(uri: &str) -> Result<Place> {
+    match split(uri) {
+        ("file", path) => Ok(Place::Folder(local(path).ok_or_else(|| wrong("audit_events_uri", uri))?)),
+        ("stdout", _) => Ok(Place::Sink(Arc::new(Lines::stdout()))),
+        (scheme, _) if LATER.contains(&scheme) => Err(later("audit_events_uri", scheme)),
+        _ => Err(wrong("audit_events_uri", &format!("{uri:?}: expected file:///folder or stdout://"))),
+    }
+}
+
+fn recordings(uri: &str) -> Result<PathBuf> {
+    match split(uri) {
+        ("file", path) => local(path).ok_or_else(|| wrong("audit_sessions_uri", uri)),
+        (scheme @ ("s3" | "gs" | "azblob" | "azblob-http"), _) => Err(later("audit_sessions_uri", scheme)),
+        _ => Err(wrong("audit_sessions_uri", &format!("{uri:?}: expected file:///folder"))),
+    }
+}
+
+fn split(uri: &str) -> (&str, &str) {
+    uri.split_once("://").unwrap_or((uri, ""))
+}
+
+/// The path of a `file://` address, whose host may be this one.
+fn local(path: &str) -> Option<PathBuf> {
+    let path = path.strip_prefix("localhost").unwrap_or(path);
+    path.starts_with('/').then(|| PathBuf::from(path))
+}
+
+fn later(key: &str, scheme: &str) -> Failure {
+    Failure(format!("teleport.storage.{key}: {scheme}:// is not part of this build yet"))
+}
+
+fn wrong(key: &str, what: &str) -> Failure {
+    Failure(format!("teleport.storage.{key}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn addresses_of_audit_storage_are_understood_or_refused_by_name() {
+        assert!(matches!(sink("file:///var/log/x").unwrap(), Place::Folder(path) if path == Path::new("/var/log/x")));
+        assert!(matches!(sink("file://localhost/x").unwrap(), Place::Folder(_)));
+        assert!(matches!(sink("stdout://").unwrap(), Place::Sink(_)));
+        for (uri, word) in
+            [("dynamodb://t", "dynamodb"), ("athena://a.b", "athena"), ("file://x/y", "file"), ("x", "\"x\"")]
+        {
+            let said = sink(uri).err().unwrap().to_string();
+            assert!(said.contains("audit_events_uri") && said.contains(word), "{said}");
+        }
+        assert_eq!(recordings("file:///r").unwrap(), Path::new("/r"));
+        assert!(recordings("s3://bucket").unwrap_err().to_string().contains("s3://"));
+    }
+}
