@@ -122,6 +122,7 @@ impl NodeAudit {
             server: Some(self.server(connection.server)),
             connection: Some(connection_metadata(connection.client, connection.server)),
             initial_command: vec![command.to_owned()],
+            session_recording: connection.node.recording_mode(),
             ..Default::default()
         };
         self.emit(codes::SESSION_START.event(body)).await;
@@ -139,6 +140,7 @@ impl NodeAudit {
             initial_command: vec![command.to_owned()],
             start_time: Some(wire::time::timestamp(started)),
             end_time: Some(wire::time::timestamp(Utc::now())),
+            session_recording: connection.node.recording_mode(),
             ..Default::default()
         };
         self.emit(codes::SESSION_END.event(body)).await;

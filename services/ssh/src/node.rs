@@ -104,10 +104,15 @@ impl Node {
         self.ssh.read().clone()
     }
 
+    /// Who records sessions, and how, as the cluster's settings say it.
+    pub fn recording_mode(&self) -> String {
+        let recording = self.cache.recording();
+        recording.spec.as_ref().map(|s| s.mode.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| "node".into())
+    }
+
     /// Whether the proxy records sessions, so that this node must not.
     pub fn records_at_proxy(&self) -> bool {
-        let recording = self.cache.recording();
-        recording.spec.as_ref().is_some_and(|s| s.mode.starts_with("proxy"))
+        self.recording_mode().starts_with("proxy")
     }
 
     /// The size of a session's terminal, as a joining client reads it.

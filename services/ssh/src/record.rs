@@ -94,9 +94,7 @@ impl Recorder {
     pub async fn begin(&self, connection: &Connection, beginning: Beginning<'_>) -> Result<SessionObserver, String> {
         let Beginning { id, terminal, command, .. } = beginning;
         let session = id.parse::<SessionId>().map_err(|e| e.to_string())?;
-        let recording = connection.node.cache.recording();
-        let mode =
-            recording.spec.as_ref().map(|s| s.mode.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| "node".into());
+        let mode = connection.node.recording_mode();
         let info = SessionInfo {
             session,
             server_id: self.host_uuid.clone(),

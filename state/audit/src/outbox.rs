@@ -116,12 +116,16 @@ impl Queue {
 impl<C: Courier> Delivery<C> {
     /// Delivers until all clones of the outbox are gone and the queue is empty or cannot be delivered.
     pub async fn run(mut self) {
-        let mut retry = MIN_RETRY;
+        let (mut retry, mut away) = (MIN_RETRY, false);
         loop {
             self.changed.mark_unchanged();
             let delivered = self.deliver_spooled().await;
             let delivered = delivered && self.deliver_memory().await;
             let open = self.changed.has_changed();
+            if delivered == away {
+                away = !delivered;
+                info!(away, "whether the audit log can be reached has changed; events wait on disk while it is away");
+            }
             if !delivered {
                 // What the log cannot take now is made safe against more than the end of this process.
                 if let Err(error) = self.queue.spool.sync().await {
@@ -186,8 +190,7 @@ impl<C: Courier> Delivery<C> {
                 true
             }
             Err(Undelivered::Away(reason)) => {
-                info!(reason, "audit log out of reach: events are kept on disk");
-                debug!(event = event.name(), id = event.uid(), "first event kept");
+                debug!(reason, event = event.name(), id = event.uid(), "audit log out of reach");
                 false
             }
         }

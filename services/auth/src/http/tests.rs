@@ -54,6 +54,20 @@ async fn the_name_of_the_cluster_is_told_to_members_only() {
 }
 
 #[tokio::test]
+async fn the_audit_log_is_verified_for_those_who_may_read_it() {
+    let service = Service::start().await;
+    for caller in [nobody(), proxy()] {
+        let (status, body) = call(&service, caller, "GET", "/v2/audit/integrity", Value::Null).await;
+        assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+    }
+    let admin = Caller::service(SystemRole::Admin, "auth-1", None);
+    let (status, body) = call(&service, admin, "GET", "/v2/audit/integrity", Value::Null).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(body["hosts"][0]["findings"], json!([]), "{body}");
+    assert!(body["key"].as_str().unwrap().contains("PUBLIC KEY"), "{body}");
+}
+
+#[tokio::test]
 async fn an_instance_joins_with_a_token_and_without_a_certificate() {
     let service = Service::start().await;
     let (status, body) = call(&service, nobody(), "POST", "/v2/tokens/register", join(STATIC_TOKEN, "Node")).await;

@@ -2,9 +2,9 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -93,18 +93,8 @@ impl Checkpoints {
     /// Opens the checkpoints of the log in `folder` and removes half a line that a crash left.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(Error::storage("read", &path, e)),
-        };
-        let whole = text.rfind('\n').map_or(0, |at| at + 1);
-        if whole < text.len() {
-            let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(whole as u64));
-            cut.map_err(|e| Error::storage("repair", &path, e))?;
-        }
-        let last = text.get(..whole).unwrap_or_default().lines().next_back().and_then(|line| {
-            let signed: Signed = serde_json::from_str(line).ok()?;
+        let last = last_line(&path).map_err(|e| Error::storage("read", &path, e))?.and_then(|line| {
+            let signed: Signed = serde_json::from_slice(&line).ok()?;
             let number = signed.statement()?.number;
             Some(signed.anchor(number))
         });
@@ -168,3 +158,33 @@ impl Checkpoints {
         written
     }
 }
+
+/// The last whole line of a file; half a line after it is cut off. A line may be as long as the file.
+fn last_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let size = file.metadata()?.len();
+    let mut step = TAIL;
+    loop {
+        let start = size.saturating_sub(step);
+        let mut tail = vec![0; usize::try_from(size - start).unwrap_or(0)];
+        file.read_exact_at(&mut tail, start)?;
+        let whole = tail.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+        let before = tail.get(..whole.saturating_sub(1)).unwrap_or_default();
+        let line = before.iter().rposition(|b| *b == b'\n').map(|at| at + 1);
+        match line {
+            None if start > 0 => step *= 8,
+            line => {
+                file.set_len(start + whole as u64)?;
+                let found = before.get(line.unwrap_or(0)..).unwrap_or_default();
+                return Ok((!found.is_empty()).then(|| found.to_vec()));
+            }
+        }
+    }
+}
+
+/// How much of the end of a file is looked at first.
+const TAIL: u64 = 64 * 1024;

@@ -96,14 +96,10 @@ fn checkpoints(
     report: &mut Report,
 ) -> Result<Known> {
     let path = folder.join(FILE);
-    let text = match fs::read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(Error::storage("read", &path, e)),
-    };
-    let (mut known, mut seen) = (Known::default(), HashMap::new());
-    for (at, line) in text.lines().enumerate() {
-        let place = format!("{FILE} line {}", at + 1);
+    let (mut known, mut seen, mut at) = (Known::default(), HashMap::new(), 0);
+    let each = |line: &[u8], _| {
+        at += 1;
+        let place = format!("{FILE} line {at}");
         match signed(line, accepts) {
             Ok((statement, anchor)) => {
                 follows(&statement, report, &place);
@@ -118,6 +114,10 @@ fn checkpoints(
             }
             Err(what) => report.found(&place, what),
         }
+    };
+    match File::open(&path).and_then(|file| for_lines(&file, 0, each)) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::storage("read", &path, e)),
+        _ => {}
     }
     for anchor in anchors {
         let place = format!("checkpoint {}", anchor.number);
@@ -130,8 +130,8 @@ fn checkpoints(
     Ok(known)
 }
 
-fn signed(line: &str, accepts: &dyn Fn(&str, &[u8], &[u8]) -> bool) -> Result<(Statement, Anchor), &'static str> {
-    let signed: Signed = serde_json::from_str(line).map_err(|_| "is no checkpoint")?;
+fn signed(line: &[u8], accepts: &dyn Fn(&str, &[u8], &[u8]) -> bool) -> Result<(Statement, Anchor), &'static str> {
+    let signed: Signed = serde_json::from_slice(line).map_err(|_| "is no checkpoint")?;
     let signature = STANDARD.decode(&signed.signature).map_err(|_| "has no readable signature")?;
     let message = format!("{PURPOSE}{}", signed.statement);
     if !accepts(&signed.key, message.as_bytes(), &signature) {

@@ -166,8 +166,8 @@ impl Writer {
         {
             file.append(bytes)?;
             self.note(&mut file);
-            // Kept only after success: after a failure the file is opened and repaired anew.
-            self.current = Some(file);
+            // Kept only after success: after a failure the file is opened and repaired anew, and so is its chain.
+            self.current = Some(file).filter(|file| file.chain.is_some());
             return Ok(());
         }
         let mut file = DayFile::open(&self.folder, day)?;

@@ -256,7 +256,11 @@ async fn events_are_taken_from_services_about_themselves_only() {
     let exec = |server: &str, session: Option<SessionMetadata>| {
         codes::EXEC.event(Exec { server: of(server), session, ..Default::default() })
     };
-    client.emit_audit_event(exec(NODE, session())).await.unwrap();
+    let mut twice = exec(NODE, session());
+    audit::EventExt::metadata_mut(&mut twice).unwrap().id = "11111111-0000-4000-8000-000000000001".to_owned();
+    // The answer to the first delivery was lost: the event is in the log once all the same.
+    client.emit_audit_event(twice.clone()).await.unwrap();
+    client.emit_audit_event(twice).await.unwrap();
     let error = client.emit_audit_event(exec(OTHER, session())).await.unwrap_err();
     assert_eq!(error.code(), Code::PermissionDenied);
     assert!(error.message().contains("failed to validate event metadata"));
