@@ -4,6 +4,7 @@
 mod faults;
 mod main_job;
 mod network;
+mod node;
 mod noise;
 mod openssh;
 mod processes;

@@ -17,7 +17,7 @@ use tracing::debug;
 
 use crate::connection::Connection;
 use crate::forward::{Display, DisplayRequest};
-use crate::os::account::{Account, AccountError};
+use crate::os::account::{Account, AccountError, NO_LOGIN};
 use crate::os::environment::{ClientEnvironment, Extras};
 use crate::os::process::{Ended, REMOTE_COMMAND_FAILURE};
 use crate::os::pty::TerminalSize;
@@ -248,7 +248,12 @@ async fn finish(write: &ChannelWriteHalf<Msg>, connection: &Connection, id: russ
 /// Looks the login's account up without blocking the runtime.
 pub(crate) async fn find_account(login: &str) -> Result<Account, Refusal> {
     let name = login.to_owned();
-    match tokio::task::spawn_blocking(move || Account::find(&name)).await {
+    let find = move || {
+        let account = Account::find(&name)?;
+        account.check_host_is_open(&NO_LOGIN)?;
+        Ok::<_, AccountError>(account)
+    };
+    match tokio::task::spawn_blocking(find).await {
         Ok(found) => Ok(found?),
         Err(_) => Err(Refusal::new("looking up the user failed")),
     }

@@ -11,17 +11,20 @@ use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, GlobalRequestReply};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
+use tunnel::BoxedStream;
 
 use crate::access::{Access, Refused};
-use crate::channel::{self, Refusal};
+use crate::channel::{self, Refusal, find_account};
 use crate::forward::{Forwards, Place};
 use crate::limits::Lease;
 use crate::monitor::Activity;
 use crate::node::Node;
+use crate::os::account::Account;
 use crate::os::environment::Facts;
+use crate::os::host_users::InUse;
 use crate::os::pty::TerminalSize;
 
 /// The login with which sessions are joined, and nothing else.
@@ -62,6 +65,8 @@ pub(crate) struct Connection {
     pub activity: Activity,
     /// What is forwarded over it.
     pub forwards: Forwards,
+    /// The account that was made for the login, until the connection is closed; set when it was first needed.
+    host_user: OnceCell<Mutex<Option<InUse>>>,
     /// The place among the user's connections, until the connection is closed.
     lease: Mutex<Option<Arc<Lease>>>,
     /// The last words to the user, once the connection is to end.
@@ -95,6 +100,9 @@ impl Connection {
     /// The connection is gone: what it held is free again.
     pub fn closed(&self) {
         self.lease.lock().take();
+        if let Some(host_user) = self.host_user.get() {
+            host_user.lock().take();
+        }
         self.forwards.close();
     }
 
@@ -112,6 +120,29 @@ impl Connection {
             return Err(Refusal::new("lacking privileges to start unattended session"));
         }
         Ok(())
+    }
+
+    /// The login's account, made first where roles and node say so.
+    pub async fn account(&self) -> Result<Account, Refusal> {
+        let login = &self.access.login;
+        if let (Some(users), Ok(wanted)) = (&self.node.host_users, &self.access.permit.host_user) {
+            let prepare = || async {
+                match users.prepare(login, wanted).await {
+                    Ok(in_use) => Ok(Mutex::new(Some(in_use))),
+                    Err(problem) => {
+                        warn!(login, problem, "account not made");
+                        Err(problem)
+                    }
+                }
+            };
+            if let Err(problem) = self.host_user.get_or_try_init(prepare).await {
+                // An account that was there before does as well.
+                let why =
+                    |refusal: Refusal| Refusal::failed(format!("{}: making the account: {problem}", refusal.message));
+                return find_account(login).await.map_err(why);
+            }
+        }
+        find_account(login).await
     }
 
     /// Refuses a channel or session, and says so in the audit log.
@@ -144,16 +175,23 @@ impl Connection {
     }
 }
 
-/// Serves one connection to its end.
+/// Serves one network connection to its end; it may carry a connection that began on another one.
 ///
 /// `client` is the client's own address, which a tunnel reports; `server` is where it arrived.
 pub(crate) async fn serve<S>(node: Node, stream: S, client: SocketAddr, server: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (resumable, config, stop) = (node.resumable.clone(), node.config.clone(), node.shutdown.clone());
+    let ssh = |stream, identification| serve_ssh(node, stream, identification, client, server);
+    resumable.serve(stream, client, &config.host_uuid, &stop, ssh).await;
+}
+
+/// Speaks SSH, as a server whose first line is `identification`.
+async fn serve_ssh(node: Node, stream: BoxedStream, identification: String, client: SocketAddr, server: SocketAddr) {
     let (authenticated, mut is_authenticated) = watch::channel(false);
     let handler = Door { node: node.clone(), client, server, state: State::Stranger, refusal: None, authenticated };
-    let config = node.ssh_config();
+    let config = Arc::new(node.ssh_config(identification));
     let running = match timeout(LOGIN_GRACE, russh::server::run_stream(config, stream, handler)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => {
@@ -218,6 +256,7 @@ impl Door {
             audit: self.node.audit.clone(),
             activity: Activity::new(),
             forwards: Forwards::new(),
+            host_user: OnceCell::new(),
             lease: Mutex::new(lease),
             last_words: watch::Sender::new(None),
         });

@@ -16,7 +16,6 @@ use parking_lot::Mutex;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::channel::find_account;
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::worker::protocol::{Answer, Operation};
 use helper::Helper;
@@ -117,7 +116,7 @@ impl Connection {
         if self.forwards.closed.is_cancelled() {
             return Err("the connection is closed".into());
         }
-        let account = find_account(&self.access.login).await.map_err(|refusal| refusal.message)?;
+        let account = self.account().await.map_err(|refusal| refusal.message)?;
         let started = Helper::start(&account, &self.node.config.worker, &self.node.tasks);
         let started = started.map_err(|e| format!("starting the node's worker: {e}"))?;
         *helper = Some(started.clone());

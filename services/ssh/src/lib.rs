@@ -16,6 +16,7 @@ mod monitor;
 mod node;
 pub mod os;
 mod record;
+mod resume;
 mod session;
 mod tracker;
 mod upload;
@@ -48,6 +49,8 @@ use crate::audit::{Facts, NodeAudit};
 use heartbeat::NodeRecord;
 use limits::Leases;
 use node::Node;
+use os::host_users::HostUsers;
+use resume::Resumable;
 
 /// How long the first fetch of the cluster's state may take.
 const FIRST_FETCH: Duration = Duration::from_secs(30);
@@ -69,7 +72,6 @@ pub enum Reach {
 /// A running node.
 pub struct SshService {
     node: Node,
-    tunnel_identity: Arc<RwLock<Arc<HostIdentity>>>,
     presence: watch::Receiver<Presence>,
     shutdown: CancellationToken,
     connections: CancellationToken,
@@ -116,6 +118,7 @@ impl SshService {
         background.spawn(heartbeat::run(channel.clone(), record.clone(), presence_sender, shutdown.clone()));
         let leases =
             Leases { channel: channel.clone(), tasks: background.clone(), host_uuid: config.host_uuid.clone() };
+        let identity = Arc::new(RwLock::new(Arc::new(identity)));
         let node = Node {
             recorder: record::Recorder {
                 uploads,
@@ -125,8 +128,11 @@ impl SshService {
                 hostname: config.hostname.clone(),
                 cluster: config.cluster.clone(),
             },
-            ssh: Arc::new(RwLock::new(ssh_config(&config.algorithms, &identity))),
+            host: identity.clone(),
+            algorithms: config.algorithms.preferences(),
+            resumable: Resumable::default(),
             leases,
+            host_users: start_host_users(&config, &tasks, &background, &shutdown),
             connections: Arc::default(),
             config,
             cache: cache.clone(),
@@ -137,14 +143,13 @@ impl SshService {
             shutdown: connections.clone(),
             compiled: Arc::default(),
         };
-        let tunnel_identity = Arc::new(RwLock::new(Arc::new(identity)));
         match reach {
             Reach::Tunnel { dialer } => {
-                keep_tunnels(&node, &cache, tunnel_identity.clone(), (dialer, proxies), &background, &shutdown);
+                keep_tunnels(&node, &cache, identity, (dialer, proxies), &background, &shutdown);
             }
             Reach::Listener { address } => listen(&node, address, &background, &shutdown)?,
         }
-        Ok(Self { node, tunnel_identity, presence, shutdown, connections, tasks, background })
+        Ok(Self { node, presence, shutdown, connections, tasks, background })
     }
 
     /// What the node knows of the cluster.
@@ -154,12 +159,8 @@ impl SshService {
 
     /// How to show another identity, from the next connection and the next tunnel on.
     pub fn identity_setter(&self) -> impl Fn(HostIdentity) + Send + Sync + use<> {
-        let (ssh, tunnels) = (self.node.ssh.clone(), self.tunnel_identity.clone());
-        let algorithms = self.node.config.algorithms.clone();
-        move |identity| {
-            *ssh.write() = ssh_config(&algorithms, &identity);
-            *tunnels.write() = Arc::new(identity);
-        }
+        let shown = self.node.host.clone();
+        move |identity| *shown.write() = Arc::new(identity)
     }
 
     /// Whether the cluster knows the node.
@@ -182,11 +183,19 @@ impl SshService {
     }
 }
 
-fn ssh_config(algorithms: &Algorithms, identity: &HostIdentity) -> Arc<russh::server::Config> {
-    Arc::new(russh::server::Config {
-        preferred: algorithms.preferences(),
-        ..tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
-    })
+/// What makes accounts, where the node does: only root can.
+fn start_host_users(
+    config: &NodeConfig,
+    tasks: &TaskTracker,
+    background: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Option<HostUsers> {
+    if !config.features.host_users || !nix::unistd::Uid::effective().is_root() {
+        return None;
+    }
+    let users = HostUsers::new(&config.host_uuid, tasks.clone());
+    background.spawn(until(shutdown, users.clone().clean_up()));
+    Some(users)
 }
 
 /// The node's keys for its tunnels, and the proxies' authorities from the cache.

@@ -17,6 +17,7 @@ use rbac::{AccessState, Decision, KeyPolicy, LockSubject, MfaRequired, RoleSet, 
 use russh::keys::Certificate;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tunnel::HostIdentity;
 use tunnel::ssh::Algorithms;
 use wire::types::{CertAuthorityV2, LockV2, ServerV2};
 
@@ -26,7 +27,9 @@ use crate::connection::JOIN_LOGIN;
 use crate::heartbeat::NodeRecord;
 use crate::limits::{self, Leases, NoLease};
 use crate::monitor::MAX_STALE_LOCKS;
+use crate::os::host_users::HostUsers;
 use crate::record::Recorder;
+use crate::resume::Resumable;
 use crate::session::SessionRegistry;
 
 /// What a node is told at start.
@@ -79,11 +82,18 @@ pub(crate) struct Node {
     pub sessions: SessionRegistry,
     pub record: NodeRecord,
     pub leases: Leases,
+    /// Makes accounts; `None` where the node does not.
+    pub host_users: Option<HostUsers>,
     /// Number of the next connection.
     pub connections: Arc<AtomicU64>,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
-    pub ssh: Arc<RwLock<Arc<russh::server::Config>>>,
+    /// What the node shows to clients and proxies from the next connection on.
+    pub host: Arc<RwLock<Arc<HostIdentity>>>,
+    /// SSH algorithms to offer.
+    pub algorithms: russh::Preferred,
+    /// Connections that may be resumed.
+    pub resumable: Resumable,
     /// Role sets as compiled for users who came before, while no role changed.
     pub compiled: Arc<Mutex<CompiledRoles>>,
 }
@@ -99,9 +109,14 @@ pub(crate) struct CompiledRoles {
 const MAX_COMPILED: usize = 256;
 
 impl Node {
-    /// The settings of SSH connections.
-    pub fn ssh_config(&self) -> Arc<russh::server::Config> {
-        self.ssh.read().clone()
+    /// The settings of an SSH connection whose server says `identification` first.
+    pub fn ssh_config(&self, identification: String) -> russh::server::Config {
+        let host = self.host.read().clone();
+        russh::server::Config {
+            server_id: russh::SshId::Standard(identification.into()),
+            preferred: self.algorithms.clone(),
+            ..tunnel::ssh::server_config(vec![(*host.key).clone()], vec![host.certificate.clone()])
+        }
     }
 
     /// Who records sessions, and how, as the cluster's settings say it.
@@ -217,6 +232,11 @@ impl Node {
     /// asked of them like of everybody else.
     fn decide(&self, roles: &RoleSet, server: &ServerV2, login: &str, state: &AccessState) -> Decision<SshPermit> {
         let proven = state.mfa_verified || state.mfa_required == MfaRequired::Never;
+        if login.starts_with('-') && login != JOIN_LOGIN {
+            // Such principals say that a certificate is for no account at all.
+            let cause = rbac::Cause::NotGranted;
+            return Decision::Deny(rbac::Denial::new(cause, format!("{login:?} is no account")));
+        }
         if login != JOIN_LOGIN || !proven {
             return roles.check_node(server, login, state);
         }

@@ -5,5 +5,6 @@
 
 pub mod account;
 pub mod environment;
+pub(crate) mod host_users;
 pub mod process;
 pub mod pty;

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::exec::{Errors, relay};
-use super::{Refusal, find_account, finish};
+use super::{Refusal, finish};
 use crate::connection::Connection;
 use crate::os::process::start_worker;
 use crate::worker::Kind;
@@ -43,7 +43,7 @@ pub(super) async fn sftp(
         connection.audit.sftp_refused(&connection, &session, &refusal.message).await;
         return Err(refusal);
     }
-    let account = find_account(&connection.access.login).await?;
+    let account = connection.account().await?;
     let started = start_worker(&account, &connection.node.config.worker, Kind::Sftp, |command| {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     });

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use super::copies::{self, Scp};
-use super::{Prepared, Refusal, STDERR, find_account, finish};
+use super::{Prepared, Refusal, STDERR, finish};
 use crate::connection::Connection;
 use crate::monitor::Activity;
 use crate::os::environment;
@@ -46,7 +46,7 @@ pub(super) async fn run(
         return Err(Refusal::new(reason));
     }
     connection.unattended_allowed()?;
-    let account = find_account(&connection.access.login).await?;
+    let account = connection.account().await?;
     let extras = prepared.extras(&connection).await;
     let env = environment::build(&account, &connection.facts(Some(&session), None), &extras, &prepared.environment);
     let program = Program::Command(OsString::from_vec(line));

@@ -11,9 +11,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
-use super::{
-    FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, find_account, finish,
-};
+use super::{FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, finish};
 use crate::audit::connection_metadata;
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::os::environment;
@@ -104,7 +102,7 @@ async fn launch(
     if moderation.is_some() && node.records_at_proxy() {
         return Err(Refusal::new("session requires additional moderation but is in proxy-record mode"));
     }
-    let account = find_account(&access.login).await?;
+    let account = connection.account().await?;
     let id: Arc<str> = Uuid::new_v4().to_string().into();
     let default = TerminalRequest { term: "xterm".into(), size: TerminalSize::requested(80, 25) };
     let terminal = prepared.terminal.as_ref().unwrap_or(&default);

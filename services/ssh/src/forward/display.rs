@@ -14,7 +14,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 use super::{copy, incoming, unix_listener};
-use crate::channel::find_account;
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::os::account::Account;
 use crate::os::environment;
@@ -70,7 +69,7 @@ impl Connection {
         {
             return Err("x11 forwarding: malformed cookie".into());
         }
-        let account = find_account(&self.access.login).await.map_err(|refusal| refusal.message)?;
+        let account = self.account().await.map_err(|refusal| refusal.message)?;
         let (answer, mut listeners) = self.open_as_user(Operation::ListenDisplay { first, last }).await?;
         let abstract_listener = (listeners.len() > 1).then(|| listeners.remove(1));
         let number = answer.display;
