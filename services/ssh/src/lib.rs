@@ -37,7 +37,6 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 use tunnel::HostIdentity;
 use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, ProxyDialer, TunnelStrategy};
-use tunnel::ssh::Algorithms;
 use wire::client::ApiChannel;
 use wire::error::Error;
 use wire::types::tunnel_strategy_v1::Strategy;
