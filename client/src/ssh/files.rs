@@ -26,7 +26,7 @@ impl SshConnection {
             let mut said = Vec::new();
             loop {
                 match channel.wait().await {
-                    Some(ChannelMsg::Success) => return Ok(channel),
+                    Some(ChannelMsg::Success) => return Ok((channel, said)),
                     Some(ChannelMsg::ExtendedData { data, .. } | ChannelMsg::Data { data }) => {
                         let room = LONGEST_REASON.saturating_sub(said.len());
                         said.extend_from_slice(&data[..data.len().min(room)]);
@@ -37,9 +37,11 @@ impl SshConnection {
                 }
             }
         };
-        let channel = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, opened).await.map_err(|_| late())??;
+        let (channel, said) = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, opened).await.map_err(|_| late())??;
         Sftp::start(channel.into_stream()).await.map_err(|error| match error {
             SftpError::Timeout => late(),
+            // A server that gives up at once has said why before.
+            SftpError::Lost if !said.is_empty() => self.refused(&said),
             error => SshError::Lost { host: self.host.name.clone(), reason: format!("file server: {error}") },
         })
     }

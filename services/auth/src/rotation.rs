@@ -185,7 +185,7 @@ impl Plan {
         let schedule = match &request.schedule {
             Some(schedule) => {
                 check_schedule(schedule, now)?;
-                schedule.clone()
+                *schedule
             }
             None if grace <= TimeDelta::zero() => {
                 return Err(Error::bad_parameter("grace_period: expected more than 0, or a schedule"));
@@ -238,7 +238,7 @@ fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: Da
             rotation.current_id = uuid::Uuid::new_v4().to_string();
             rotation.started = Some(time::timestamp(now));
             rotation.grace_period = plan.grace.num_nanoseconds().unwrap_or(i64::MAX);
-            rotation.schedule = Some(plan.schedule.clone());
+            rotation.schedule = Some(plan.schedule);
         }
         Phase::UpdateClients => std::mem::swap(&mut spec.active_keys, &mut spec.additional_trusted_keys),
         Phase::Rollback if from != Phase::Init => {
@@ -250,7 +250,8 @@ fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: Da
             finish(&mut rotation, now);
         }
     }
-    if !matches!(target, Phase::Standby) && !(target == Phase::Init && plan.grace == TimeDelta::zero()) {
+    let at_once = target == Phase::Init && plan.grace.is_zero();
+    if target != Phase::Standby && !at_once {
         IN_PROGRESS.clone_into(&mut rotation.state);
         target.name().clone_into(&mut rotation.phase);
         // Nobody takes a step back by schedule.

@@ -518,8 +518,10 @@ mod tests {
         let now = service.auth.now();
         let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
         let ca = |name: &str| CaCertificate::self_signed(name, &key, now).unwrap();
-        let authority = |subject: &str| {
-            let pem = ca(subject).certificate().to_pem();
+        // Each has a serial number in its name, so that there is only one of the leaf.
+        let of_leaf = ca("leaf.test");
+        let authority = |shown: &CaCertificate| {
+            let pem = shown.certificate().to_pem();
             let spec = serde_json::json!({
                 "type": "host", "cluster_name": "leaf.test", "active_keys": {"tls": [{"cert": STANDARD.encode(pem)}]},
             });
@@ -529,8 +531,11 @@ mod tests {
             });
             serde_json::from_value::<CertAuthorityV2>(ca).unwrap()
         };
-        assert!(service.auth.upsert_cert_authority(authority(CLUSTER)).await.is_err(), "in the name of this cluster");
-        service.auth.upsert_cert_authority(authority("leaf.test")).await.unwrap();
+        assert!(
+            service.auth.upsert_cert_authority(authority(&ca(CLUSTER))).await.is_err(),
+            "in the name of this cluster"
+        );
+        service.auth.upsert_cert_authority(authority(&of_leaf)).await.unwrap();
         let check = |cluster: &str, group: &str| {
             let identity = Identity {
                 username: "mallory".into(),
@@ -540,7 +545,7 @@ mod tests {
             };
             let subject = identity.to_subject().unwrap();
             let template = LeafTemplate::new(subject, key.public().clone(), now, now + TimeDelta::hours(1));
-            let der = Issuer::new(ca("leaf.test"), key.clone()).unwrap().issue(&template).unwrap();
+            let der = Issuer::new(of_leaf.clone(), key.clone()).unwrap().issue(&template).unwrap();
             service.auth.check_signer(&Certificate::from_der(&der).unwrap(), &identity)
         };
         assert!(check("leaf.test", "Proxy").is_ok());

@@ -52,9 +52,12 @@ const RESUMED: u8 = 0;
 const NOT_FOUND: u8 = 1;
 const WRONG_ADDRESS: u8 = 2;
 
+/// Connections by their tokens, with the address that their client came from.
+type ByToken = HashMap<Token, (IpAddr, Arc<Shared>)>;
+
 /// The connections of a node that may be resumed. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Resumable(Arc<Mutex<HashMap<Token, (IpAddr, Arc<Shared>)>>>);
+pub(crate) struct Resumable(Arc<Mutex<ByToken>>);
 
 impl Resumable {
     /// Serves a connection that has just come in. `ssh` runs SSH over a stream, as the server whose identification

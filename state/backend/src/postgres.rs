@@ -218,24 +218,24 @@ impl Store for PostgresStore {
     }
 
     fn commit(&mut self, events: &[Event]) -> Result<()> {
-        let mut rows: (Vec<&[u8]>, Vec<Option<&[u8]>>, Vec<Option<DateTime<Utc>>>, Vec<Option<Uuid>>) =
-            Default::default();
+        let (mut keys, mut values) = (Vec::new(), Vec::<Option<&[u8]>>::new());
+        let (mut ends, mut revisions) = (Vec::<Option<DateTime<Utc>>>::new(), Vec::<Option<Uuid>>::new());
         for event in events {
             let (key, value, expires, revision) = match event {
                 Event::Init => continue,
                 Event::Put(item) => (&item.key, Some(item.value.as_ref()), item.expires, uuid(&item.revision).ok()),
                 Event::Delete(key) => (&**key, None, None, None),
             };
-            rows.0.push(key.as_str().as_bytes());
-            rows.1.push(value);
-            rows.2.push(expires);
-            rows.3.push(revision);
+            keys.push(key.as_str().as_bytes());
+            values.push(value);
+            ends.push(expires);
+            revisions.push(revision);
         }
         let made = self.query(
             "INSERT INTO kv_events (key, value, expires, revision)
              SELECT k, v, e, r FROM unnest($1::bytea[], $2::bytea[], $3::timestamptz[], $4::uuid[])
              WITH ORDINALITY AS new (k, v, e, r, n) ORDER BY n RETURNING id",
-            &[&rows.0, &rows.1, &rows.2, &rows.3],
+            &[&keys, &values, &ends, &revisions],
         )?;
         let mut last = self.seen;
         for row in &made {

@@ -105,7 +105,7 @@ impl Audit {
             }
             Self::Checkpoint(command) => {
                 let shown = match command.format {
-                    Format::Text => found.hosts.iter().map(|host| checkpoint(host)).collect(),
+                    Format::Text => found.hosts.iter().map(checkpoint).collect(),
                     Format::Json => output::json(&described(&found), 4)?,
                     Format::Yaml => output::yaml(&described(&found))?,
                 };

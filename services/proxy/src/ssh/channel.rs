@@ -147,10 +147,12 @@ async fn sites(channel: Channel<Msg>, shared: &Shared, peer: &TransportPeer) {
     let _ = timeout(PREPARATION, sent).await; // the client may be gone
 }
 
+/// Accepts the request and lets it fail: of a refused one OpenSSH shows only that it was refused, and not what is
+/// written to its error stream before.
 async fn refuse(channel: &Channel<Msg>, reason: &str) {
     let said = async {
+        channel.reply(true).await?;
         channel.extended_data_bytes(STDERR, format!("{reason}\n").into_bytes()).await?;
-        channel.reply(false).await?;
         channel.exit_status(FAILED).await?;
         channel.eof().await?;
         channel.close().await

@@ -38,7 +38,8 @@ pub(super) async fn sftp(
     connection: Arc<Connection>,
 ) -> Result<(), Refusal> {
     let session = Uuid::new_v4().to_string();
-    let refused = forbidden(&connection).map(Refusal::new).or_else(|| connection.unattended_allowed().err());
+    // Failed and not refused: programs that copy show what the accepted subsystem says, and of a refused one nothing.
+    let refused = forbidden(&connection).map(Refusal::failed).or_else(|| connection.unattended_allowed().err());
     if let Some(refusal) = refused {
         connection.audit.sftp_refused(&connection, &session, &refusal.message).await;
         return Err(refusal);

@@ -43,7 +43,7 @@ pub(super) async fn run(
     let copy = Scp::parse(&command);
     if let Some((copy, reason)) = copy.as_ref().and_then(|copy| Some((copy, copies::forbidden(&connection)?))) {
         connection.audit.scp_refused(&connection, &session, &command, copy, reason).await;
-        return Err(Refusal::new(reason));
+        return Err(Refusal::failed(reason)); // programs that copy show what an accepted command says
     }
     connection.unattended_allowed()?;
     let account = connection.account().await?;

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::{Error, Result, file::file_day};
 
+/// Whether a key of the cluster made a signature: (key, message, signature).
+type Accepts<'a> = dyn Fn(&str, &[u8], &[u8]) -> bool + 'a;
+
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -58,7 +61,7 @@ const WINDOW: usize = 10_000;
 /// # Errors
 ///
 /// [`Error::Storage`] when the files cannot be read.
-pub fn verify(folder: &Path, accepts: &dyn Fn(&str, &[u8], &[u8]) -> bool, anchors: &[Anchor]) -> Result<Report> {
+pub fn verify(folder: &Path, accepts: &Accepts<'_>, anchors: &[Anchor]) -> Result<Report> {
     let mut report = Report::default();
     let known = checkpoints(folder, accepts, anchors, &mut report)?;
     for (name, history) in &known.files {
@@ -89,12 +92,7 @@ struct Known {
     removed: HashSet<String>,
 }
 
-fn checkpoints(
-    folder: &Path,
-    accepts: &dyn Fn(&str, &[u8], &[u8]) -> bool,
-    anchors: &[Anchor],
-    report: &mut Report,
-) -> Result<Known> {
+fn checkpoints(folder: &Path, accepts: &Accepts<'_>, anchors: &[Anchor], report: &mut Report) -> Result<Known> {
     let path = folder.join(FILE);
     let (mut known, mut seen, mut at) = (Known::default(), HashMap::new(), 0);
     let each = |line: &[u8], _| {
@@ -130,7 +128,7 @@ fn checkpoints(
     Ok(known)
 }
 
-fn signed(line: &[u8], accepts: &dyn Fn(&str, &[u8], &[u8]) -> bool) -> Result<(Statement, Anchor), &'static str> {
+fn signed(line: &[u8], accepts: &Accepts<'_>) -> Result<(Statement, Anchor), &'static str> {
     let signed: Signed = serde_json::from_slice(line).map_err(|_| "is no checkpoint")?;
     let signature = STANDARD.decode(&signed.signature).map_err(|_| "has no readable signature")?;
     let message = format!("{PURPOSE}{}", signed.statement);
