@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use nix::sys::signal::Signal;
 use rbac::JoinMode;
 use tokio::process::Child;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
@@ -33,6 +34,8 @@ const LAST_OUTPUT: Duration = Duration::from_secs(2);
 const HANG_UP_GRACE: Duration = Duration::from_secs(3);
 /// How long one party may hold up the others before it is dropped.
 const SLOW_PARTY: Duration = Duration::from_secs(5);
+/// How many commands may wait until the only party takes its output.
+const POSTPONED: usize = 16;
 /// What those at the terminal of a session with moderators can do.
 const CONTROLS: &str =
     "Controls\r\n  - CTRL-C: Leave the session\r\n  - t: Forcefully terminate the session (moderators only)";
@@ -112,6 +115,8 @@ pub struct SessionActor<O> {
     owner: u64,
     parties: Vec<Party>,
     commands: mpsc::Receiver<Command>,
+    /// Commands that came while the session waited for its only party, oldest first.
+    postponed: VecDeque<Command>,
     typed: mpsc::Receiver<Typed>,
     size: watch::Sender<TerminalSize>,
     moderation: Option<Moderation>,
@@ -141,6 +146,7 @@ impl<O: Observer> SessionActor<O> {
             owner: setup.creator.id,
             parties: vec![setup.creator],
             commands: setup.commands,
+            postponed: VecDeque::new(),
             typed: setup.typed,
             size: setup.size,
             moderation: setup.moderation,
@@ -192,7 +198,7 @@ impl<O: Observer> SessionActor<O> {
                         return Ended::Exited(REMOTE_COMMAND_FAILURE);
                     }
                 }
-                Some(command) = self.commands.recv() => {
+                Some(command) = next(&mut self.postponed, &mut self.commands) => {
                     self.obey(command).await;
                     if matches!(self.process, Process::Failed) || (self.terminated && self.stage == Stage::Pending) {
                         return Ended::Exited(REMOTE_COMMAND_FAILURE);
@@ -393,10 +399,20 @@ impl<O: Observer> SessionActor<O> {
         let alone = self.parties.len() == 1;
         let mut gone = Vec::new();
         for party in &self.parties {
-            let send = party.notices.send(Notice::Output(data.clone()));
-            // One party alone sets the pace, as a terminal does; one of several may not hold up the others.
-            let delivered =
-                if alone { send.await.is_ok() } else { matches!(timeout(SLOW_PARTY, send).await, Ok(Ok(()))) };
+            let notice = Notice::Output(data.clone());
+            let delivered = if self.terminated {
+                // A party that takes nothing does not keep a session from ending.
+                !matches!(party.notices.try_send(notice), Err(TrySendError::Closed(_)))
+            } else if alone {
+                // One party alone sets the pace, as a terminal does.
+                tokio::select! {
+                    sent = party.notices.send(notice) => sent.is_ok(),
+                    () = end_asked(&mut self.postponed, &mut self.commands) => true,
+                }
+            } else {
+                // One of several may not hold up the others.
+                matches!(timeout(SLOW_PARTY, party.notices.send(notice)).await, Ok(Ok(())))
+            };
             if !delivered {
                 gone.push(party.id);
             }
@@ -443,6 +459,31 @@ async fn wait_for(process: &mut Process) -> Ended {
         Process::Started(child) => child.wait().await.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status),
         Process::Waiting(_) | Process::Failed => std::future::pending().await,
     }
+}
+
+/// The next command, beginning with those that had to wait.
+async fn next(postponed: &mut VecDeque<Command>, commands: &mut mpsc::Receiver<Command>) -> Option<Command> {
+    match postponed.pop_front() {
+        Some(command) => Some(command),
+        None => commands.recv().await,
+    }
+}
+
+/// Waits until somebody outside wants the session to end. What is asked of it meanwhile is postponed.
+async fn end_asked(postponed: &mut VecDeque<Command>, commands: &mut mpsc::Receiver<Command>) {
+    let ends = |command: &Command| matches!(command, Command::Terminate { by: None, .. });
+    if postponed.iter().any(ends) {
+        return;
+    }
+    while postponed.len() < POSTPONED {
+        let Some(command) = commands.recv().await else { break };
+        let end = ends(&command);
+        postponed.push_back(command);
+        if end {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn wait_until(deadline: Option<Instant>) {

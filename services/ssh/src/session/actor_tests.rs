@@ -172,6 +172,17 @@ async fn a_command_that_reads_nothing_does_not_keep_a_session_from_being_ended()
 }
 
 #[tokio::test]
+async fn a_party_that_takes_no_output_does_not_keep_a_session_from_being_ended() {
+    let mut f = session("while :; do echo more and more; done");
+    output_until(&mut f.creator, "more").await;
+    while f.creator.notices.len() < f.creator.notices.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+    f.commands.send(Command::Terminate { by: None, reason: "locked".into() }).await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(10), &mut f.creator.end).await.unwrap().unwrap(), Outcome::Terminated);
+}
+
+#[tokio::test]
 async fn only_the_owners_window_decides_while_the_owner_is_there() {
     let f = session("sleep 600");
     let (joiner, _handle) = party(1, participant("bob", JoinMode::Peer));
