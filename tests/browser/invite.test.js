@@ -213,6 +213,8 @@ test("the keyboard is enough", async (t) => {
   await press("Space");
   assert.equal(await form(page).password.getAttribute("type"), "password");
   await press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.tagName), "SUMMARY", "the key can be shown");
+  await press("Tab");
   const code = device.generate();
   await page.keyboard.type(`${code.slice(0, 3)} ${code.slice(3)}`);
   await press("Tab");
