@@ -1,7 +1,8 @@
 //! Accounts that the node makes for sessions, where roles say so, and removes again.
 //!
 //! The host's own programs (`useradd`, `groupadd`, `userdel`, `visudo`) do the work. Only accounts that were made here
-//! are ever changed: they are in the group [`KEPT`] or [`DROPPED`]. An account that the host had before stays as it is.
+//! are ever changed: they are in the group [`KEPT`] or [`DROPPED`]. An account that the host had before stays as it is;
+//! rules of `sudo` are written for it too, and removed with its last connection.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write};
@@ -106,8 +107,9 @@ impl HostUsers {
         InUse { users: self.clone(), login: login.to_owned() }
     }
 
-    /// Removes accounts that were left behind, now and from time to time.
+    /// Removes rules of `sudo` that an earlier process left behind, and accounts, now and from time to time.
     pub async fn clean_up(self) {
+        self.forget_sudoers().await;
         loop {
             let members = Group::from_name(DROPPED).ok().flatten().map(|g| g.mem).unwrap_or_default();
             for login in members {
@@ -123,12 +125,7 @@ impl HostUsers {
         if self.used.lock().contains_key(login) {
             return true;
         }
-        let file = self.sudoers_file(login);
-        if let Err(error) = tokio::fs::remove_file(&file).await
-            && error.kind() != ErrorKind::NotFound
-        {
-            warn!(%error, file = %file.display(), "rules of sudo not removed");
-        }
+        remove_rules(&self.sudoers_file(login)).await;
         if !is_member(login, DROPPED) {
             return true;
         }
@@ -149,20 +146,43 @@ impl HostUsers {
         }
     }
 
-    fn sudoers_file(&self, login: &str) -> PathBuf {
-        let plain = login.replace(['.', '~', '/'], "_");
-        self.sudoers.join(format!("teleport-{}-{plain}", self.host_uuid))
+    fn sudoers_prefix(&self) -> String {
+        format!("teleport-{}-", self.host_uuid)
     }
 
-    /// Writes the login's rules for `sudo`, after `visudo` has read them.
+    fn sudoers_file(&self, login: &str) -> PathBuf {
+        let plain = login.replace(['.', '~', '/'], "_");
+        self.sudoers.join(format!("{}{plain}", self.sudoers_prefix()))
+    }
+
+    /// Removes this node's rules for `sudo`, but those of logins that are in use already.
+    async fn forget_sudoers(&self) {
+        let _changing = self.changing.lock().await;
+        let Ok(mut folder) = tokio::fs::read_dir(&self.sudoers).await else { return };
+        let used: Vec<_> = self.used.lock().keys().map(|login| self.sudoers_file(login)).collect();
+        while let Ok(Some(entry)) = folder.next_entry().await {
+            let own = entry.file_name().to_str().is_some_and(|name| name.starts_with(&self.sudoers_prefix()));
+            if own && !used.contains(&entry.path()) {
+                remove_rules(&entry.path()).await;
+            }
+        }
+    }
+
+    /// Writes the login's rules for `sudo`, after `visudo` has read them. Without rules, those of an earlier connection
+    /// go, unless another one still has them.
     async fn write_sudoers(&self, login: &str, entries: &[String]) -> Result<(), String> {
         if entries.is_empty() {
+            if self.used.lock().get(login).is_none_or(|count| *count <= 1) {
+                remove_rules(&self.sudoers_file(login)).await;
+            }
             return Ok(());
         }
+        let uid = find(login)?.ok_or_else(|| format!("there is no account {login}"))?.uid;
         if entries.iter().any(|entry| entry.contains(['\n', '\r', '\0'])) {
             return Err("a role's host_sudoers has an entry of several lines".into());
         }
-        let text: String = entries.iter().map(|entry| format!("{login} {entry}\n")).collect();
+        // By number: sudo reads a name in capital letters as a group of users, and ALL as everybody.
+        let text: String = entries.iter().map(|entry| format!("#{uid} {entry}\n")).collect();
         run("visudo", &["--check", "--file", "-"], Some(text.as_bytes())).await?;
         let path = self.sudoers_file(login);
         let failed = |e: std::io::Error| format!("writing {}: {e}", path.display());
@@ -197,6 +217,14 @@ impl Drop for InUse {
             }
             debug!(login, "account is still in use: it is removed later");
         });
+    }
+}
+
+async fn remove_rules(file: &Path) {
+    if let Err(error) = tokio::fs::remove_file(file).await
+        && error.kind() != ErrorKind::NotFound
+    {
+        warn!(%error, file = %file.display(), "rules of sudo not removed");
     }
 }
 
@@ -306,6 +334,7 @@ fn find_program(program: &str) -> Result<PathBuf, String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -320,5 +349,23 @@ mod tests {
     fn rules_of_sudo_have_one_file_for_each_login_and_host() {
         let users = HostUsers::new("uuid", TaskTracker::new());
         assert_eq!(users.sudoers_file("a.b/c"), Path::new("/etc/sudoers.d/teleport-uuid-a_b_c"));
+    }
+
+    #[tokio::test]
+    async fn rules_that_an_earlier_process_left_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut users = HostUsers::new("uuid", TaskTracker::new());
+        users.sudoers = folder.path().to_owned();
+        let _in_use = users.hold("bob");
+        for login in ["alice", "bob"] {
+            std::fs::write(users.sudoers_file(login), "rules").unwrap();
+        }
+        let other = folder.path().join("admins");
+        std::fs::write(&other, "rules").unwrap();
+        users.forget_sudoers().await;
+        assert!(!users.sudoers_file("alice").exists());
+        assert!(users.sudoers_file("bob").exists() && other.exists());
+        users.write_sudoers("bob", &[]).await.unwrap();
+        assert!(!users.sudoers_file("bob").exists(), "nothing is allowed any more");
     }
 }
