@@ -1,12 +1,14 @@
 //! End-to-end tests of the real programs. See the driver in `src/` for the environment they read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod balancers;
 mod faults;
 mod main_job;
 mod network;
 mod node;
 mod noise;
 mod openssh;
+mod outward;
 mod processes;
 mod refusals;
 mod trust;

@@ -1,11 +1,15 @@
 //! The network side of a cluster; the names carry the requirements of the networking reference.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{AgentSetup, Client, Cluster, account, free_port, program, run, wait_for};
+use e2e::{
+    AgentSetup, Client, Cluster, ClusterSetup, HERE, account, free_port, in_own_network, listen, packets_lost, program,
+    run, wait_for,
+};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -15,10 +19,6 @@ fn dial(address: &str) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connect");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set a time limit");
     stream
-}
-
-fn listen(port: u16) -> String {
-    format!("127.0.0.1:{port}")
 }
 
 /// Runs a command on a node until that succeeds.
@@ -37,8 +37,11 @@ fn wait_session(client: &Client, more: &[&str], node: &str) {
 #[test]
 fn net_29_net_31_net_32_separate_ports_serve_openssh_and_agents() {
     let (ssh, tunnel) = (free_port(), free_port());
-    let cluster = Cluster::start_with_ports("ports.test", ssh, tunnel);
+    let cluster = ClusterSetup::new("ports.test").separate(ssh, tunnel).start();
     let _node = cluster.agent(&AgentSetup::node("node1"));
+    let port = free_port();
+    let dialled = AgentSetup::node("node2").at_auth_with_pin(&cluster.pin());
+    let _dialled = cluster.agent(&dialled.ssh(&json!({ "listen_addr": listen(port) })));
     cluster.user("alice", &["access"]);
     let ports = cluster.auth.listening_ports();
     assert!(ports.contains(&ssh) && ports.contains(&tunnel), "{ports:?}");
@@ -64,10 +67,14 @@ fn net_29_net_31_net_32_separate_ports_serve_openssh_and_agents() {
     let reached = |node: &str| {
         let mut command = Command::new("ssh");
         command.args(options.split(' ')).arg("-o").arg(format!("ProxyCommand={proxy}"));
-        client.run(command.arg(format!("{}@{node}", account())).arg("echo reached"))
+        client.run(command.args(["-p", &port.to_string(), &format!("{}@{node}", account()), "echo reached"]))
     };
-    let ran = reached("node1");
-    assert_eq!((ran.code, ran.stdout.as_str()), (0, "reached\n"), "{ran}");
+    for node in ["node1", "node2"] {
+        wait_for(&format!("a session on {node}"), LIMIT, || {
+            let ran = reached(node);
+            if ran.stdout == "reached\n" { Ok(()) } else { Err(ran) }
+        });
+    }
     let lost = reached("nowhere");
     assert!(lost.code != 0 && lost.stderr.contains("nowhere"), "{lost}");
     let mut alone = Command::new("ssh");
@@ -87,7 +94,7 @@ fn net_16_the_unit_reads_the_environment_file() {
 #[test]
 fn net_28_a_session_finds_its_way_through_another_proxy() {
     let peer = free_port();
-    let cluster = Cluster::start_apart_peering("peers.test", peer);
+    let cluster = ClusterSetup::new("peers.test").apart().peering(peer).start();
     let (mut second, address) = cluster.another_proxy("second", &json!({"peer_listen_addr": listen(free_port())}));
     second.wait_ready();
     // The node dials the first proxy's address and wants one tunnel; the second has none and asks the first.
@@ -150,45 +157,149 @@ fn cluster_port(address: &str) -> u16 {
 }
 
 #[test]
-fn a_leaf_behind_a_firewall_is_reached_through_the_root() {
-    let root = Cluster::start("root.test");
-    let leaf = Cluster::start("leaf.test");
-    let _node = leaf.agent(&AgentSetup::node("leaf-node"));
-    root.user("alice", &["access"]);
-    root.tctl(&["tokens", "add", "--type=trusted_cluster", "--ttl=1h", "--value=trust-me"]).succeeded();
-    leaf.create(&json!({
-        "kind": "role", "version": "v7", "metadata": {"name": "visitor"},
-        "spec": {"allow": {"logins": [account()], "node_labels": {"*": "*"}}},
-    }));
-    let trust = |enabled: bool| {
-        json!({
-            "kind": "trusted_cluster", "version": "v2", "metadata": {"name": "root.test"},
-            "spec": {
-                "enabled": enabled, "token": "trust-me", "web_proxy_addr": root.address(),
-                "tunnel_addr": root.address(), "role_map": [{"remote": "access", "local": ["visitor"]}],
-            },
-        })
-    };
-    leaf.create(&trust(true));
-    wait_for("the leaf to be online", Duration::from_secs(10), || {
-        let shown = root.tctl(&["get", "rc/leaf.test", "--format=json"]);
-        if shown.code == 0 && shown.stdout.contains("\"online\"") { Ok(()) } else { Err(shown) }
+fn net_30_proxies_reach_agents_through_each_other_with_a_port_per_service() {
+    let setup = ClusterSetup::new("peerports.test").apart().peering(free_port()).separate(free_port(), free_port());
+    let cluster = setup.start();
+    let more = json!({
+        "peer_listen_addr": listen(free_port()), "listen_addr": listen(free_port()),
+        "tunnel_listen_addr": listen(free_port()),
     });
-    let client = root.client_with(&root.sign_identity("alice", "1h"));
-    wait_session(&client, &["--cluster=leaf.test"], "leaf-node");
-    let listed = client.tsh(&["clusters", "--format=json"]).json();
-    assert_eq!(listed[1]["cluster_name"], "leaf.test", "{listed}");
+    let (mut second, address) = cluster.another_proxy("second", &more);
+    second.wait_ready();
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    cluster.user("alice", &["access"]);
+    let identity = cluster.sign_identity("alice", "1h");
+    wait_session(&Client::with_identity(&address, &cluster.new_path("home"), &identity), &[], "node1");
+}
 
-    leaf.create(&trust(false));
-    let refused = || {
-        let ran = client.tsh(&["ssh", "--cluster=leaf.test", &format!("{}@leaf-node", account()), "true"]);
-        if ran.code == 0 { Err("a session") } else { Ok(()) }
-    };
-    wait_for("no more sessions", LIMIT, refused);
-    leaf.create(&trust(true));
-    wait_session(&client, &["--cluster=leaf.test"], "leaf-node");
-    leaf.tctl(&["rm", "trusted_cluster/root.test"]).succeeded();
-    wait_for("no more sessions", LIMIT, refused);
-    root.tctl(&["rm", "rc/leaf.test"]).succeeded();
-    assert_eq!(client.tsh(&["clusters", "--format=json"]).json().as_array().map(Vec::len), Some(1));
+#[test]
+fn net_02_with_no_way_out_everything_works_and_nobody_is_called() {
+    in_own_network("network::net_02_with_no_way_out_everything_works_and_nobody_is_called", || {
+        let before = packets_lost();
+        let cluster = Cluster::start_apart("airgap.test");
+        let _node = cluster.agent(&AgentSetup::node("node1"));
+        let mut alice = cluster.user("alice", &["access"]);
+        let client = cluster.login(&mut alice);
+        assert_eq!(client.servers(), ["node1"]);
+        let mut shell = client.terminal(&["ssh", &format!("{}@node1", account())]);
+        shell.type_line("echo said-$((40+2)); exit");
+        shell.expect("said-42");
+        assert_eq!(shell.finish().0, 0);
+        let session = cluster.wait_event("session.upload", &[]);
+        let played = client.tsh(&["play", session["sid"].as_str().expect("an id"), "--format=text"]);
+        assert!(played.stdout.contains("said-42"), "{played}");
+        cluster.tctl(&["status"]).succeeded();
+        assert_eq!(packets_lost(), before, "packets were sent to where nobody is");
+    });
+}
+
+#[test]
+fn net_07_net_08_net_10_public_addresses_are_advertised_and_certified() {
+    let proxy = json!({
+        "public_addr": ["first.test:443", "second.test:8443"], "ssh_public_addr": "ssh.test:3023",
+        "tunnel_public_addr": ["tunnel.test", "198.51.100.7:3024"],
+    });
+    let cluster = ClusterSetup::new("names.test").proxy(&proxy).start();
+    let port = free_port();
+    let names = json!({ "listen_addr": listen(port), "public_addr": ["node.example.test", "198.51.100.8:3022"] });
+    let _node = cluster.agent(&AgentSetup::node("node1").at_auth_with_pin(&cluster.pin()).ssh(&names));
+
+    let ping = cluster.browser().try_get("/webapi/ping").expect("ping").json();
+    assert_eq!(ping["proxy"]["ssh"]["public_addr"], "first.test:443");
+    assert_eq!(ping["proxy"]["ssh"]["ssh_public_addr"], "ssh.test:3023");
+    assert_eq!(ping["proxy"]["ssh"]["ssh_tunnel_public_addr"], "tunnel.test:3024");
+
+    let mut shown = Command::new("openssl");
+    shown.args(["s_client", "-connect", &cluster.address(), "-alpn", "teleport-proxy-ssh"]);
+    let shown = run(&mut shown, b"", LIMIT);
+    let mut read = Command::new("openssl");
+    let text = run(read.args(["x509", "-noout", "-text"]), shown.stdout.as_bytes(), LIMIT).succeeded().stdout;
+    for name in ["first.test", "second.test", "ssh.test", "tunnel.test", "198.51.100.7"] {
+        assert!(text.contains(name), "{name} in {text}");
+    }
+
+    let mut scan = Command::new("ssh-keyscan");
+    let keys = run(scan.args(["-c", "-p", &port.to_string(), "127.0.0.1"]), b"", LIMIT).stdout;
+    let line = keys.lines().find(|line| line.contains("-cert-")).unwrap_or_else(|| panic!("no certificate: {keys}"));
+    let file = cluster.new_path("host-cert.pub");
+    fs::write(&file, &line[line.find("ssh-").expect("a kind of key")..]).expect("write a file");
+    let mut read = Command::new("ssh-keygen");
+    let text = run(read.arg("-L").arg("-f").arg(&file), b"", LIMIT).succeeded().stdout;
+    for name in ["node1", "node.example.test", "198.51.100.8"] {
+        assert!(text.lines().any(|line| line.trim() == name), "{name} in {text}");
+    }
+}
+
+#[test]
+fn net_24_net_26_net_33_net_39_net_40_net_41_ping_says_where_and_tsh_needs_no_port() {
+    in_own_network("network::net_24_net_26_net_33_net_39_net_40_net_41_ping_says_where_and_tsh_needs_no_port", || {
+        for port in [443, 3080] {
+            let web = format!("{HERE}:{port}");
+            let cluster = ClusterSetup::new("ping.test").proxy(&json!({ "web_listen_addr": web })).start();
+            let ping = cluster.browser().try_get("/webapi/ping").expect("ping").json();
+            let proxy = &ping["proxy"];
+            assert_eq!(proxy["tls_routing_enabled"], true);
+            for (section, key, value) in [
+                ("ssh", "listen_addr", json!(web)),
+                ("ssh", "tunnel_listen_addr", json!(web)),
+                ("ssh", "web_listen_addr", json!(web)),
+                ("ssh", "public_addr", json!(web)),
+                ("ssh", "dial_timeout", json!(30_000_000_000_i64)),
+                ("db", "postgres_listen_addr", json!(web)),
+                ("db", "mysql_listen_addr", json!(web)),
+                ("kube", "enabled", json!(true)),
+                ("kube", "listen_addr", json!(web)),
+            ] {
+                assert_eq!(proxy[section][key], value, "{section}.{key} in {ping}");
+            }
+            let _node = cluster.agent(&AgentSetup::node("node1"));
+            let mut alice = cluster.user("alice", &["access"]);
+            let client = Client::new(HERE, &cluster.new_path("home"));
+            client.login(&mut alice);
+            wait_session(&client, &[], "node1");
+        }
+    });
+}
+
+#[test]
+fn net_25_net_27_one_port_serves_everything() {
+    let mut cluster = Cluster::start("oneport.test");
+    let node = cluster.agent(&AgentSetup::node("node1"));
+    let of = |address: &str| cluster_port(address);
+    let mut expected = vec![of(&cluster.address()), of(&cluster.auth_address()), cluster.auth.diagnostics_port()];
+    expected.sort_unstable();
+    let ports: Vec<u16> = cluster.auth.listening_ports().into_iter().collect();
+    assert_eq!(ports, expected);
+    assert!(node.listening_ports().is_empty(), "an agent listens on nothing");
+    assert_eq!(cluster.auth.exit_code(), None);
+    for name in [
+        "h2",
+        "http/1.1",
+        "teleport-proxy-ssh",
+        "teleport-proxy-ssh-grpc",
+        "teleport-reversetunnel",
+        "teleport-proxy-grpc",
+        "teleport-postgres",
+        "teleport-mysql",
+        "teleport-mongodb",
+        "teleport-redis",
+        "teleport-tcp",
+        "teleport-postgres-ping",
+    ] {
+        let mut connect = Command::new("openssl");
+        connect.args(["s_client", "-connect", &cluster.address(), "-alpn", name]);
+        let ran = run(&mut connect, b"", LIMIT);
+        assert!(ran.stdout.contains(&format!("ALPN protocol: {name}")), "{name}: {ran}");
+    }
+}
+
+#[test]
+fn net_46_net_47_net_48_net_49_net_50_services_of_later_versions_are_refused_by_name() {
+    let cluster = Cluster::start("later.test");
+    for service in ["kubernetes_service", "windows_desktop_service", "app_service", "db_service", "discovery_service"] {
+        let mut agent = cluster.start_agent(&AgentSetup::node(service).section(service, &json!({ "enabled": "yes" })));
+        assert_ne!(agent.wait_end(LIMIT), 0);
+        assert!(agent.log().contains(service), "{}", agent.log());
+    }
+    assert!(cluster.nodes().is_empty());
 }

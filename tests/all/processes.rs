@@ -46,7 +46,8 @@ fn a_node_that_is_restarted_joins_again_with_what_it_has_on_disk() {
 }
 
 #[test]
-fn auth_proxy_and_nodes_work_as_separate_processes_that_know_the_pin() {
+fn net_01_net_03_net_04_net_05_net_06_net_11_net_38_net_42_net_43_net_44_net_45_hosts_of_a_cluster_on_separate_machines()
+ {
     let cluster = Cluster::start_apart("apart.test");
     let _direct = cluster.agent(&AgentSetup::node("direct").at_auth_with_pin(&cluster.pin()));
     let tunnelled = cluster.agent(&AgentSetup::node("tunnelled"));

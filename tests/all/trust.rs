@@ -1,4 +1,4 @@
-//! Authorities whose keys are replaced while everybody goes on working.
+//! Authorities whose keys are replaced while everybody goes on working, and clusters that trust each other.
 
 use std::time::Duration;
 
@@ -107,4 +107,74 @@ fn a_rotation_can_be_taken_back() {
     works(&fresh(&cluster), "node1");
     assert_eq!(cluster.pin(), pin);
     assert!(cluster.tctl(&["status"]).succeeded().stdout.contains("rotated "));
+}
+
+/// Runs a command on the leaf's node until that succeeds.
+#[track_caller]
+fn reaches_leaf(client: &Client) {
+    let target = format!("{}@leaf-node", account());
+    wait_for("a session in the leaf", LIMIT, || {
+        let ran = client.tsh(&["ssh", "--cluster=leaf.test", &target, "echo reached"]);
+        if ran.code == 0 && ran.stdout == "reached\n" { Ok(()) } else { Err(ran) }
+    });
+}
+
+#[test]
+fn a_leaf_behind_a_firewall_is_reached_through_the_root() {
+    let (root, leaf) = (Cluster::start("root.test"), Cluster::start("leaf.test"));
+    let _node = leaf.agent(&AgentSetup::node("leaf-node"));
+    root.user("alice", &["access"]);
+    leaf.trust(&root, true);
+    let client = root.client_with(&root.sign_identity("alice", "1h"));
+    reaches_leaf(&client);
+    let listed = client.tsh(&["clusters", "--format=json"]).json();
+    assert_eq!(listed[1]["cluster_name"], "leaf.test", "{listed}");
+
+    leaf.trust(&root, false);
+    let refused = || {
+        let ran = client.tsh(&["ssh", "--cluster=leaf.test", &format!("{}@leaf-node", account()), "true"]);
+        if ran.code == 0 { Err("a session") } else { Ok(()) }
+    };
+    wait_for("no more sessions", LIMIT, refused);
+    leaf.trust(&root, true);
+    reaches_leaf(&client);
+    leaf.tctl(&["rm", "trusted_cluster/root.test"]).succeeded();
+    wait_for("no more sessions", LIMIT, refused);
+    root.tctl(&["rm", "rc/leaf.test"]).succeeded();
+    assert_eq!(client.tsh(&["clusters", "--format=json"]).json().as_array().map(Vec::len), Some(1));
+}
+
+/// Waits until a cluster believes this many certificates of an authority.
+#[track_caller]
+fn believes(cluster: &Cluster, authority: &str, count: usize) {
+    wait_for(&format!("{} to believe {count} certificates of {authority}", cluster.name()), LIMIT, || {
+        let shown = cluster.tctl(&["get", &format!("cert_authority/{authority}"), "--format=json"]).json();
+        let spec = &shown[0]["spec"];
+        let of = |set: &str| spec[set]["tls"].as_array().map_or(0, Vec::len);
+        let found = of("active_keys") + of("additional_trusted_keys");
+        if found == count { Ok(()) } else { Err(format!("{found}: {shown}")) }
+    });
+}
+
+#[test]
+fn each_side_follows_the_rotation_of_the_other() {
+    let (root, leaf) = (Cluster::start("root.test"), Cluster::start("leaf.test"));
+    let node = leaf.agent(&AgentSetup::node("leaf-node"));
+    root.user("alice", &["access"]);
+    leaf.trust(&root, true);
+    let client = || root.client_with(&root.sign_identity("alice", "1h"));
+    reaches_leaf(&client());
+    for (rotating, other, authorities) in [(&leaf, &root, &["host"][..]), (&root, &leaf, &["host", "user"])] {
+        for authority in authorities {
+            let name = format!("{authority}/{}", rotating.name());
+            for (phase, certificates) in [("init", 2), ("update_clients", 2), ("update_servers", 2), ("standby", 1)] {
+                step(rotating, authority, phase);
+                believes(other, &name, certificates);
+                if (rotating.name(), phase) == ("leaf.test", "update_servers") {
+                    said(&node, "clients are shown the renewed identity", 1);
+                }
+                reaches_leaf(&client());
+            }
+        }
+    }
 }

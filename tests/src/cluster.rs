@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::command::{Finished, account, clean_environment, program, run};
 use crate::daemon::{Daemon, READY};
 use crate::person::Person;
-use crate::ports::free_port;
+use crate::ports::{free_port, listen};
 use crate::waiting::wait_for;
 
 /// The static token with which everything of the cluster may join.
@@ -37,106 +37,123 @@ pub struct Cluster {
     folder: TempDir,
 }
 
+/// What a cluster is told beyond what every one is.
+#[derive(Clone, Debug)]
+pub struct ClusterSetup {
+    name: String,
+    apart: bool,
+    auth: Value,
+    proxy: Value,
+    teleport: Value,
+}
+
+impl ClusterSetup {
+    /// A cluster of one process and one public port.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), apart: false, auth: json!({}), proxy: json!({}), teleport: json!({}) }
+    }
+
+    /// Auth and Proxy Service in a process each; the proxy joins knowing the pin of the cluster's authority.
+    pub fn apart(mut self) -> Self {
+        self.apart = true;
+        self
+    }
+
+    /// With these settings of `auth_service`.
+    pub fn auth(mut self, settings: &Value) -> Self {
+        self.auth = with(self.auth, settings);
+        self
+    }
+
+    /// With these settings of `proxy_service`.
+    pub fn proxy(mut self, settings: &Value) -> Self {
+        self.proxy = with(self.proxy, settings);
+        self
+    }
+
+    /// With these settings of `teleport`, for every process.
+    pub fn teleport(mut self, settings: &Value) -> Self {
+        self.teleport = with(self.teleport, settings);
+        self
+    }
+
+    /// Clients and agents use a port per service: an SSH port and a tunnel port beside the public one.
+    pub fn separate(self, ssh: u16, tunnel: u16) -> Self {
+        self.auth(&json!({ "proxy_listener_mode": "separate" }))
+            .proxy(&json!({ "listen_addr": listen(ssh), "tunnel_listen_addr": listen(tunnel) }))
+    }
+
+    /// Agents hold one tunnel, and proxies reach them through each other at this port.
+    pub fn peering(self, port: u16) -> Self {
+        let strategy = json!({ "type": "proxy_peering", "agent_connection_count": 1 });
+        self.auth(&json!({ "tunnel_strategy": strategy })).proxy(&json!({ "peer_listen_addr": listen(port) }))
+    }
+
+    /// Starts it; ready when this returns.
+    #[track_caller]
+    pub fn start(self) -> Cluster {
+        let (folder, auth_port) = (new_folder(), free_port());
+        let web_port = match self.proxy["web_listen_addr"].as_str().and_then(|a| a.rsplit_once(':')) {
+            Some((_, port)) => port.parse().expect("a port"),
+            None => free_port(),
+        };
+        let auth_section = with(auth_section(&self.name, auth_port), &self.auth);
+        let proxy_section = with(proxy_section(web_port), &self.proxy);
+        let beside = if self.apart { json!({ "enabled": false }) } else { proxy_section.clone() };
+        let config = json!({
+            "version": "v3",
+            "teleport": with(common(&folder.path().join("auth"), "main-host"), &self.teleport),
+            "auth_service": auth_section,
+            "proxy_service": beside,
+            "ssh_service": { "enabled": false },
+        });
+        // The public port shows a certificate of its own making.
+        let arguments: &[&str] = if self.apart { &[] } else { &["--insecure"] };
+        let auth = Daemon::start(folder.path(), "auth", &config, arguments, Some(free_port()));
+        let made = AtomicUsize::new(0);
+        let mut cluster = Cluster { auth, proxy: None, name: self.name, auth_port, web_port, made, folder };
+        if self.apart {
+            cluster.auth.wait_ready();
+            let config = cluster.proxy_config("proxy", &proxy_section, &self.teleport);
+            cluster.proxy = Some(Daemon::start(cluster.folder.path(), "proxy", &config, &[], Some(free_port())));
+        }
+        cluster.ready()
+    }
+}
+
 impl Cluster {
     /// Auth and Proxy Service in one process; ready when this returns.
     #[track_caller]
     pub fn start(name: &str) -> Self {
-        let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
-        let data = folder.path().join("auth");
-        let config = json!({
-            "version": "v3",
-            "teleport": common(&data, "main-host"),
-            "auth_service": auth_section(name, auth_port),
-            "proxy_service": proxy_section(web_port),
-            "ssh_service": { "enabled": false },
-        });
-        let auth = Daemon::start(folder.path(), "auth", &config, &["--insecure"], Some(free_port()));
-        let cluster =
-            Self { auth, proxy: None, name: name.to_owned(), auth_port, web_port, made: AtomicUsize::new(0), folder };
-        cluster.ready()
+        ClusterSetup::new(name).start()
     }
 
-    /// A cluster whose clients and agents use a port per service: an SSH port and a tunnel port beside the public one.
+    /// Auth and Proxy Service in a process each.
     #[track_caller]
-    pub fn start_with_ports(name: &str, ssh: u16, tunnel: u16) -> Self {
-        let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
-        let mut auth = auth_section(name, auth_port);
-        auth["proxy_listener_mode"] = json!("separate");
-        let mut proxy = proxy_section(web_port);
-        proxy["listen_addr"] = json!(format!("127.0.0.1:{ssh}"));
-        proxy["tunnel_listen_addr"] = json!(format!("127.0.0.1:{tunnel}"));
-        let config = json!({
-            "version": "v3",
-            "teleport": common(&folder.path().join("auth"), "main-host"),
-            "auth_service": auth,
-            "proxy_service": proxy,
-            "ssh_service": { "enabled": false },
-        });
-        let auth = Daemon::start(folder.path(), "auth", &config, &["--insecure"], Some(free_port()));
-        let cluster =
-            Self { auth, proxy: None, name: name.to_owned(), auth_port, web_port, made: AtomicUsize::new(0), folder };
-        cluster.ready()
+    pub fn start_apart(name: &str) -> Self {
+        ClusterSetup::new(name).apart().start()
     }
 
     /// A further proxy of a cluster of several processes, with these settings beside its addresses.
     pub fn another_proxy(&self, name: &str, settings: &Value) -> (Daemon, String) {
-        let mut teleport = common(&self.path(name), name);
+        let port = free_port();
+        let config = self.proxy_config(name, &with(proxy_section(port), settings), &json!({}));
+        let daemon = Daemon::start(self.folder.path(), name, &config, &[], Some(free_port()));
+        (daemon, listen(port))
+    }
+
+    fn proxy_config(&self, name: &str, section: &Value, more: &Value) -> Value {
+        let mut teleport = with(common(&self.path(name), &format!("{name}-host")), more);
         teleport["auth_server"] = json!(self.auth_address());
         teleport["join_params"] = json!({ "method": "token", "token_name": TOKEN });
         teleport["ca_pin"] = json!(self.pin());
-        let port = free_port();
-        let proxy = with(proxy_section(port), settings);
-        let config = json!({
+        json!({
             "version": "v3",
             "teleport": teleport,
             "auth_service": { "enabled": false },
-            "proxy_service": proxy,
+            "proxy_service": section,
             "ssh_service": { "enabled": false },
-        });
-        let daemon = Daemon::start(self.folder.path(), name, &config, &[], Some(free_port()));
-        (daemon, format!("127.0.0.1:{port}"))
-    }
-
-    /// Auth and Proxy Service in a process each; the proxy joins knowing the pin of the cluster's authority.
-    #[track_caller]
-    pub fn start_apart(name: &str) -> Self {
-        Self::apart(name, &json!({}), &json!({}))
-    }
-
-    /// The same, where agents hold one tunnel and proxies reach them through each other, at this port.
-    #[track_caller]
-    pub fn start_apart_peering(name: &str, port: u16) -> Self {
-        let strategy = json!({ "tunnel_strategy": { "type": "proxy_peering", "agent_connection_count": 1 } });
-        Self::apart(name, &strategy, &json!({ "peer_listen_addr": format!("127.0.0.1:{port}") }))
-    }
-
-    #[track_caller]
-    fn apart(name: &str, auth_more: &Value, proxy_more: &Value) -> Self {
-        let (folder, auth_port, web_port) = (new_folder(), free_port(), free_port());
-        let config = json!({
-            "version": "v3",
-            "teleport": common(&folder.path().join("auth"), "auth-host"),
-            "auth_service": with(auth_section(name, auth_port), auth_more),
-            "proxy_service": { "enabled": false },
-            "ssh_service": { "enabled": false },
-        });
-        let mut auth = Daemon::start(folder.path(), "auth", &config, &[], Some(free_port()));
-        auth.wait_ready();
-        let mut cluster =
-            Self { auth, proxy: None, name: name.to_owned(), auth_port, web_port, made: AtomicUsize::new(0), folder };
-        let mut teleport = common(&cluster.path("proxy"), "proxy-host");
-        teleport["auth_server"] = json!(cluster.auth_address());
-        teleport["join_params"] = json!({ "method": "token", "token_name": TOKEN });
-        teleport["ca_pin"] = json!(cluster.pin());
-        let config = json!({
-            "version": "v3",
-            "teleport": teleport,
-            "auth_service": { "enabled": false },
-            "proxy_service": with(proxy_section(web_port), proxy_more),
-            "ssh_service": { "enabled": false },
-        });
-        cluster.proxy = Some(Daemon::start(cluster.folder.path(), "proxy", &config, &[], Some(free_port())));
-        cluster.ready()
+        })
     }
 
     #[track_caller]
@@ -162,12 +179,12 @@ impl Cluster {
 
     /// Host and port of the one public door.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.web_port)
+        listen(self.web_port)
     }
 
     /// Host and port of the Auth Service.
     pub fn auth_address(&self) -> String {
-        format!("127.0.0.1:{}", self.auth_port)
+        listen(self.auth_port)
     }
 
     /// Somebody's browser at the public door.
@@ -223,7 +240,8 @@ impl Cluster {
         let config = setup.config(&folder.display().to_string(), &self.auth_address(), &self.address(), TOKEN);
         // The public port shows a certificate of its own making; the Auth Service's is known by its pin.
         let arguments: &[&str] = if setup.direct { &[] } else { &["--insecure"] };
-        Daemon::start(folder, &setup.name, &config, arguments, setup.diagnostics.then(free_port))
+        let diagnostics = setup.diagnostics.then(free_port);
+        Daemon::start_in(folder, &setup.name, &config, arguments, diagnostics, &setup.variables)
     }
 
     /// Starts a node and waits until the cluster knows it.
@@ -252,6 +270,33 @@ impl Cluster {
         let shown = self.tctl(&["users", "add", name, &roles, &logins]).succeeded();
         let link = Regex::new("/web/invite/([0-9a-f]+)").expect("a pattern");
         link.captures(&shown.stdout).unwrap_or_else(|| panic!("expected a link in {shown}"))[1].to_owned()
+    }
+
+    /// Makes this cluster trust another, whose users with the role `access` become visitors here; or no more.
+    #[track_caller]
+    pub fn trust(&self, root: &Self, enabled: bool) {
+        let token = "e2e-token-for-leaves";
+        if enabled && root.tctl(&["get", &format!("token/{token}")]).code != 0 {
+            root.tctl(&["tokens", "add", "--type=trusted_cluster", "--ttl=1h", &format!("--value={token}")])
+                .succeeded();
+        }
+        self.create(&json!({
+            "kind": "role", "version": "v7", "metadata": { "name": "visitor" },
+            "spec": { "allow": { "logins": [account()], "node_labels": { "*": "*" } } },
+        }));
+        self.create(&json!({
+            "kind": "trusted_cluster", "version": "v2", "metadata": { "name": root.name() },
+            "spec": {
+                "enabled": enabled, "token": token, "web_proxy_addr": root.address(), "tunnel_addr": root.address(),
+                "role_map": [{ "remote": "access", "local": ["visitor"] }],
+            },
+        }));
+        if enabled {
+            wait_for("the leaf to be online", Duration::from_secs(15), || {
+                let shown = root.tctl(&["get", &format!("rc/{}", self.name), "--format=json"]);
+                if shown.code == 0 && shown.stdout.contains("\"online\"") { Ok(()) } else { Err(shown) }
+            });
+        }
     }
 
     /// Makes a user, who then sets password and second factor on the sign-up page.
@@ -307,7 +352,7 @@ fn new_folder() -> TempDir {
 }
 
 /// A section with further settings.
-fn with(mut section: Value, more: &Value) -> Value {
+pub(crate) fn with(mut section: Value, more: &Value) -> Value {
     for (key, value) in more.as_object().into_iter().flatten() {
         section[key] = value.clone();
     }
@@ -322,7 +367,7 @@ fn auth_section(name: &str, port: u16) -> Value {
     json!({
         "enabled": true,
         "cluster_name": name,
-        "listen_addr": format!("127.0.0.1:{port}"),
+        "listen_addr": listen(port),
         "proxy_listener_mode": "multiplex",
         "tokens": [format!("node,proxy:{TOKEN}")],
         "authentication": { "type": "local", "second_factor": "otp" },
@@ -330,6 +375,6 @@ fn auth_section(name: &str, port: u16) -> Value {
 }
 
 fn proxy_section(port: u16) -> Value {
-    let address = format!("127.0.0.1:{port}");
+    let address = listen(port);
     json!({ "enabled": true, "web_listen_addr": address, "tunnel_listen_addr": address, "public_addr": address })
 }

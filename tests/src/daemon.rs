@@ -28,14 +28,30 @@ pub struct Daemon {
     log: PathBuf,
     arguments: Vec<String>,
     diagnostics: Option<u16>,
+    variables: Vec<(String, String)>,
     child: Option<Child>,
 }
 
 impl Daemon {
     /// Writes the configuration into `folder` and starts the process without waiting for it.
     pub fn start(folder: &Path, name: &str, config: &Value, arguments: &[&str], diagnostics: Option<u16>) -> Self {
+        Self::start_in(folder, name, config, arguments, diagnostics, &[])
+    }
+
+    /// The same, with more variables in the environment.
+    pub(crate) fn start_in(
+        folder: &Path,
+        name: &str,
+        config: &Value,
+        arguments: &[&str],
+        diagnostics: Option<u16>,
+        variables: &[(String, String)],
+    ) -> Self {
         let yaml = serde_saphyr::to_string(config).expect("write a configuration as YAML");
-        Self::start_with_file(folder, name, &yaml, arguments, diagnostics)
+        let mut daemon = Self::prepare(folder, name, &yaml, arguments, diagnostics);
+        daemon.variables = variables.to_vec();
+        daemon.launch();
+        daemon
     }
 
     /// As [`Daemon::start`], with the text of the configuration file.
@@ -46,14 +62,18 @@ impl Daemon {
         arguments: &[&str],
         diagnostics: Option<u16>,
     ) -> Self {
+        let mut daemon = Self::prepare(folder, name, yaml, arguments, diagnostics);
+        daemon.launch();
+        daemon
+    }
+
+    fn prepare(folder: &Path, name: &str, yaml: &str, arguments: &[&str], diagnostics: Option<u16>) -> Self {
         let config = folder.join(format!("{name}.yaml"));
         fs::write(&config, yaml).expect("write a configuration file");
         let mut arguments: Vec<String> = arguments.iter().map(|&a| a.to_owned()).collect();
         arguments.extend(diagnostics.map(|port| format!("--diag-addr=127.0.0.1:{port}")));
         let log = folder.join(format!("{name}.log"));
-        let mut daemon = Self { name: name.to_owned(), config, log, arguments, diagnostics, child: None };
-        daemon.launch();
-        daemon
+        Self { name: name.to_owned(), config, log, arguments, diagnostics, variables: Vec::new(), child: None }
     }
 
     /// Starts it again with the same files, after [`Daemon::stop`].
@@ -65,6 +85,7 @@ impl Daemon {
             .args(&self.arguments)
             .env_clear()
             .envs(clean_environment())
+            .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle on a log file"))
             .stderr(log)
@@ -84,9 +105,14 @@ impl Daemon {
 
     /// Asks `/readyz` of the diagnostics address once.
     pub fn ready(&self) -> Result<(), String> {
-        let port = self.diagnostics.expect("a process with a diagnostics address");
+        let port = self.diagnostics_port();
         let answer = Browser::new(&format!("http://127.0.0.1:{port}")).try_get("/readyz")?;
         if answer.status == 200 { Ok(()) } else { Err(format!("/readyz: {} {}", answer.status, answer.body)) }
+    }
+
+    /// The port of its diagnostics address.
+    pub fn diagnostics_port(&self) -> u16 {
+        self.diagnostics.expect("a process with a diagnostics address")
     }
 
     /// Its configuration file, which `tctl -c` takes.

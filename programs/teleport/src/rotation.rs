@@ -80,12 +80,10 @@ impl Identities {
                 Err(_) => return Err(crate::error::Failure("waited 30 s for the Auth Service".into())),
             };
             info!(role = renewed.role, "identity renewed, the host authority has other keys");
-            self.client = renewed;
-            self.keep().await?;
+            self.keep(renewed).await?;
         }
         if !outlook.knows(&self.client) {
-            self.client = outlook.teach(self.client.clone());
-            self.keep().await?;
+            self.keep(outlook.teach(self.client.clone())).await?;
             info!(role = self.client.role, authorities = outlook.tls_authorities.len(), "host authorities learnt");
         }
         let behind = self.server.tls_certificate != self.client.tls_certificate;
@@ -97,10 +95,11 @@ impl Identities {
         Ok(())
     }
 
-    /// Uses the client's identity from now on, also after a restart.
-    async fn keep(&self) -> Result<()> {
-        self.store.save(&self.client).await?;
-        self.credentials.replace((*self.client.credentials().current()).clone());
+    /// Uses an identity where this member connects to, also after a restart. Nothing changes unless it was stored.
+    async fn keep(&mut self, identity: HostIdentity) -> Result<()> {
+        self.store.save(&identity).await?;
+        self.credentials.replace((*identity.credentials().current()).clone());
+        self.client = identity;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The life of the process: start what is configured, wait, stop.
 
+use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use ssh_service::{Presence, SshService};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use crate::auth::{self, AuthProcess};
@@ -66,26 +67,30 @@ async fn serve(config: Config) -> Result<()> {
     let mut stop = Stop::new()?;
     let mut services = Services::default();
     let started = tokio::select! {
-        started = start(config, &status, &mut services) => started,
-        _ = stop.wait() => {
-            info!("stopped before the start was complete");
-            Ok(())
-        }
+        started = start(config, &status, &mut services) => Some(started),
+        _ = stop.wait() => None,
     };
-    let result = match started {
-        Ok(()) => {
+    let (grace, result) = match started {
+        Some(Ok(())) => {
             status.report("process", Health::Ok);
             let grace = tokio::select! {
                 grace = stop.wait() => grace,
-                () = follow(&services, &status) => TERM_GRACE,
+                never = follow(&services, &status) => match never {},
             };
             info!("stopping");
-            services.stop(grace).await;
-            return Ok(());
+            (grace, Ok(()))
         }
-        Err(error) => Err(error),
+        Some(Err(error)) => (Duration::ZERO, Err(error)),
+        None => {
+            info!("stopped before the start was complete");
+            (Duration::ZERO, Ok(()))
+        }
     };
-    services.stop(Duration::ZERO).await;
+    tokio::select! {
+        () = services.stop(grace) => {}
+        // Whoever asked for patience may change their mind.
+        _ = stop.wait() => info!("stopping at once"),
+    }
     result
 }
 
@@ -144,7 +149,7 @@ async fn follow_presence(mut presence: watch::Receiver<Presence>, status: Status
 }
 
 /// Keeps the metrics current for ever.
-async fn follow(services: &Services, status: &Status) {
+async fn follow(services: &Services, status: &Status) -> Infallible {
     loop {
         if let Some(proxy) = &services.proxy {
             status.report_tunnels(proxy.tunnel_count());
@@ -156,12 +161,13 @@ async fn follow(services: &Services, status: &Status) {
 impl Services {
     /// Stops in the reverse order of the start, so that nothing loses what it needs.
     async fn stop(mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
         self.following.shutdown().await;
         if let Some(ssh) = self.ssh {
             ssh.stop(grace).await;
         }
         if let Some(proxy) = self.proxy {
-            proxy.stop(grace.min(TERM_GRACE)).await;
+            proxy.stop(deadline.saturating_duration_since(Instant::now())).await;
         }
         if let Some(auth) = self.auth {
             auth.auth.shutdown().await;

@@ -278,18 +278,27 @@ impl Auth {
     /// `BadParameter` for authorities of this cluster without private keys, and for malformed ones.
     pub async fn upsert_cert_authority(&self, mut ca: CertAuthorityV2) -> Result<CertAuthorityV2> {
         ca.check_and_set_defaults().map_err(Error::from)?;
+        self.check_cert_authority(&ca)?;
+        self.store().upsert::<kind::CertAuthority>(ca).await.map(Arc::unwrap_or_clone)
+    }
+
+    /// Looks at an authority that is about to be believed.
+    ///
+    /// # Errors
+    /// As [`upsert_cert_authority`](Self::upsert_cert_authority).
+    pub(crate) fn check_cert_authority(&self, ca: &CertAuthorityV2) -> Result<()> {
         let spec = ca.spec.clone().unwrap_or_default();
         spec.r#type.parse::<CaType>().map_err(crypto)?;
         if spec.cluster_name == self.cluster_name() {
-            let signers = Signers::of(&ca)?;
+            let signers = Signers::of(ca)?;
             if signers.ssh.is_none() && signers.tls.is_none() && spec.active_keys.unwrap_or_default().jwt.is_empty() {
                 return Err(Error::bad_parameter("an authority of this cluster needs its private keys"));
             }
         }
-        for line in trusted_ssh(&ca) {
+        for line in trusted_ssh(ca) {
             PublicKey::from_ssh_line(&String::from_utf8_lossy(&line)).map_err(crypto)?;
         }
-        for pem in trusted_tls(&ca) {
+        for pem in trusted_tls(ca) {
             let text = String::from_utf8_lossy(&pem);
             CaCertificate::from_pem(&text).map_err(crypto)?;
             // Clients tell by this name which cluster an authority vouches for.
@@ -302,7 +311,7 @@ impl Auth {
                 )));
             }
         }
-        self.store().upsert::<kind::CertAuthority>(ca).await.map(Arc::unwrap_or_clone)
+        Ok(())
     }
 
     /// Removes an authority of another cluster.

@@ -3,7 +3,8 @@
 //! The latest checkpoint of every host is remembered in the storage of the cluster, so that whoever can change the
 //! files of the log, but not the storage, cannot cut them off unnoticed.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::path::{Path, PathBuf};
+use std::{sync::Arc, time::Duration};
 
 use audit::{
     Anchor, FileLog, Signer,
@@ -123,7 +124,27 @@ impl Auth {
         let Some(retention) = integrity.retention.and_then(|time| TimeDelta::from_std(time).ok()) else {
             return Ok(());
         };
-        integrity.files.remove_before((self.now() - retention).date_naive()).await.map(drop).map_err(Error::from)
+        let Some(oldest) = self.now().checked_sub_signed(retention) else { return Ok(()) };
+        integrity.files.remove_before(oldest.date_naive()).await.map(drop).map_err(Error::from)
+    }
+
+    /// The logs of other hosts, beside the one in `own`. One that is known by its anchor alone is among them: somebody may have
+    /// taken its checkpoints away.
+    async fn neighbours(&self, own: &Path) -> Result<Vec<(String, PathBuf)>> {
+        let failed = |e: std::io::Error| Error::other(format!("listing the audit logs: {e}"));
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(own.parent().unwrap_or(own)).map_err(failed)?.flatten() {
+            let (host, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+            if path == own || !path.is_dir() {
+                continue;
+            }
+            let anchored = anchor_key(&host).is_ok() && self.anchor(&host).await?.is_some();
+            if anchored || path.join("checkpoints.jsonl").is_file() {
+                found.push((host, path));
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// Compares the audit logs of all hosts whose files lie here with what their checkpoints say.
@@ -141,7 +162,7 @@ impl Auth {
         let mut hosts = Vec::new();
         let neighbours = match self.0.config.audit_folder {
             Some(_) => Vec::new(),
-            None => neighbours(&own)?,
+            None => self.neighbours(&own).await?,
         };
         for (host, folder) in std::iter::once((self.host_uuid().to_owned(), own)).chain(neighbours) {
             let anchors: Vec<_> = self.anchor(&host).await?.into_iter().collect();
@@ -201,18 +222,4 @@ impl Auth {
 
 fn anchor_key(host: &str) -> Result<Key> {
     AUDIT.child("anchors").and_then(|key| key.child(host)).map_err(|e| storage(&e))
-}
-
-/// The logs of other hosts, beside the one in `own`.
-fn neighbours(own: &std::path::Path) -> Result<Vec<(String, PathBuf)>> {
-    let failed = |e: std::io::Error| Error::other(format!("listing the audit logs: {e}"));
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(own.parent().unwrap_or(own)).map_err(failed)?.flatten() {
-        let path = entry.path();
-        if path != own && path.join("checkpoints.jsonl").is_file() {
-            found.push((entry.file_name().to_string_lossy().into_owned(), path));
-        }
-    }
-    found.sort();
-    Ok(found)
 }

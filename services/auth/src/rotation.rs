@@ -24,6 +24,8 @@ use crate::{Auth, authority, random, store::kind};
 
 /// How long a rotation takes by itself when nobody says.
 const DEFAULT_GRACE: TimeDelta = TimeDelta::hours(30);
+/// The longest that may be asked for.
+const MAX_GRACE: TimeDelta = TimeDelta::days(366);
 /// How often rotations that go on by themselves are looked at, at least and at most.
 const PERIOD: Duration = Duration::from_secs(19);
 
@@ -99,6 +101,8 @@ pub struct RotationRequest {
 /// A request that was understood.
 struct Plan {
     target: Phase,
+    /// The phase from which a schedule saw this step; somebody may have turned back since.
+    from: Option<Phase>,
     automatic: bool,
     grace: TimeDelta,
     schedule: RotationSchedule,
@@ -149,6 +153,7 @@ impl Auth {
             let rotation = spec.rotation.clone().unwrap_or_default();
             let plan = Plan {
                 target,
+                from: Some(Phase::of(&ca)),
                 automatic: true,
                 grace: TimeDelta::nanoseconds(rotation.grace_period),
                 schedule: rotation.schedule.unwrap_or_default(),
@@ -182,20 +187,20 @@ impl Plan {
             other => return Err(Error::bad_parameter(format!("unknown mode {other:?}, expected manual or auto"))),
         };
         let grace = request.grace.unwrap_or(DEFAULT_GRACE);
+        if grace <= TimeDelta::zero() || grace > MAX_GRACE {
+            return Err(Error::bad_parameter("grace_period: expected more than 0 and at most 366 days"));
+        }
         let schedule = match &request.schedule {
             Some(schedule) => {
                 check_schedule(schedule, now)?;
                 *schedule
-            }
-            None if grace <= TimeDelta::zero() => {
-                return Err(Error::bad_parameter("grace_period: expected more than 0, or a schedule"));
             }
             None => {
                 let after = |thirds: i32| Some(time::timestamp(now + grace * thirds / 3));
                 RotationSchedule { update_clients: after(1), update_servers: after(2), standby: after(3) }
             }
         };
-        Ok(Self { target, automatic, grace, schedule })
+        Ok(Self { target, from: None, automatic, grace, schedule })
     }
 }
 
@@ -205,7 +210,11 @@ fn check_schedule(schedule: &RotationSchedule, now: DateTime<Utc>) -> Result<()>
         Some(at) => Err(Error::bad_parameter(format!("schedule.{what}: {at} is past"))),
         None => Err(Error::bad_parameter(format!("schedule.{what} is missing"))),
     };
+    let clients = moment("update_clients", &schedule.update_clients)?;
     let servers = moment("update_servers", &schedule.update_servers)?;
+    if servers < clients {
+        return Err(Error::bad_parameter("schedule.update_servers is before schedule.update_clients"));
+    }
     if moment("standby", &schedule.standby)? < servers {
         return Err(Error::bad_parameter("schedule.standby is before schedule.update_servers"));
     }
@@ -216,6 +225,9 @@ fn check_schedule(schedule: &RotationSchedule, now: DateTime<Utc>) -> Result<()>
 fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: DateTime<Utc>) -> Result<()> {
     let (from, target) = (Phase::of(ca), plan.target);
     let spec = ca.spec.get_or_insert_default();
+    if plan.from.is_some_and(|seen| seen != from) {
+        return Err(Error::compare_failed(format!("the {} authority is in phase {} by now", spec.r#type, from.name())));
+    }
     if !from.next().contains(&target) {
         let next: Vec<_> = from.next().iter().map(|phase| phase.name()).collect();
         return Err(Error::bad_parameter(format!(
@@ -228,11 +240,6 @@ fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: Da
     }
     let mut rotation = spec.rotation.clone().unwrap_or_default();
     match target {
-        Phase::Init if plan.grace == TimeDelta::zero() => {
-            spec.active_keys = fresh.cloned();
-            spec.additional_trusted_keys = Some(CaKeySet::default());
-            finish(&mut rotation, now);
-        }
         Phase::Init => {
             spec.additional_trusted_keys = fresh.cloned();
             rotation.current_id = uuid::Uuid::new_v4().to_string();
@@ -250,8 +257,7 @@ fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: Da
             finish(&mut rotation, now);
         }
     }
-    let at_once = target == Phase::Init && plan.grace.is_zero();
-    if target != Phase::Standby && !at_once {
+    if target != Phase::Standby {
         IN_PROGRESS.clone_into(&mut rotation.state);
         target.name().clone_into(&mut rotation.phase);
         // Nobody takes a step back by schedule.
@@ -382,14 +388,15 @@ mod tests {
     }
 
     #[test]
-    fn keys_without_grace_are_replaced_at_once() {
+    fn a_step_by_schedule_is_not_taken_from_another_phase() {
         let mut ca = authority();
-        let (old, _) = keys(&ca);
-        let (fresh, _) = keys(&authority());
-        let plan =
-            Plan { target: Phase::Init, automatic: false, grace: TimeDelta::zero(), schedule: Default::default() };
-        step(&mut ca, &plan, Some(&fresh), now()).unwrap();
-        assert_eq!(keys(&ca), (fresh, CaKeySet::default()));
-        assert!(keys(&ca).0 != old && Phase::of(&ca) == Phase::Standby);
+        for phase in ["init", "update_clients", "update_servers", "rollback"] {
+            go(&mut ca, phase).unwrap();
+        }
+        let request = RotationRequest { target: "standby".into(), ..Default::default() };
+        let seen = Plan { from: Some(Phase::UpdateServers), ..Plan::read(&request, now()).unwrap() };
+        let before = ca.clone();
+        assert!(step(&mut ca, &seen, None, now()).is_err());
+        assert_eq!(ca, before);
     }
 }

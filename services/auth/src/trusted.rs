@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 use wire::error::{Error, ErrorKind, Result};
 use wire::events;
 use wire::types::{
-    CertAuthorityV2, Metadata, RemoteClusterStatusV3, RemoteClusterV3, ReverseTunnelSpecV2, ReverseTunnelV2,
-    TrustedClusterV2,
+    CertAuthoritySpecV2, CertAuthorityV2, Metadata, RemoteClusterStatusV3, RemoteClusterV3, ReverseTunnelSpecV2,
+    ReverseTunnelV2, TrustedClusterV2,
 };
 
-use crate::authority::strip_secrets;
+use crate::authority::{strip_secrets, trusted_ssh, trusted_tls};
 use crate::store::kind;
 use crate::store::kind::{
     CertAuthority, ParkedAuthority, RemoteCluster, ReverseTunnel, TrustedCluster, TunnelConnection,
@@ -90,20 +90,28 @@ impl Auth {
         let spec = cluster.spec.clone().unwrap_or_default();
         self.check_local_roles(&cluster)?;
         let before = self.store().get::<TrustedCluster>(&name).await.ok();
-        let authorities = match self.kept_authorities(&name, before.as_deref(), &cluster) {
-            Some(kept) => kept,
+        let offered = match self.kept_authorities(&name, before.as_deref(), &cluster) {
+            Some(_) => Vec::new(),
+            // To trust no more takes nobody's consent.
+            None if before.is_some() && !spec.enabled => Vec::new(),
             None => self.exchange(&cluster).await?,
         };
-        for authority in authorities {
-            let authority = self.with_role_map(authority, &cluster);
-            self.keep(authority, spec.enabled).await?;
+        for authority in &offered {
+            self.check_cert_authority(authority)?;
+        }
+        // First what a removal asks for: whatever is believed below can be taken back by its name.
+        let stored = self.store().upsert::<TrustedCluster>(cluster.clone()).await.map(Arc::unwrap_or_clone)?;
+        for authority in offered {
+            self.keep(with_role_map(authority, &cluster), spec.enabled).await?;
+        }
+        for ca_type in OF_ROOT {
+            self.turn(&format!("{ca_type}/{name}"), &cluster).await?;
         }
         if spec.enabled {
             self.store().upsert::<ReverseTunnel>(tunnel_to(&name, &spec.reverse_tunnel_address)).await?;
         } else {
             absent_is_fine(self.store().delete::<ReverseTunnel>(&name).await)?;
         }
-        let stored = self.store().upsert::<TrustedCluster>(cluster).await.map(Arc::unwrap_or_clone)?;
         self.emit(codes::TRUSTED_CLUSTER_CREATE.event(events::TrustedClusterCreate {
             resource: Some(resource(&name, caller)),
             user: Some(caller.user_metadata()),
@@ -159,8 +167,9 @@ impl Auth {
         if name.is_empty() || name == self.cluster_name() {
             return Err(Error::bad_parameter(format!("a leaf cluster cannot be called {name:?}")));
         }
-        self.check_same_leaf(&name, &authority)?;
-        self.upsert_cert_authority(stripped(authority)).await?;
+        if !self.is_known_leaf(&name, &authority)? {
+            self.upsert_cert_authority(stripped(authority)).await?;
+        }
         if self.store().get::<RemoteCluster>(&name).await.is_err() {
             let remote = RemoteClusterV3 {
                 metadata: Some(Metadata { name: name.clone(), ..Default::default() }),
@@ -226,15 +235,23 @@ impl Auth {
         }
         let name = format!("{}/{}", spec.r#type, spec.cluster_name);
         let denied = |_| Error::access_denied("access denied: the authority is not known here");
-        let mut stored = (*self.store().get::<CertAuthority>(&name).await.map_err(denied)?).clone();
-        // Keys alone: whom the roles there become here is for this cluster to say.
-        let kept = stored.spec.get_or_insert_default();
-        if kept.active_keys == spec.active_keys && kept.additional_trusted_keys == spec.additional_trusted_keys {
+        let stored = self.store().get::<CertAuthority>(&name).await.map_err(denied)?;
+        let authority = stripped(authority);
+        self.check_cert_authority(&authority)?;
+        let spec = authority.spec.unwrap_or_default();
+        let keys = (spec.active_keys, spec.additional_trusted_keys);
+        let same =
+            |kept: &CertAuthoritySpecV2| (&kept.active_keys, &kept.additional_trusted_keys) == (&keys.0, &keys.1);
+        if stored.spec.as_ref().is_some_and(same) {
             return Ok(());
         }
-        (kept.active_keys, kept.additional_trusted_keys) = (spec.active_keys, spec.additional_trusted_keys);
-        self.upsert_cert_authority(stripped(stored)).await?;
-        Ok(())
+        // Keys alone: whom the roles there become here is for this cluster to say. And only where they are still believed.
+        let changed = self.store().change::<CertAuthority>(&name, |stored| {
+            let kept = stored.spec.get_or_insert_default();
+            (kept.active_keys, kept.additional_trusted_keys) = keys.clone();
+            Ok(())
+        });
+        changed.await.map(drop).map_err(|error| if error.kind == ErrorKind::NotFound { denied(error) } else { error })
     }
 
     /// The role map for users of another cluster; empty when none is trusted by that name.
@@ -316,17 +333,6 @@ impl Auth {
         Ok(authorities.into_iter().filter(wanted).map(stripped).collect())
     }
 
-    fn with_role_map(&self, mut authority: CertAuthorityV2, cluster: &TrustedClusterV2) -> CertAuthorityV2 {
-        let trusted = cluster.spec.clone().unwrap_or_default();
-        if let Some(spec) = authority.spec.as_mut().filter(|spec| spec.r#type == "user") {
-            spec.role_map = trusted.role_map;
-            spec.roles = trusted.roles;
-        }
-        // What is stored gets a revision of its own.
-        authority.set_revision(String::new());
-        authority
-    }
-
     /// Keeps an authority where it is believed, or where it is not.
     async fn keep(&self, authority: CertAuthorityV2, enabled: bool) -> Result<()> {
         let spec = authority.spec.clone().unwrap_or_default();
@@ -340,16 +346,52 @@ impl Auth {
         }
     }
 
-    /// A leaf that is known keeps its keys: a token must not let anybody take over its name.
-    fn check_same_leaf(&self, name: &str, offered: &CertAuthorityV2) -> Result<()> {
-        let Ok(known) = self.store().cached::<CertAuthority>(&format!("{OF_LEAF}/{name}")) else { return Ok(()) };
-        let keys = |ca: &CertAuthorityV2| crate::authority::trusted_ssh(ca);
-        if keys(offered).iter().any(|key| keys(&known).contains(key)) {
-            return Ok(());
+    /// Brings an authority of a cluster that is trusted already, if there is one, to where it belongs, with the role map of now.
+    async fn turn(&self, key: &str, cluster: &TrustedClusterV2) -> Result<()> {
+        let enabled = cluster.spec.as_ref().is_some_and(|spec| spec.enabled);
+        let changed = self.store().change::<CertAuthority>(key, |authority| {
+            set_role_map(authority, cluster);
+            Ok(())
+        });
+        match changed.await {
+            Ok(_) if enabled => return Ok(()),
+            Ok(authority) => return self.keep(Arc::unwrap_or_clone(authority), false).await,
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        match self.store().get::<ParkedAuthority>(key).await {
+            Ok(parked) if enabled => self.keep(with_role_map(Arc::unwrap_or_clone(parked), cluster), true).await,
+            Ok(_) => Ok(()),
+            Err(error) => absent_is_fine(Err(error)),
+        }
+    }
+
+    /// Whether a leaf is known by these very keys. One that is known keeps them: a token must not let anybody take over its
+    /// name, or add a key to it. A leaf tells of new keys over a connection that the old ones vouch for.
+    fn is_known_leaf(&self, name: &str, offered: &CertAuthorityV2) -> Result<bool> {
+        let Ok(known) = self.store().cached::<CertAuthority>(&format!("{OF_LEAF}/{name}")) else { return Ok(false) };
+        let among = |offered: &[Vec<u8>], known: &[Vec<u8>]| offered.iter().all(|key| known.contains(key));
+        if among(&trusted_ssh(offered), &trusted_ssh(&known)) && among(&trusted_tls(offered), &trusted_tls(&known)) {
+            return Ok(true);
         }
         Err(Error::already_exists(format!(
             "another cluster called {name:?} is known here already: remove remote_cluster/{name} first"
         )))
+    }
+}
+
+fn with_role_map(mut authority: CertAuthorityV2, cluster: &TrustedClusterV2) -> CertAuthorityV2 {
+    set_role_map(&mut authority, cluster);
+    // What is stored gets a revision of its own.
+    authority.set_revision(String::new());
+    authority
+}
+
+fn set_role_map(authority: &mut CertAuthorityV2, cluster: &TrustedClusterV2) {
+    let trusted = cluster.spec.clone().unwrap_or_default();
+    if let Some(spec) = authority.spec.as_mut().filter(|spec| spec.r#type == "user") {
+        spec.role_map = trusted.role_map;
+        spec.roles = trusted.roles;
     }
 }
 
@@ -507,9 +549,46 @@ mod tests {
         let root = root().await;
         let (service, first) = leaf(&root, "leaf.test").await;
         first.upsert_trusted_cluster(&service.admin(), trust(CLUSTER, true, TOKEN)).await.unwrap();
+        let key = "host/leaf.test";
+        let known = root.auth.store().cached::<CertAuthority>(key).unwrap();
+        let own = first.get_cert_authority("host", "leaf.test", false).await.unwrap();
+        let with_foreign_key = |mut offered: CertAuthorityV2| {
+            let foreign = PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap();
+            let keys = offered.spec.as_mut().unwrap().active_keys.as_mut().unwrap();
+            let public_key = foreign.public().to_ssh_line().into_bytes();
+            keys.ssh.push(wire::types::SshKeyPair { public_key, ..Default::default() });
+            offered
+        };
+        for (offered, accepted) in [(own.clone(), true), (with_foreign_key(own), false)] {
+            let request = ValidateRequest {
+                token: TOKEN.into(),
+                certificate_authorities: vec![encode(&offered).unwrap()],
+                teleport_version: String::new(),
+            };
+            let outcome = root.auth.validate_trusted_cluster(&request).await;
+            assert_eq!(outcome.is_ok(), accepted, "{outcome:?}");
+            assert_eq!(root.auth.store().cached::<CertAuthority>(key).unwrap().spec, known.spec);
+        }
         let (service, second) = leaf(&root, "leaf.test").await;
         let refused = second.upsert_trusted_cluster(&service.admin(), trust(CLUSTER, true, TOKEN)).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::AlreadyExists, "{refused}");
+    }
+
+    #[tokio::test]
+    async fn trust_ends_without_the_root_and_its_word_does_not_bring_it_back() {
+        let root = root().await;
+        let (service, leaf) = leaf(&root, "leaf.test").await;
+        let admin = service.admin();
+        leaf.upsert_trusted_cluster(&admin, trust(CLUSTER, true, TOKEN)).await.unwrap();
+        let authority = root.auth.get_cert_authority("user", CLUSTER, false).await.unwrap();
+        leaf.rotate_external_authority(CLUSTER, authority.clone()).await.unwrap();
+        root.auth.store().delete::<kind::Token>(TOKEN).await.unwrap();
+        leaf.upsert_trusted_cluster(&admin, trust(CLUSTER, false, "another token"))
+            .await
+            .expect("the root is not asked");
+        let refused = leaf.rotate_external_authority(CLUSTER, authority).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::AccessDenied, "{refused}");
+        assert!(leaf.role_map_of(CLUSTER).is_empty());
     }
 
     #[tokio::test]

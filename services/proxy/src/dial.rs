@@ -122,7 +122,7 @@ impl NodeDialer {
         if found.is_some_and(|found| self.may_see(peer, found)) {
             return Ok(Some(cluster));
         }
-        // Whether a cluster exists is not for strangers to it to know.
+        // One answer for a cluster that does not exist and for one that this user may not see.
         Err(Status::permission_denied(format!("access to cluster {cluster:?} denied")))
     }
 
@@ -234,9 +234,7 @@ pub(crate) async fn say_who(
     client: SocketAddr,
     server: SocketAddr,
 ) -> Result<(), Error> {
-    // Both ends of a header are of one family; where they are not, the service sees this proxy.
-    let Ok(addresses) = Addresses::new(canonical(client), canonical(server)) else { return Ok(()) };
-    let header = signer.sign(&addresses).await.map_err(|e| Error::other(e.to_string()))?;
+    let header = signer.sign(&header_addresses(client, server)).await.map_err(|e| Error::other(e.to_string()))?;
     match timeout(DIAL_TIMEOUT, stream.write_all(&header)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Error::connection_problem(format!("connection lost: {error}"))),
@@ -244,9 +242,10 @@ pub(crate) async fn say_who(
     }
 }
 
-/// An IPv4 address in IPv6's clothes is an IPv4 address.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+/// Both ends of a header are of one family. Behind a balancer they may not be: then what the client dialled gives way,
+/// because decisions rest on where the client is.
+fn header_addresses(client: SocketAddr, server: SocketAddr) -> Addresses {
+    Addresses::new(client, server).unwrap_or_else(|_| Addresses::from_source(client, server.port()))
 }
 
 fn leaf_offline(cluster: &str) -> Status {

@@ -11,37 +11,35 @@ use async_trait::async_trait;
 use cache::{Cache, Change, Kind};
 use chrono::{TimeDelta, Utc};
 use dialer::{Connect, DialError, TlsSetup, Verify};
+use futures::StreamExt;
 use parking_lot::RwLock;
 use pki::tls::TrustedAuthorities;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{MissedTickBehavior, sleep, timeout};
+use tokio::time::{MissedTickBehavior, sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Status};
 use tracing::{debug, info, warn};
 use tunnel::server::{DialError as TunnelError, Registry, TunnelEvent, TunnelServer};
 use tunnel::{BoxedStream, DialRequest, TunnelType};
-use wire::client::{ApiChannel, api_channel};
-use wire::trust::RotateExternalCertAuthorityRequest;
-use wire::trust::trust_service_client::TrustServiceClient;
+use wire::client::api_channel;
 use wire::types::{Metadata, TunnelConnectionSpecV2, TunnelConnectionV2};
 
 use crate::settings::Settings;
 use crate::shown::Shown;
 use crate::tls::tls_certificates;
+use crate::told;
 use crate::upstream::Upstream;
 
 /// How long a first look at a leaf may take while a client waits.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// The authorities of this cluster that leaves believe.
-const KNOWN_TO_LEAVES: [&str; 4] = ["host", "user", "db", "openssh"];
-/// How long a leaf may take to store one, and when it is told again after a failure.
-const PUSH_TIMEOUT: Duration = Duration::from_secs(10);
-const PUSH_AGAIN: Duration = Duration::from_secs(30);
 /// How often the cluster is told which leaves are online, and how long it believes that.
 const REPEAT: Duration = Duration::from_secs(60);
 const RECORD_TTL: TimeDelta = TimeDelta::minutes(3);
+/// Leaves whose records are sent at the same time.
+const TOLD_AT_ONCE: usize = 16;
+/// What happens within this time is looked at once.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The leaves. Clones are the same.
 #[derive(Clone)]
@@ -104,6 +102,7 @@ impl Leaves {
                 },
                 _ = repeat.tick() => {}
             }
+            sleep(TOGETHER).await;
             self.review().await;
         }
     }
@@ -116,14 +115,19 @@ impl Leaves {
                 debug!(cluster = name, %error, "a leaf's record was not removed; it expires");
             }
         }
-        for name in online {
-            if self.shared.cache.authority("host", &name).is_none() {
-                info!(cluster = name, "leaf cluster was removed: closing its tunnels");
-                self.shared.server.disconnect_cluster(&name).await;
-            } else if let Err(error) = self.shared.upstream.post("/v2/tunnelconnections", &self.record(&name)).await {
+        let (trusted, removed): (Vec<_>, Vec<_>) =
+            online.into_iter().partition(|name| self.shared.cache.authority("host", name).is_some());
+        for name in removed {
+            info!(cluster = name, "leaf cluster was removed: closing its tunnels");
+            self.shared.server.disconnect_cluster(&name).await;
+        }
+        let told = futures::stream::iter(trusted).for_each_concurrent(TOLD_AT_ONCE, |name| async move {
+            let told = self.shared.upstream.post("/v2/tunnelconnections", &self.record(&name)).await;
+            if let Err(error) = told {
                 warn!(cluster = name, %error, "a leaf's state was not recorded, trying again");
             }
-        }
+        });
+        told.await;
     }
 
     /// The leaves that are online, and those that were until now.
@@ -180,48 +184,15 @@ impl Leaves {
         let connect = ToLeafAuth { leaves: self.clone(), cluster: name.to_owned() };
         let channel = api_channel(dialer::channel(Arc::new(connect), None));
         let stop = self.shared.shutdown.child_token();
-        let (leaves, cluster, until) = (self.clone(), name.to_owned(), stop.clone());
-        let pushing = channel.clone();
+        let (cache, leaf, to_leaf, until) = (self.shared.cache.clone(), name.to_owned(), channel.clone(), stop.clone());
         self.shared.tasks.spawn(async move {
             tokio::select! {
-                () = leaves.keep_trusted(&cluster, pushing) => {}
+                () = told::keep_told(cache, told::KNOWN_TO_LEAVES, &leaf, || Ok(to_leaf.clone())) => {}
                 () = until.cancelled() => {}
             }
         });
         let cache = Cache::start(channel, vec![Kind::ClusterSettings, Kind::Nodes], &self.shared.tasks, stop.clone());
         Leaf { cache, _until_dropped: stop.drop_guard() }
-    }
-
-    /// Tells a leaf this cluster's authorities whenever they change, so that a rotation here does not shut anybody out.
-    async fn keep_trusted(&self, leaf: &str, channel: ApiChannel) {
-        let own = self.shared.cache.cluster_name();
-        let mut changes = self.shared.cache.subscribe();
-        loop {
-            while let Err(status) = self.push_authorities(&own, &channel).await {
-                debug!(cluster = leaf, reason = status.message(), "a leaf was not told this cluster's authorities");
-                sleep(mux::listener::jittered(PUSH_AGAIN)).await;
-            }
-            loop {
-                match changes.recv().await {
-                    Ok(Change::Authority(_, of)) if of == own => break,
-                    Ok(Change::Everything) | Err(RecvError::Lagged(_)) => break,
-                    Ok(_) => {}
-                    Err(RecvError::Closed) => return,
-                }
-            }
-        }
-    }
-
-    async fn push_authorities(&self, own: &str, channel: &ApiChannel) -> Result<(), Status> {
-        let mut trust = TrustServiceClient::new(channel.clone());
-        for ca_type in KNOWN_TO_LEAVES {
-            let Some(authority) = self.shared.cache.authority(ca_type, own) else { continue };
-            let cert_authority = Some((*authority).clone());
-            let request = Request::new(RotateExternalCertAuthorityRequest { cert_authority });
-            let late = |_| Status::deadline_exceeded("waited 10 s for the leaf");
-            timeout(PUSH_TIMEOUT, trust.rotate_external_cert_authority(request)).await.map_err(late)??;
-        }
-        Ok(())
     }
 
     /// What is known of a leaf that is online; waits a moment for one that has just come.
@@ -254,7 +225,6 @@ impl Connect for ToLeafAuth {
         let trusted = TrustedAuthorities::new(&certificates).map_err(|e| failed(e.to_string()))?;
         let stream = self.leaves.dial(&self.cluster, &DialRequest::auth_server()).await;
         let stream = stream.map_err(|e| failed(e.to_string()))?;
-        // The name in the server name says whose client this is, so that the leaf looks at that cluster's authority.
         // The server name says whose client this is, so that the leaf looks at that cluster's authorities.
         let name = pki::cluster_name::to_server_name(&shared.cache.cluster_name());
         let verify = Verify::Cluster { authorities: Arc::new(trusted), cluster: self.cluster.clone() };

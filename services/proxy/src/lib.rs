@@ -23,6 +23,7 @@ mod settings;
 mod shown;
 mod ssh;
 mod tls;
+mod told;
 mod transport;
 mod tunnels;
 mod upstream;
@@ -57,6 +58,8 @@ use listen::{Configs, Door, Purpose};
 use peers::{PeerDoor, Peers};
 use shown::Shown;
 
+/// How long what is cut may take to end.
+const CUT: Duration = Duration::from_secs(5);
 /// How long the first fetch of the cluster's state may take.
 const FIRST_FETCH: Duration = Duration::from_secs(30);
 
@@ -77,8 +80,13 @@ pub struct ProxyService {
     tunnels: TunnelServer,
     shown: Shown,
     cache: Cache,
+    /// No new connections.
+    closing: CancellationToken,
+    /// Everything ends.
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// Connections between clients and servers, for whose end a stop waits.
+    sessions: TaskTracker,
 }
 
 impl ProxyService {
@@ -90,7 +98,8 @@ impl ProxyService {
         upstream: Upstream,
     ) -> Result<Self, Error> {
         let settings = Arc::new(settings);
-        let (tasks, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let (tasks, sessions) = (TaskTracker::new(), TaskTracker::new());
+        let (closing, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let kinds =
             vec![Kind::ClusterSettings, Kind::Authorities, Kind::Locks, Kind::Nodes, Kind::RemoteClusters, Kind::Roles];
         let cache = Cache::start(channel.clone(), kinds, &tasks, shutdown.clone());
@@ -102,7 +111,7 @@ impl ProxyService {
         let tunnels = tunnels::server(&settings, &cache, &shown);
         let (lists, known) = watch::channel(follow::Lists::default());
         if !settings.beside_auth {
-            tasks.spawn(until(&shutdown, inventory::keep(channel.clone(), settings.clone())));
+            tasks.spawn(until(&closing, inventory::keep(channel.clone(), settings.clone())));
         }
         let peering = peers::is_on(&cache);
         let work = [
@@ -111,14 +120,15 @@ impl ProxyService {
             Box::pin(follow::follow(channel, upstream.clone(), lists)),
             Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known.clone())),
         ];
-        let parts = Parts { settings, cache, shown, upstream, lists: known.clone(), tunnels, tasks, shutdown };
+        let lists = known.clone();
+        let parts = Parts { settings, cache, shown, upstream, lists, tunnels, tasks, sessions, closing, shutdown };
         let door = parts.door()?;
         parts.spawn(parts.outbound(&door).follow(known));
-        let Parts { cache, shown, tunnels, tasks, shutdown, .. } = parts;
-        let mut service = Self { addresses: Vec::new(), tunnels, shown, cache, shutdown, tasks };
+        let Parts { cache, shown, tunnels, tasks, sessions, closing, shutdown, .. } = parts;
+        let mut service = Self { addresses: Vec::new(), tunnels, shown, cache, closing, shutdown, tasks, sessions };
         service.listen(&door, peering)?;
         for work in work {
-            service.tasks.spawn(until(&service.shutdown, work));
+            service.tasks.spawn(until(&service.closing, work));
         }
         info!(addresses = ?service.addresses, "proxy service started");
         Ok(service)
@@ -149,13 +159,24 @@ impl ProxyService {
         self.tunnels.registry().len()
     }
 
-    /// Moves agents elsewhere, ends what is open and waits for it, at most `grace`.
+    /// Takes no more connections, moves agents elsewhere, lets sessions go on for at most `grace`, and ends the rest within
+    /// [`CUT`].
     pub async fn stop(self, grace: Duration) {
-        self.tunnels.drain().await;
+        self.closing.cancel();
+        self.sessions.close();
+        let sessions = async {
+            self.tunnels.drain().await;
+            self.sessions.wait().await;
+        };
+        if tokio::time::timeout(grace, sessions).await.is_err() {
+            info!(sessions = self.sessions.len(), "sessions are cut, their time is over");
+        }
         self.shutdown.cancel();
         self.tasks.close();
-        let _ = tokio::time::timeout(grace, self.tasks.wait()).await; // what is left is cut
-        self.tunnels.close().await;
+        let rest = async {
+            tokio::join!(self.sessions.wait(), self.tasks.wait(), self.tunnels.close());
+        };
+        let _ = tokio::time::timeout(CUT, rest).await; // what is left ends with the process
     }
 
     fn listen(&mut self, door: &Door, peering: bool) -> Result<(), Error> {
@@ -198,31 +219,38 @@ struct Parts {
     lists: watch::Receiver<follow::Lists>,
     tunnels: TunnelServer,
     tasks: TaskTracker,
+    sessions: TaskTracker,
+    closing: CancellationToken,
     shutdown: CancellationToken,
 }
 
 impl Parts {
     /// Wires the parts together.
     fn door(&self) -> Result<Door, Error> {
-        let Self { settings, cache, tasks, shutdown, .. } = self;
+        let Self { settings, cache, tasks, sessions, shutdown, .. } = self;
         let (upgrades, mut upgraded_connections) = web::Upgrades::channel();
         let web = web::Web::new(settings.clone(), cache.clone(), self.upstream.clone(), upgrades, tasks.clone());
         let dialer = self.dialer();
         let gate = gate::Gate::new(cache.clone());
-        let transport = transport::Transport::new(dialer.clone(), gate, tasks.clone(), shutdown.clone());
-        let peer_door = PeerDoor::new(self.tunnels.registry().clone(), tasks.clone(), shutdown.clone());
+        let transport = transport::Transport::new(dialer.clone(), gate, sessions.clone(), shutdown.clone());
+        let peer_door = PeerDoor::new(self.tunnels.registry().clone(), sessions.clone(), shutdown.clone());
         let configs = self.configs()?;
         // Inside an upgrade clients verify the proxy with the cluster's authority.
         let upgraded =
             Configs { web: configs.host.clone(), host: configs.host.clone(), internal: configs.internal.clone() };
         let door = Door {
             settings: settings.clone(),
-            http: web::router(web.clone()),
-            minimal_http: web::minimal_router(web),
+            http: web::WebRouters::new(&web),
             grpc: Routes::new(TransportServiceServer::new(transport)).into_axum_router(),
             peering: Routes::new(ProxyServiceServer::new(peer_door)).into_axum_router(),
             tunnels: self.tunnels.clone(),
-            ssh: ssh::SshDoor::new(self.shown.clone(), cache.clone(), dialer.clone(), tasks.clone(), shutdown.clone()),
+            ssh: ssh::SshDoor::new(
+                self.shown.clone(),
+                cache.clone(),
+                dialer.clone(),
+                sessions.clone(),
+                shutdown.clone(),
+            ),
             dialer,
             signed_headers: Arc::new(process::SignedByProxy::new(cache.clone())),
             routes: Arc::new(listen::routes(&configs)),
@@ -231,6 +259,7 @@ impl Parts {
             upgraded_routes: Arc::new(listen::routes(&upgraded)),
             configs: Arc::new(configs),
             tasks: tasks.clone(),
+            closing: self.closing.clone(),
             shutdown: shutdown.clone(),
         };
         let inner = door.clone();

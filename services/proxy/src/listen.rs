@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use mux::alpn;
+use mux::listener::Permit;
 use mux::pingconn::PingStream;
 use mux::proxy_protocol::VerifySignedHeader;
 use mux::router::{ConfigSource, Route, Router};
@@ -30,7 +31,7 @@ use crate::dial::NodeDialer;
 use crate::settings::Settings;
 use crate::ssh::SshDoor;
 use crate::transport::TransportPeer;
-use crate::web::{ClientAddress, UpgradedConnection};
+use crate::web::{ClientAddress, UpgradedConnection, WebRouters};
 
 /// HTTP/2 window of one stream: a bulk transfer is not held up by its round trips.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -41,13 +42,15 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The table of a tunnel port of its own: tunnels, and what an agent asks before it has one.
+/// The table of a tunnel port of its own: tunnels, what an agent asks before it has one, and the passage to the Auth Service
+/// for proxies of clusters that know no other address.
 pub(crate) fn tunnel_routes(configs: &Configs) -> Router<Service> {
     let web = |service| Route::terminate(service, configs.web.clone());
     Router::new()
         .protocols([alpn::HTTP_1_1, alpn::H2], web(Service::Web))
         .protocols([alpn::REVERSE_TUNNEL], web(Service::Tunnel))
         .protocols([alpn::PROXY_GRPC], web(Service::NoGrpc))
+        .protocol_prefix(alpn::AUTH_PREFIX, Route::forward(Service::Auth))
 }
 
 /// The table of an SSH port of its own: the clients' gRPC transport.
@@ -121,8 +124,7 @@ pub(crate) fn routes(configs: &Configs) -> Router<Service> {
 #[derive(Clone)]
 pub(crate) struct Door {
     pub settings: Arc<Settings>,
-    pub http: HttpRouter,
-    pub minimal_http: HttpRouter,
+    pub http: WebRouters,
     pub grpc: HttpRouter,
     /// What other proxies of the cluster may ask.
     pub peering: HttpRouter,
@@ -137,8 +139,14 @@ pub(crate) struct Door {
     pub ssh_routes: Arc<Router<Service>>,
     pub upgraded_routes: Arc<Router<Service>>,
     pub tasks: TaskTracker,
+    /// No new connections from now on; those that are open go on.
+    pub closing: CancellationToken,
+    /// Everything ends.
     pub shutdown: CancellationToken,
 }
+
+/// The place of a connection among those that one address may have; given back with the last clone.
+pub(crate) type Place = Arc<Permit>;
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +163,8 @@ pub(crate) enum Purpose {
     Database(Database),
     /// Other proxies of the cluster.
     Peers,
+    /// Not a listener: what came inside an HTTP upgrade.
+    Upgraded,
 }
 
 impl Purpose {
@@ -169,31 +179,40 @@ impl Door {
     pub(crate) async fn accept(self, listener: mux::listener::Listener, purpose: Purpose) {
         loop {
             let incoming = tokio::select! {
-                () = self.shutdown.cancelled() => return,
+                () = self.closing.cancelled() => return,
                 incoming = listener.accept() => incoming,
             };
             let door = self.clone();
             self.tasks.spawn(async move {
-                let _permit = incoming.permit;
-                let stopped = door.shutdown.clone();
-                tokio::select! {
-                    () = door.serve(incoming.stream, incoming.arrival, purpose) => {}
-                    // What serves a connection ends it by itself; this is for what hangs.
-                    () = async { stopped.cancelled().await; tokio::time::sleep(STOP_GRACE).await } => {}
-                }
+                let place = Arc::new(incoming.permit);
+                door.until_stopped(door.serve(incoming.stream, incoming.arrival, purpose, place)).await;
             });
         }
     }
 
-    async fn serve<S>(&self, stream: S, arrival: Arrival, purpose: Purpose)
+    /// What serves a connection ends it by itself when the proxy stops; this is for what hangs.
+    async fn until_stopped(&self, serving: impl Future<Output = ()>) {
+        tokio::select! {
+            () = serving => {}
+            () = async { self.shutdown.cancelled().await; tokio::time::sleep(STOP_GRACE).await } => {}
+        }
+    }
+
+    async fn serve<S>(&self, stream: S, arrival: Arrival, purpose: Purpose, place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Purpose::Database(database) = purpose {
-            return self.database_port(stream, database, arrival.peer).await;
+        // MySQL's server speaks first, so nothing can be read of the client before.
+        if purpose == Purpose::Database(Database::MySql) {
+            let mut stream = stream;
+            return absent::refuse(Database::MySql, &mut stream).await;
         }
         let config = DetectConfig {
-            proxy_protocol: self.settings.proxy_protocol,
+            // Proxies dial each other without a balancer in between.
+            proxy_protocol: match purpose {
+                Purpose::Peers => mux::ProxyProtocolMode::Off,
+                _ => self.settings.proxy_protocol,
+            },
             verifier: Some(self.signed_headers.clone()),
             silence_means_ssh: purpose.greets_silence().then_some(Duration::from_secs(1)),
             ..Default::default()
@@ -207,16 +226,12 @@ impl Door {
         };
         let (client, server) = (detected.client_addr, detected.server_addr);
         match (detected.protocol, purpose) {
+            (Protocol::Tls | Protocol::Postgres, Purpose::Database(database)) => {
+                self.database_port(detected.stream, database, client).await;
+            }
             (Protocol::Tls, Purpose::Peers) => self.peer(detected.stream, client).await,
             (Protocol::Tls, Purpose::Kubernetes) => self.kubernetes_port(detected.stream, client).await,
-            (Protocol::Tls, _) => {
-                let routes = match purpose {
-                    Purpose::Tunnel => &self.tunnel_routes,
-                    Purpose::Ssh => &self.ssh_routes,
-                    _ => &self.routes,
-                };
-                self.route(detected.stream, client, server, routes, purpose).await;
-            }
+            (Protocol::Tls, _) => self.route(detected.stream, client, server, purpose, place).await,
             (Protocol::Ssh, Purpose::Tunnel) => self.tunnel(detected.stream, client).await,
             (Protocol::Ssh, Purpose::Public) if self.settings.tunnel_on_web() => {
                 self.tunnel(detected.stream, client).await;
@@ -231,20 +246,21 @@ impl Door {
 
     /// Serves a connection that came inside an HTTP upgrade.
     pub(crate) async fn serve_upgraded(&self, connection: UpgradedConnection) {
-        let server = self.settings.web_socket().unwrap_or(connection.client);
-        self.route(connection.stream, connection.client, server, &self.upgraded_routes, Purpose::Public).await;
+        let UpgradedConnection { stream, client, place } = connection;
+        let server = self.settings.web_socket().unwrap_or(client);
+        self.until_stopped(self.route(stream, client, server, Purpose::Upgraded, place)).await;
     }
 
-    async fn route<S>(
-        &self,
-        stream: S,
-        client: SocketAddr,
-        server: SocketAddr,
-        routes: &Router<Service>,
-        purpose: Purpose,
-    ) where
+    async fn route<S>(&self, stream: S, client: SocketAddr, server: SocketAddr, purpose: Purpose, place: Place)
+    where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let routes = match purpose {
+            Purpose::Tunnel => &self.tunnel_routes,
+            Purpose::Ssh => &self.ssh_routes,
+            Purpose::Upgraded => &self.upgraded_routes,
+            _ => &self.routes,
+        };
         let routed = match mux::tls::route(stream, routes).await {
             Ok(routed) => routed,
             Err(error) => {
@@ -260,8 +276,13 @@ impl Door {
         };
         match handler {
             Service::Web => {
-                let http = if purpose == Purpose::Tunnel { &self.minimal_http } else { &self.http };
-                self.http(accepted.stream, http.clone().layer(Extension(ClientAddress(client)))).await;
+                let http = match purpose {
+                    Purpose::Tunnel => &self.http.tunnel,
+                    Purpose::Upgraded => &self.http.upgraded,
+                    _ => &self.http.public,
+                };
+                let about = (Extension(ClientAddress(client)), Extension(place));
+                self.http(accepted.stream, http.clone().layer(about.0).layer(about.1)).await;
             }
             Service::Tunnel => self.tunnel(accepted.stream, client).await,
             Service::Ssh => self.ssh.serve(accepted.stream, client, server).await,
@@ -299,12 +320,11 @@ impl Door {
     }
 
     /// A client at a port of its own for one kind of database.
-    async fn database_port<S>(&self, mut stream: S, database: Database, client: SocketAddr)
+    async fn database_port<S>(&self, stream: S, database: Database, client: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         match database {
-            Database::MySql => absent::refuse(database, &mut stream).await,
             Database::Postgres => self.postgres(stream, client).await,
             _ => self.database_tls(Box::new(stream), database, client).await,
         }
@@ -438,9 +458,13 @@ impl Door {
                     trace!(%error, "HTTP connection ended");
                 }
             }
-            () = self.shutdown.cancelled() => {
+            () = self.closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                let _ = timeout(Duration::from_secs(5), connection).await; // what is still open is cut
+                tokio::select! {
+                    _ = connection.as_mut() => {}
+                    // What is still open then is cut.
+                    () = async { self.shutdown.cancelled().await; tokio::time::sleep(Duration::from_secs(5)).await } => {}
+                }
             }
         }
     }

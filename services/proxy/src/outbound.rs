@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cache::Cache;
-use dialer::{HostPort, ProxyEndpoint};
+use dialer::{ClusterCredentials, Credentials, HostPort, ProxyEndpoint, Service};
 use process::TunnelDialer;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,12 +14,16 @@ use tracing::{debug, info, warn};
 use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport};
 use tunnel::dial::REMOTE_AUTH_SERVER;
 use tunnel::{BoxedStream, HostIdentity};
+use wire::client::{ApiChannel, api_channel};
+use wire::error::Error;
 use wire::types::ServerV2;
 
 use crate::dial::NodeDialer;
 use crate::follow::Lists;
 use crate::settings::Settings;
 use crate::shown::Shown;
+use crate::tls::tls_certificates;
+use crate::told;
 use crate::tunnels::ssh_keys;
 
 /// The port of a proxy whose address names none.
@@ -76,10 +80,10 @@ impl Outbound {
         };
         info!(cluster, address, "holding a tunnel to a trusted cluster");
         let web = self.settings.proxy_verify.clone();
-        let endpoint = ProxyEndpoint::new(self.settings.dialer.clone(), target, web);
+        let endpoint = ProxyEndpoint::new(self.settings.dialer.clone(), target.clone(), web);
         let way = TunnelDialer::new(endpoint, self.settings.dialer.clone());
         let credentials =
-            Credentials { shown: self.shown.clone(), cache: self.cache.clone(), cluster: cluster.clone() };
+            TunnelCredentials { shown: self.shown.clone(), cache: self.cache.clone(), cluster: cluster.clone() };
         let this = self.clone();
         let transports = move |incoming: IncomingTransport| {
             let this = this.clone();
@@ -91,7 +95,34 @@ impl Outbound {
         config.drain_timeout = std::time::Duration::from_secs(1);
         let stop = self.shutdown.child_token();
         self.tasks.spawn(AgentPool::new(config).run(stop.clone()));
+        self.tell(cluster.clone(), target, stop.clone());
         Some(stop.drop_guard())
+    }
+
+    /// Keeps a cluster that this one trusts told of this one's host authority, until it is stopped.
+    fn tell(&self, cluster: String, target: HostPort, stop: CancellationToken) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let channel = || this.to_auth_of(&cluster, &target);
+            tokio::select! {
+                () = told::keep_told(this.cache.clone(), told::KNOWN_TO_ROOTS, &cluster, channel) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// A channel to the Auth Service of a cluster that this one trusts, with this proxy's certificate, which that cluster knows.
+    fn to_auth_of(&self, cluster: &str, target: &HostPort) -> Result<ApiChannel, Error> {
+        let authority = self.cache.authority("host", cluster);
+        let authority = authority.ok_or_else(|| Error::not_found(format!("authority of cluster {cluster}")))?;
+        let credentials = Credentials::new(ClusterCredentials {
+            cluster: self.cache.cluster_name(),
+            identity: Some(self.shown.client()),
+            authorities: tls_certificates(&authority)?,
+        });
+        let (dialer, web) = (self.settings.dialer.clone(), self.settings.proxy_verify.clone());
+        let proxy = ProxyEndpoint::with_credentials(dialer, target.clone(), web, credentials);
+        Ok(api_channel(proxy.channel(Service::auth_grpc(cluster))))
     }
 
     async fn serve(&self, incoming: IncomingTransport) {
@@ -151,13 +182,13 @@ fn first_of<'a>(
 }
 
 /// The proxy's own identity; the other cluster's authority is looked up anew for every connection.
-struct Credentials {
+struct TunnelCredentials {
     shown: Shown,
     cache: Cache,
     cluster: String,
 }
 
-impl AgentCredentials for Credentials {
+impl AgentCredentials for TunnelCredentials {
     fn identity(&self) -> Arc<HostIdentity> {
         Arc::new(self.shown.ssh())
     }

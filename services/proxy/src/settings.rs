@@ -114,6 +114,7 @@ impl Settings {
             &self.kube_public_addrs,
             &self.postgres_public_addrs,
             &self.mysql_public_addrs,
+            &self.mongo_public_addrs,
         ];
         lists.into_iter().flatten()
     }

@@ -112,12 +112,16 @@ impl TransportService for Transport {
         let peer = peer(&request)?;
         let mut frames = request.into_inner();
         let first = first_frame(&mut frames).await?;
+        let watch = self.gate.admit(&peer)?;
         let stream = self.dialer.dial_auth(&peer, &first.cluster).await?;
         let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = relay_cluster(frames, first.frame, stream, &replies) => {}
+                reason = watch.ended() => {
+                    let _ = replies.send(Err(reason)).await; // the client may be gone
+                }
                 () = shutdown.cancelled() => {}
             }
         });

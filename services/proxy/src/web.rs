@@ -73,8 +73,37 @@ impl Web {
 
 pub(crate) use upgrade::{UpgradedConnection, Upgrades};
 
-/// Everything the public port answers to HTTP.
-pub(crate) fn router(web: Web) -> Router {
+/// What is answered to HTTP, by where the request came in.
+#[derive(Clone)]
+pub(crate) struct WebRouters {
+    /// At the public port: everything.
+    pub public: Router,
+    /// At a tunnel port of its own: enough to find the cluster and to join it.
+    pub tunnel: Router,
+    /// Inside an upgraded connection. It has passed the balancer unread, so headers that speak of the client's address are the
+    /// client's own words there and mean nothing.
+    pub upgraded: Router,
+}
+
+impl WebRouters {
+    pub(crate) fn new(web: &Web) -> Self {
+        let behind_balancer = |router: Router<Web>| {
+            finished(router.layer(middleware::from_fn_with_state(web.clone(), forwarded::client)), web)
+        };
+        let all = everything(web);
+        Self {
+            public: behind_balancer(all.clone()),
+            tunnel: behind_balancer(to_join(web)),
+            upgraded: finished(all, web),
+        }
+    }
+}
+
+fn finished(router: Router<Web>, web: &Web) -> Router {
+    router.layer(middleware::from_fn(common_headers)).with_state(web.clone())
+}
+
+fn everything(web: &Web) -> Router<Web> {
     let unlimited = Router::new()
         .route("/webapi/ping", get(ping::ping))
         .route("/webapi/find", get(ping::find))
@@ -106,24 +135,16 @@ pub(crate) fn router(web: Web) -> Router {
         .route("/web/{*path}", get(pages::index));
     let api = unlimited.merge(normal).merge(high).merge(pages);
     let with_prefix = Router::new().nest("/v1", api.clone()).merge(api);
-    with_prefix
-        .fallback(not_found)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn_with_state(web.clone(), forwarded::client))
-        .layer(middleware::from_fn(common_headers))
-        .with_state(web)
+    with_prefix.fallback(not_found).layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
-/// What a tunnel port of its own answers: enough to find the cluster and to join it.
-pub(crate) fn minimal_router(web: Web) -> Router {
-    Router::new()
-        .route("/webapi/find", get(ping::find))
+fn to_join(web: &Web) -> Router<Web> {
+    let join = Router::new()
         .route("/webapi/host/credentials", post(join::host_credentials))
         .route("/v1/webapi/host/credentials", post(join::host_credentials))
-        .fallback(not_found)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(common_headers))
-        .with_state(web)
+        .layer(middleware::from_fn_with_state(web.clone(), limit_high));
+    let find = Router::new().route("/webapi/find", get(ping::find));
+    find.merge(join).fallback(not_found).layer(DefaultBodyLimit::max(MAX_BODY))
 }
 
 async fn not_found() -> Response {

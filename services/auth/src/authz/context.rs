@@ -70,6 +70,7 @@ pub async fn build(auth: &Auth, caller: Caller) -> Result<AuthContext> {
         Principal::RemoteUser { name, cluster: home } => {
             let person = Person::map(auth, name, home, caller.identity.as_deref())?;
             disconnects_expired |= person.roles.options().disconnect_expired_cert;
+            check_key_policy(&person, cluster.require_mfa_type, caller.identity.as_deref())?;
             check_pinned_address(&person, caller.identity.as_deref(), caller.remote_addr)?;
             Access::Person(Box::new(person))
         }
@@ -396,7 +397,7 @@ impl Person {
         })?;
         let roles = RoleSet::compile(roles.iter().map(|role| RoleV6::clone(role)), traits);
         let user = UserV2 {
-            metadata: Some(Metadata { name: format!("remote-{name}-{home}"), ..Default::default() }),
+            metadata: Some(Metadata { name: crate::caller::remote_user_name(name, home), ..Default::default() }),
             spec: Some(UserSpecV2 { roles: role_names.clone(), ..Default::default() }),
             ..Default::default()
         };

@@ -144,7 +144,9 @@ impl Auth {
         check_name("node name", node_name)?;
         check_names("principals", principals)?;
         let now = self.now();
-        let ttl = ttl.map(TimeDelta::from_std).transpose().map_err(|_| Error::bad_parameter("ttl is too long"))?;
+        let too_long = || Error::bad_parameter("ttl is too long");
+        let ttl = ttl.map(TimeDelta::from_std).transpose().map_err(|_| too_long())?;
+        let not_after = ttl.map(|ttl| now.checked_add_signed(ttl).ok_or_else(too_long)).transpose()?;
         let params = HostCertificateParams {
             public_key: &keys::ssh_key(public_key)?,
             host_id,
@@ -153,7 +155,7 @@ impl Auth {
             role: role.name(),
             additional_principals: principals,
             now,
-            not_after: ttl.map(|ttl| now + ttl),
+            not_after,
         };
         let signers = self.signers(CaType::Host).await?;
         let issuer = signers.ssh.as_ref().ok_or_else(|| Error::not_found("the host authority has no usable keys"))?;

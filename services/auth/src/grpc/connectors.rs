@@ -1,6 +1,6 @@
 //! Connectors to identity providers. Their secrets leave this service only for callers with `read` on the kind.
 
-use wire::error::Result;
+use wire::error::{ErrorKind, Result};
 use wire::types::{GithubConnectorV3, OidcConnectorV3, ResourceWithSecretsRequest, SamlConnectorV2};
 
 use super::{Api, kinds, required};
@@ -118,10 +118,12 @@ where
 {
     let mut connector = required(connector, K::NAME)?;
     let name = store::resource_name::<K>(&connector);
-    if write != Write::Create
-        && let Ok(before) = api.auth().store().get::<K>(&name).await
-    {
-        connector.keep(&before);
+    if write != Write::Create {
+        match api.auth().store().get::<K>(&name).await {
+            Ok(before) => connector.keep(&before),
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     let mut stored = kinds::write::<K>(api, context, connector, write).await?;
     stored.hide();

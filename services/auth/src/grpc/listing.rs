@@ -14,7 +14,7 @@ use wire::proto::{
     PaginatedResource,
 };
 use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
-use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, SortBy};
+use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, KubernetesClusterV3, SortBy};
 
 use super::{Api, clusters, kinds, named, page};
 use crate::authz::AuthContext;
@@ -224,12 +224,18 @@ async fn distinct_clusters(api: &Api, context: &AuthContext, question: &Question
     }
     let total = found.len();
     let mut clusters: Vec<_> = found.into_values().collect();
-    if question.sort.is_some_and(|sort| sort.is_desc) {
+    let descending = question.sort.is_some_and(|sort| sort.is_desc);
+    if descending {
         clusters.reverse();
     }
     let start = match question.start_key {
         "" => 0,
-        key => clusters.iter().position(|cluster| cluster.name() == key).unwrap_or(clusters.len()),
+        // The one named may be gone by now: then the next begins the page.
+        key => {
+            let reached =
+                |cluster: &KubernetesClusterV3| if descending { cluster.name() <= key } else { cluster.name() >= key };
+            clusters.iter().position(reached).unwrap_or(clusters.len())
+        }
     };
     let end = start.saturating_add(question.limit).min(clusters.len());
     let next_key = clusters.get(end).map(|cluster| cluster.name().to_owned()).unwrap_or_default();

@@ -112,6 +112,13 @@ impl Peers {
             let connect = ToPeer { peers: self.clone(), id: id.to_owned(), target };
             dialer::channel(Arc::new(connect), None)
         };
+        if !channels.contains_key(&key) {
+            // Proxies come and go with names of their own.
+            let lists = self.shared.lists.borrow();
+            channels.retain(|(id, _), _| {
+                lists.proxies.iter().any(|record| record.metadata.as_ref().is_some_and(|m| m.name == *id))
+            });
+        }
         Ok(channels.entry(key).or_insert_with(connect).clone())
     }
 

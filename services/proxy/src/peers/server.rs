@@ -87,7 +87,12 @@ impl ProxyService for PeerDoor {
 async fn relay(mut frames: Streaming<Frame>, stream: BoxedStream, replies: &mpsc::Sender<Result<Frame, Status>>) {
     let (mut from_agent, mut to_agent) = tokio::io::split(stream);
     let there = async {
-        while let Ok(Some(frame)) = frames.message().await {
+        loop {
+            let frame = match frames.message().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => return, // the peer is gone, and with it its client
+            };
             // A frame of another kind ends the stream.
             let Some(Message::Data(data)) = frame.message else { return };
             let written = async {

@@ -12,6 +12,7 @@ use tracing::debug;
 use wire::error::ErrorKind;
 
 use super::{ClientAddress, Web, WebError, WebResult};
+use crate::listen::Place;
 
 /// What carries the inner connection.
 pub(crate) type UpgradedStream = Upgraded<TokioIo<hyper::upgrade::Upgraded>>;
@@ -22,6 +23,8 @@ pub(crate) struct UpgradedConnection {
     pub stream: UpgradedStream,
     /// Where the client is.
     pub client: SocketAddr,
+    /// Its place among the client's connections, which the upgrade does not give back.
+    pub place: Place,
 }
 
 /// The way from this endpoint back to the router.
@@ -40,6 +43,7 @@ impl Upgrades {
 pub(super) async fn upgrade(
     State(web): State<Web>,
     Extension(client): Extension<ClientAddress>,
+    Extension(place): Extension<Place>,
     mut request: Request,
 ) -> WebResult {
     let headers = request.headers();
@@ -55,7 +59,7 @@ pub(super) async fn upgrade(
         match upgraded.await {
             Ok(stream) => {
                 let stream = Upgraded::new(form, Side::Server, TokioIo::new(stream));
-                let _ = upgrades.0.send(UpgradedConnection { stream, client: client.0 }).await; // shutting down
+                let _ = upgrades.0.send(UpgradedConnection { stream, client: client.0, place }).await; // shutting down
             }
             Err(error) => debug!(%error, "connection upgrade failed"),
         }

@@ -13,7 +13,7 @@ pub mod signed;
 mod v1;
 mod v2;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use async_trait::async_trait;
 
@@ -164,6 +164,13 @@ impl Addresses {
         } else {
             Err(MixedFamilies { origin: source.ip(), target: destination.ip() })
         }
+    }
+
+    /// A pair of which only the client's end is known in the client's family: the other is that family's unspecified address.
+    pub fn from_source(source: SocketAddr, port: u16) -> Self {
+        let source = canonical(source);
+        let any: IpAddr = if source.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Self { source, destination: SocketAddr::new(any, port) }
     }
 
     /// The client.
