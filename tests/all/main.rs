@@ -11,5 +11,6 @@ mod openssh;
 mod outward;
 mod processes;
 mod refusals;
+mod scans;
 mod trust;
 mod tsh;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -67,6 +67,13 @@ impl Client {
     #[track_caller]
     pub fn tsh(&self, arguments: &[&str]) -> Finished {
         self.run(Command::new(program("tsh")).args(self.arguments(arguments)))
+    }
+
+    /// Starts a command of `tsh` whose standard input and output are pipes; what it complains about is lost.
+    pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(program("tsh"));
+        command.args(self.arguments(arguments)).env_clear().envs(self.environment());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start tsh")
     }
 
     /// Runs another program in the same environment, such as `ssh`.

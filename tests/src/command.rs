@@ -73,6 +73,17 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Where a scanner is.
+pub fn scanner(name: &str) -> PathBuf {
+    let folder = match env::var_os("E2E_SCANNERS") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/scanners/bin"),
+    };
+    let path = folder.join(name);
+    assert!(path.exists(), "{} does not exist: run tests/setup --all", path.display());
+    path
+}
+
 /// The Unix account sessions run as: the one the tests run as, so that they need no privilege.
 pub fn account() -> String {
     let user = User::from_uid(geteuid()).expect("look up the current account");

@@ -9,6 +9,7 @@
 //! Environment:
 //! - `TELEPORT_BIN_DIR`: folder with `teleport`, `tctl` and `tsh`; `target/debug` of this workspace by default.
 //! - `TELEPORT_TSH`: another `tsh` in place of the one in that folder, to check compatibility.
+//! - `E2E_SCANNERS`: folder with `ssh-audit` and `sslyze`, which `tests/setup --all` installs; `target/scanners/bin` by default.
 //! - `E2E_KEEP`: when set, the folders of the clusters stay for inspection.
 //!
 //! Being a driver of tests, it panics where a test should fail, and says what it was doing.
@@ -33,7 +34,7 @@ pub use agent::AgentSetup;
 pub use browser::{Answer, Browser};
 pub use client::Client;
 pub use cluster::{Cluster, ClusterSetup};
-pub use command::{Finished, account, clean_environment, program, run};
+pub use command::{Finished, account, clean_environment, program, run, scanner};
 pub use daemon::Daemon;
 pub use http_proxy::{Asked, HttpProxy, Manner};
 pub use network::{HERE, ON_THE_WAY, Tool, in_own_network, packets_lost};

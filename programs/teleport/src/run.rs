@@ -29,6 +29,8 @@ const TERM_GRACE: Duration = Duration::from_secs(10);
 /// How long sessions may go on after SIGQUIT.
 const QUIT_GRACE: Duration = Duration::from_secs(30 * 3600);
 
+/// How often metrics that nobody reports by themselves are read.
+const METRICS: Duration = Duration::from_millis(500);
 /// How long a node may be unknown to the cluster, as it is while a proxy restarts, before that is reported.
 const RECONNECT: Duration = Duration::from_secs(15);
 
@@ -154,7 +156,7 @@ async fn follow(services: &Services, status: &Status) -> Infallible {
         if let Some(proxy) = &services.proxy {
             status.report_tunnels(proxy.tunnel_count());
         }
-        sleep(Duration::from_secs(5)).await;
+        sleep(METRICS).await;
     }
 }
 

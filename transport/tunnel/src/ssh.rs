@@ -44,6 +44,21 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 
+/// Key exchanges, and what is announced in their list. None of Diffie-Hellman's over finite fields: a stranger can make a server
+/// compute those at little cost of its own. None over NIST's curves, unless an administrator chooses them.
+const KEY_EXCHANGES: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::EXTENSION_SUPPORT_AS_CLIENT,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+
+/// Message authentication codes over what is encrypted.
+const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
+
 /// Key algorithms without SHA-1, fast ones first.
 const KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
@@ -63,6 +78,8 @@ pub fn preferences() -> Preferred {
     Preferred {
         key: Cow::Borrowed(KEYS),
         cipher: Cow::Borrowed(CIPHERS),
+        kex: Cow::Borrowed(KEY_EXCHANGES),
+        mac: Cow::Borrowed(MACS),
         compression: Cow::Borrowed(COMPRESSION),
         ..Preferred::DEFAULT
     }

@@ -1,0 +1,163 @@
+//! Many agents behind one public port, many sessions through it, and a restart of each component.
+//!
+//! `cargo build --release -p teleport -p tsh -p tctl && TELEPORT_BIN_DIR=target/release cargo run --release -p bench --bin tunnels`
+//!
+//! `TUNNELS` (1000) agents are real processes, which take some 4 MB of memory each; `SESSIONS` (500) are real `tsh`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../memory.rs"]
+mod memory;
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e::{AgentSetup, Browser, Client, Cluster, Daemon, account, try_for};
+
+/// Agents that may be joining at the same time.
+const JOINING: usize = 16;
+/// Sessions that may be opening at the same time.
+const OPENING: usize = 16;
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(900);
+/// How long a session may take to answer.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Time for allocators and caches to settle before memory is read.
+const SETTLE: Duration = Duration::from_secs(5);
+
+fn main() {
+    let number = |name: &str, default| std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"));
+    let (tunnels, sessions) = (number("TUNNELS", 1000), number("SESSIONS", 500));
+    let mut cluster = Cluster::start_apart("tunnels.bench");
+    cluster.user("alice", &["access"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "8h"));
+    thread::sleep(SETTLE);
+    let before = memory::private(proxy(&cluster).pid());
+
+    let start = Instant::now();
+    let mut agents = Vec::new();
+    for number in 0..tunnels {
+        agents.push(cluster.start_agent(&AgentSetup::node(&format!("node-{number}"))));
+        wait_connected(proxy(&cluster), agents.len().saturating_sub(JOINING));
+    }
+    wait_connected(proxy(&cluster), tunnels);
+    line("agents joined and connected", &tunnels.to_string(), &format!("in {}", seconds(start.elapsed())));
+    thread::sleep(SETTLE);
+    let idle = memory::private(proxy(&cluster).pid());
+    let each = idle.saturating_sub(before) as f64 / tunnels as f64;
+    line("proxy, memory for each idle tunnel", &format!("{each:.0} KiB"), "");
+
+    let start = Instant::now();
+    let mut held: Vec<Held> = Vec::new();
+    for number in 0..sessions {
+        held.push(Held::open(&client, &format!("node-{}", number % tunnels)));
+        if let Some(earlier) = held.len().checked_sub(OPENING) {
+            assert!(held[earlier].answers(), "session {earlier} did not open");
+        }
+    }
+    assert_eq!(lost(&mut held), 0, "all sessions open");
+    line("sessions opened", &sessions.to_string(), &format!("in {}", seconds(start.elapsed())));
+    thread::sleep(SETTLE);
+    let busy = memory::private(proxy(&cluster).pid());
+    let each = busy.saturating_sub(idle) as f64 / sessions.max(1) as f64;
+    line("proxy, memory for each session", &format!("{each:.0} KiB"), "");
+
+    cluster.auth.kill();
+    cluster.auth.launch();
+    cluster.wait_ready();
+    line("auth killed and started: sessions lost", &lost(&mut held).to_string(), "none are on it");
+
+    let first = agents.first_mut().expect("an agent");
+    first.kill();
+    first.launch();
+    let gone = lost(&mut held);
+    line("an agent killed and started: sessions lost", &gone.to_string(), "its own");
+    wait_connected(proxy(&cluster), tunnels);
+
+    let old = cluster.proxy.as_mut().expect("a proxy of its own");
+    old.kill();
+    old.launch();
+    old.wait_ready();
+    let ready = Instant::now();
+    wait_connected(proxy(&cluster), tunnels);
+    line("proxy killed and started: all agents back", &seconds(ready.elapsed()), "after it was ready");
+    line("sessions lost", &lost(&mut held).to_string(), "all went through it");
+    drop(held);
+    thread::sleep(SETTLE);
+    let after = memory::private(proxy(&cluster).pid());
+    line("proxy, memory before and after", &megabytes(idle), &format!("and {}", megabytes(after)));
+}
+
+fn proxy(cluster: &Cluster) -> &Daemon {
+    cluster.proxy.as_ref().expect("a proxy of its own")
+}
+
+/// Waits until so many tunnels end at a proxy.
+#[track_caller]
+fn wait_connected(proxy: &Daemon, wanted: usize) {
+    let mut metrics = Browser::new(&format!("http://127.0.0.1:{}", proxy.diagnostics_port()));
+    let connected = try_for(LIMIT, || {
+        let text = metrics.try_get("/metrics").map(|answer| answer.body).unwrap_or_default();
+        let value = text.lines().find_map(|line| line.strip_prefix("teleport_reverse_tunnels_connected "));
+        let count = value.and_then(|value| value.parse().ok()).unwrap_or(0_usize);
+        if count >= wanted { Ok(()) } else { Err(count) }
+    });
+    if let Err(count) = connected {
+        panic!("{count} of {wanted} agents are connected");
+    }
+}
+
+/// A session whose command repeats what it is told.
+struct Held {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<String>,
+}
+
+impl Held {
+    fn open(client: &Client, node: &str) -> Self {
+        let mut child = client.spawn(&["ssh", &format!("{}@{node}", account()), "cat"]);
+        let mut input = child.stdin.take().expect("standard input");
+        let (sender, lines) = channel();
+        let output = BufReader::new(child.stdout.take().expect("standard output"));
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        writeln!(input, "hello").expect("write");
+        Self { child, input, lines }
+    }
+
+    /// Whether what was said comes back.
+    fn answers(&mut self) -> bool {
+        while self.lines.try_recv().is_ok() {}
+        writeln!(self.input, "still there?").is_ok()
+            && self.lines.recv_timeout(ANSWER).is_ok()
+            && self.child.try_wait().is_ok_and(|ended| ended.is_none())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// How many sessions do not answer any more; they are forgotten.
+fn lost(held: &mut Vec<Held>) -> usize {
+    let before = held.len();
+    held.retain_mut(Held::answers);
+    before - held.len()
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+fn megabytes(kilobytes: u64) -> String {
+    format!("{:.1} MB", kilobytes as f64 / 1024.0)
+}
+
+fn line(what: &str, value: &str, note: &str) {
+    println!("{what:<44} {value:>10}  {note}");
+}
