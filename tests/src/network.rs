@@ -45,15 +45,28 @@ pub fn in_own_network(test: &str, body: impl FnOnce()) {
     if std::env::var(MARK).is_ok_and(|mark| mark == test) {
         return body();
     }
+    let ran = run(this_program(test).args(["--exact", test, "--nocapture"]), b"", LIMIT);
+    assert!(ran.code == 0 && ran.stdout.contains("1 passed"), "in a network of its own: {ran}");
+}
+
+/// Runs what remains of a program in a network of its own; returns there and nowhere else.
+pub fn go_to_own_network() {
+    if !is_own() {
+        let ended = this_program("main").status().expect("start this program in a network of its own");
+        std::process::exit(ended.code().unwrap_or(1));
+    }
+}
+
+/// This program in a network of its own.
+fn this_program(mark: &str) -> Command {
     let mut command = Command::new("unshare");
     if !geteuid().is_root() {
-        // Without privileges of its own the test gets those over its network alone, and stays who it is.
+        // Without privileges of its own the program gets those over its network alone, and stays who it is.
         command.args(["--map-current-user", "--keep-caps"]);
     }
     let own = std::env::current_exe().expect("the path of this program");
-    command.args(["--net", "bash", "-c", PREPARE]).arg(own).args(["--exact", test, "--nocapture"]).env(MARK, test);
-    let ran = run(&mut command, b"", LIMIT);
-    assert!(ran.code == 0 && ran.stdout.contains("1 passed"), "in a network of its own: {ran}");
+    command.args(["--net", "bash", "-c", PREPARE]).arg(own).env(MARK, mark);
+    command
 }
 
 /// Whether this is a network of a test's own.

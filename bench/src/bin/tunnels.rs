@@ -5,16 +5,16 @@
 //! `TUNNELS` (1000) agents are real processes, which take some 4 MB of memory each; `SESSIONS` (500) are real `tsh`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../held.rs"]
+mod held;
 #[path = "../memory.rs"]
 mod memory;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use e2e::{AgentSetup, Browser, Client, Cluster, Daemon, account, try_for};
+use e2e::{AgentSetup, Browser, Cluster, Daemon, try_for};
+use held::Held;
 
 /// Agents that may be joining at the same time.
 const JOINING: usize = 16;
@@ -22,8 +22,6 @@ const JOINING: usize = 16;
 const OPENING: usize = 16;
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(900);
-/// How long a session may take to answer.
-const ANSWER: Duration = Duration::from_secs(20);
 /// Time for allocators and caches to settle before memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -52,7 +50,7 @@ fn main() {
     let start = Instant::now();
     let mut held: Vec<Held> = Vec::new();
     for number in 0..sessions {
-        held.push(Held::open(&client, &format!("node-{}", number % tunnels)));
+        held.push(Held::open(&client, &[], &format!("node-{}", number % tunnels)));
         if let Some(earlier) = held.len().checked_sub(OPENING) {
             assert!(held[earlier].answers(), "session {earlier} did not open");
         }
@@ -106,40 +104,6 @@ fn wait_connected(proxy: &Daemon, wanted: usize) {
     });
     if let Err(count) = connected {
         panic!("{count} of {wanted} agents are connected");
-    }
-}
-
-/// A session whose command repeats what it is told.
-struct Held {
-    child: Child,
-    input: ChildStdin,
-    lines: Receiver<String>,
-}
-
-impl Held {
-    fn open(client: &Client, node: &str) -> Self {
-        let mut child = client.spawn(&["ssh", &format!("{}@{node}", account()), "cat"]);
-        let mut input = child.stdin.take().expect("standard input");
-        let (sender, lines) = channel();
-        let output = BufReader::new(child.stdout.take().expect("standard output"));
-        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        writeln!(input, "hello").expect("write");
-        Self { child, input, lines }
-    }
-
-    /// Whether what was said comes back.
-    fn answers(&mut self) -> bool {
-        while self.lines.try_recv().is_ok() {}
-        writeln!(self.input, "still there?").is_ok()
-            && self.lines.recv_timeout(ANSWER).is_ok()
-            && self.child.try_wait().is_ok_and(|ended| ended.is_none())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
     }
 }
 
