@@ -72,3 +72,36 @@ fn an_identity_file_signed_on_the_auth_host_works_without_logging_in() {
     assert_eq!(ran.code, 7, "{ran}");
     cluster.wait_event("exec", &[("user", "robot"), ("command", "exit 7")]);
 }
+
+#[test]
+fn a_proxy_that_leaves_lets_sessions_end_and_takes_no_new_ones() {
+    let mut cluster = Cluster::start_apart("leaving.test");
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    cluster.user("alice", &["access"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    wait_reachable(&client, "node1");
+    let mut shell = client.terminal(&["ssh", &format!("{}@node1", account())]);
+    shell.expect(r"[$#%>] ?");
+
+    let address = cluster.address();
+    let proxy = cluster.proxy.as_mut().expect("a proxy of its own");
+    proxy.quit();
+    wait_for("the port to be closed", LIMIT, || match std::net::TcpStream::connect(&address) {
+        Ok(_) => Err("open"),
+        Err(_) => Ok(()),
+    });
+    shell.type_line("echo still-$((40+2))-here");
+    shell.expect("still-42-here");
+    assert_eq!(proxy.exit_code(), None, "it waits for the session");
+    shell.type_line("exit");
+    assert_eq!(shell.finish().0, 0);
+    assert_eq!(proxy.wait_end(LIMIT), 0);
+}
+
+#[test]
+fn a_stop_during_the_start_ends_the_process() {
+    let cluster = Cluster::start("stopped.test");
+    let mut node = cluster.start_agent(&AgentSetup::node("node1").at_proxy("127.0.0.1:1"));
+    wait_for("the start", LIMIT, || if node.log().contains("trying again") { Ok(()) } else { Err(node.log()) });
+    node.stop();
+}

@@ -145,9 +145,19 @@ impl Daemon {
     /// Ends it with `SIGTERM` and checks that it obeys.
     #[track_caller]
     pub fn stop(&mut self) {
-        kill(Pid::from_raw(self.pid() as i32), Signal::SIGTERM).expect("send SIGTERM");
+        self.signal(Signal::SIGTERM);
         self.wait_end(DRAIN);
         self.child = None;
+    }
+
+    /// Asks it with `SIGQUIT` to end when its sessions have.
+    pub fn quit(&self) {
+        self.signal(Signal::SIGQUIT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal)
+            .unwrap_or_else(|e| panic!("send {signal} to {}: {e}", self.name));
     }
 
     /// Ends it and starts it again with the same files.
