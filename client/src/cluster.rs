@@ -3,6 +3,7 @@
 //! Both are made when they are first used: opening a session needs the proxy alone.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dialer::webapi::{PingResponse, RequestError};
@@ -29,6 +30,9 @@ use crate::text;
 /// Largest answer that is read: a page of a thousand resources with many labels is larger than the usual 4 MiB.
 const LARGEST_MESSAGE: usize = 64 << 20;
 
+/// How long a proxy's public name may take to be resolved, before the address that was typed is used.
+const RESOLUTION: Duration = Duration::from_secs(2);
+
 /// Name and version in requests.
 pub const USER_AGENT: &str = concat!("tsh/", env!("CARGO_PKG_VERSION"));
 
@@ -42,6 +46,7 @@ pub struct ClusterClient {
     separate: Option<HostPort>,
     root: Arc<OnceLock<ApiChannel>>,
     selected: Arc<OnceLock<ApiChannel>>,
+    resumes: bool,
 }
 
 impl ClusterClient {
@@ -69,7 +74,7 @@ impl ClusterClient {
             None => routes.channel(service),
         };
         let account = Arc::new(account);
-        Ok(Self { account, routes, transport, separate, root: Arc::default(), selected: Arc::default() })
+        Ok(Self { account, routes, transport, separate, root: Arc::default(), selected: Arc::default(), resumes: true })
     }
 
     /// The same, knowing the authorities of the cluster that commands are about: it may have come to be trusted since
@@ -95,7 +100,18 @@ impl ClusterClient {
         {
             tracing::debug!(%error, "renewed authorities are not saved");
         }
-        Self::new(account).await
+        let resumes = self.resumes;
+        Ok(Self { resumes, ..Self::new(account).await? })
+    }
+
+    /// The same, with or without sessions that outlive their network connections. They do, unless this is said.
+    pub fn with_resumption(self, resumes: bool) -> Self {
+        Self { resumes, ..self }
+    }
+
+    /// Whether sessions outlive their network connections.
+    pub fn resumes(&self) -> bool {
+        self.resumes
     }
 
     /// Whose connections these are.
@@ -181,10 +197,30 @@ async fn find(account: &mut Account, dialer: &Dialer, web: &Verify) -> Result<Ho
         if ping.cluster_name != account.root_cluster() && !ping.cluster_name.is_empty() {
             return Err(Error::NotLoggedIn(of_another_cluster(account, &ping.cluster_name)));
         }
-        account.profile.ssh_proxy_addr = ping.proxy.ssh_address(address).map_err(DialError::from)?.to_string();
+        let ssh = ping.proxy.ssh_address(address).map_err(DialError::from)?;
+        account.profile.ssh_proxy_addr = ssh.to_string();
         account.profile.tls_routing_enabled = ping.proxy.tls_routing_enabled;
+        let has_public = ping.proxy.tls_routing_enabled && !ping.proxy.ssh.public_addr.is_empty();
+        if has_public && is_known_here(address, &ssh).await {
+            return Ok(ssh);
+        }
     }
     Ok(endpoint.address().clone())
+}
+
+/// Whether the address that a proxy goes by can be used instead of the one under which it was reached: it may be a
+/// name that only others know.
+async fn is_known_here(reached: &HostPort, public: &HostPort) -> bool {
+    if reached.host == public.host {
+        return true;
+    }
+    let found = tokio::net::lookup_host((public.host.as_str(), public.port));
+    let found = tokio::time::timeout(RESOLUTION, found).await;
+    let found = found.is_ok_and(|found| found.is_ok_and(|mut addresses| addresses.next().is_some()));
+    if !found {
+        tracing::debug!(%public, %reached, "the proxy's public address cannot be resolved here");
+    }
+    found
 }
 
 /// What to say about a proxy that cannot know an account.

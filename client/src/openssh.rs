@@ -1,10 +1,13 @@
 //! Configuration for OpenSSH's clients: how to reach the hosts of a cluster with `ssh`, `scp` and `sftp`.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use pki::known_hosts;
 
 use crate::account::Account;
 use crate::error::{Error, Result};
+use crate::home::{Home, Privacy, write};
 
 /// Algorithms of host keys to ask for. All are certificates, so that known authorities decide; hosts of clusters made
 /// by older releases have RSA keys.
@@ -17,6 +20,10 @@ const DEFAULT_PORT: u16 = 3022;
 /// What the configuration says besides the account.
 #[derive(Clone, Debug)]
 pub struct OpensshConfig<'a> {
+    /// The client's folder.
+    pub home: &'a Home,
+    /// The identity file, where there is one in place of a login.
+    pub identity: Option<&'a Path>,
     /// This program.
     pub program: &'a Path,
     /// The clusters to reach.
@@ -28,21 +35,24 @@ pub struct OpensshConfig<'a> {
 }
 
 impl OpensshConfig<'_> {
-    /// The text for `ssh_config(5)`.
+    /// The text for `ssh_config(5)`. What an identity file holds is written to the client's folder, in files that
+    /// OpenSSH can read.
     ///
     /// # Errors
-    /// An identity file has no separate files that OpenSSH could use, and a path with a quote cannot be written.
+    /// Files that cannot be written, and paths and names that cannot stand in such a text.
     pub fn text(&self, account: &Account) -> Result<String> {
-        let home = account.home.as_ref().ok_or_else(|| {
-            Error::other("OpenSSH needs the files of a login: use 'tsh login', or 'tctl auth sign --format=openssh'")
-        })?;
-        let (proxy, user) = (account.proxy_host(), account.username.as_str());
-        let known_hosts = quoted(&home.known_hosts())?;
-        let key = quoted(&home.ssh_key(proxy, user)?)?;
-        let certificate = quoted(&home.ssh_certificate(proxy, user, account.root_cluster())?)?;
-        let program = quoted(self.program)?;
+        let files = match &account.home {
+            Some(home) => Files::of_login(home, account)?,
+            None => Files::of_identity(self.home, account)?,
+        };
+        let known_hosts = quoted(&files.known_hosts)?;
+        let key = quoted(&files.key)?;
+        let certificate = quoted(&files.certificate)?;
+        let program = in_shell(self.program)?;
+        let identity = self.identity.map(|path| Ok::<_, Error>(format!(" -i {}", in_shell(path)?))).transpose()?;
+        let identity = identity.unwrap_or_default();
         let web = checked(&account.profile.web_proxy_addr)?;
-        let proxy = checked(proxy)?;
+        let proxy = checked(account.proxy_host())?;
         let port = self.port.unwrap_or(DEFAULT_PORT);
         let mut text = format!("# Begin generated configuration for {proxy}: written by tsh config\n");
         for cluster in self.clusters {
@@ -64,12 +74,55 @@ impl OpensshConfig<'_> {
                 text,
                 "\nHost *.{cluster} !{proxy}\n    \
                      Port {port}\n    \
-                     ProxyCommand {program} proxy ssh --cluster={cluster} --proxy={web} %r@%h:%p\n"
+                     ProxyCommand {program}{identity} proxy ssh --cluster={cluster} --proxy={web} %r@%h:%p\n"
             );
         }
         text.push_str("\n# End generated configuration\n");
         Ok(text)
     }
+}
+
+/// The files of an account that OpenSSH reads.
+struct Files {
+    key: PathBuf,
+    certificate: PathBuf,
+    known_hosts: PathBuf,
+}
+
+impl Files {
+    fn of_login(home: &Home, account: &Account) -> Result<Self> {
+        let (proxy, user) = (account.proxy_host(), account.username.as_str());
+        Ok(Self {
+            key: home.ssh_key(proxy, user)?,
+            certificate: home.ssh_certificate(proxy, user, account.root_cluster())?,
+            known_hosts: home.known_hosts(),
+        })
+    }
+
+    /// Written anew each time: the identity file may be another one of the same user. A login's files stay as they are.
+    fn of_identity(home: &Home, account: &Account) -> Result<Self> {
+        let folder = home.user_file(account.proxy_host(), &account.username, "-identity")?;
+        let file = |name: &str| folder.join(name);
+        let files = Self { key: file("key"), certificate: file("key-cert.pub"), known_hosts: file("known_hosts") };
+        let (key, certificate) = account.keys.to_openssh()?;
+        let proxy = Some(account.proxy_host());
+        let authorities = account.keys.trusted.iter().flat_map(|cluster| {
+            cluster.ssh_keys.iter().map(move |key| known_hosts::host_authority_line(proxy, &cluster.name, key))
+        });
+        write(&files.key, key.as_bytes(), Privacy::Secret)?;
+        write(&files.certificate, certificate.as_bytes(), Privacy::Secret)?;
+        write(&files.known_hosts, authorities.collect::<String>().as_bytes(), Privacy::Shared)?;
+        Ok(files)
+    }
+}
+
+/// A path in quotes, in a command that a shell reads.
+fn in_shell(path: &Path) -> Result<String> {
+    let text = quoted(path)?;
+    if text.contains(['$', '`', '\\']) {
+        return Err(Error::other(format!("path {path:?} cannot be written for the shell that OpenSSH starts")));
+    }
+    Ok(text)
 }
 
 /// A path in quotes.
@@ -102,5 +155,8 @@ mod tests {
         assert_eq!(checked("main.test").unwrap(), "main.test");
         assert_eq!(quoted(Path::new("/home/a b/50%")).unwrap(), "\"/home/a b/50%%\"");
         assert!(quoted(Path::new("/home/a\"b")).is_err());
+        for bad in ["/home/$(x)", "/home/`x`", "/home/a\\b"] {
+            assert!(in_shell(Path::new(bad)).is_err(), "{bad:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::PollSender;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use wire::client::ApiChannel;
 use wire::transport::transport_service_client::TransportServiceClient;
 use wire::transport::{
@@ -116,7 +116,12 @@ impl ProxyStream {
 
     fn fail(&mut self, status: Status) -> io::Error {
         self.incoming = Incoming::Ended;
-        io::Error::other(ProxyFailure(status))
+        // What the proxy does not allow, it will not allow at the next attempt either.
+        let kind = match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, ProxyFailure(status))
     }
 }
 

@@ -19,6 +19,8 @@ use pki::ssh_cert::{self, CertificateFormat, HostCertificateParams, Permits, Ssh
 use pki::x509::{self, AlternativeNames, CaCertificate, Issuer, LeafTemplate};
 use prost::Message;
 use recording::PartWriter;
+use resume::engine::{CLOSED, put_number};
+use resume::exchange::{Key, identification};
 use tokio::io::AsyncWriteExt;
 use wire::events::{OneOf, Resize, SessionEnd, SessionPrint, SessionStart};
 
@@ -186,6 +188,18 @@ fn connections() {
         });
         write("framing", &format!("frames-{choice}"), bytes);
     }
+    let frames = |first: u8, numbers: &[u64], data: &[u8]| {
+        let mut bytes = vec![first];
+        numbers.iter().for_each(|number| put_number(&mut bytes, *number));
+        bytes.extend_from_slice(data);
+        bytes
+    };
+    write("resumption", "new", frames(254, &[29, 5], b"hello"));
+    write("resumption", "again", frames(255, &[4, 25, 5], b"hello"));
+    write("resumption", "closed", frames(2, &[0, 0, CLOSED], b""));
+    write("resumption", "lost", frames(1, &[30], b""));
+    let key = Key::generate().unwrap();
+    write("resumption", "line", identification("SSH-2.0-Teleport", &key, "6e8fe1d5-4b0c") + "\r\n");
 }
 
 fn hello(server: &str, alpn: &[&str]) -> Vec<u8> {

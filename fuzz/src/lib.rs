@@ -14,7 +14,7 @@ mod recordings;
 
 pub use certificates::{certificate, credentials, key_pem, subject};
 pub use documents::{configuration, expression, resource_documents, role};
-pub use network::{alpn, client_hello, detect, framing, proxy_header, tunnel_request};
+pub use network::{alpn, client_hello, detect, framing, proxy_header, resumption, tunnel_request};
 pub use recordings::{audit_line, recording, recording_events};
 
 /// One way of reading bytes from strangers.
@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "recording", run: recording, words: &[] },
     Target { name: "recording_events", run: recording_events, words: &[] },
     Target { name: "resource_documents", run: resource_documents, words: documents::RESOURCES },
+    Target { name: "resumption", run: resumption, words: network::FIRST_BYTES },
     Target { name: "role", run: role, words: documents::RESOURCES },
     Target { name: "subject", run: subject, words: certificates::VALUES },
     Target { name: "tunnel_request", run: tunnel_request, words: network::REQUESTS },

@@ -5,9 +5,12 @@ use std::future::Future;
 use std::io::Cursor;
 use std::net::SocketAddr;
 
+use bytes::BytesMut;
 use mux::proxy_protocol::{self, Header, Parsed};
 use mux::upgrade::{Content, Form, Side, Upgraded};
 use mux::{Arrival, DetectConfig, ProxyProtocolMode};
+use resume::engine::{Engine, SEND_LIMIT};
+use resume::exchange::{Invitation, LONGEST_LINE};
 use tokio::io::{AsyncReadExt, Join, join, sink};
 use tokio::runtime::{Builder, Runtime};
 use tunnel::{DialRequest, discovery};
@@ -155,6 +158,41 @@ pub fn framing(data: &[u8]) {
         Upgraded::new(form, side, stream(data)).read_to_end(&mut inside).await
     });
     assert!(inside.len() <= data.len(), "frames hold no more than there is");
+}
+
+/// What the peer of a resumable connection sends: its identification line, and frames. The first byte chooses whether
+/// the connection is new and in what pieces the rest arrives.
+pub fn resumption(data: &[u8]) {
+    if let Some(invitation) = Invitation::parse(data) {
+        assert!(data.len() <= LONGEST_LINE + invitation.host_id.len());
+    }
+    let Some((choice, data)) = data.split_first() else { return };
+    let mut engine = Engine::default();
+    engine.attach(false);
+    assert_eq!(engine.write(b"kept until it is acknowledged"), 29);
+    while engine.transmit(false).is_some() {}
+    if choice % 2 == 1 {
+        engine.attach(true);
+    }
+    let mut input = BytesMut::new();
+    let (mut given, mut read) = (0, 0);
+    for piece in data.chunks(usize::from(choice / 2) + 1) {
+        input.extend_from_slice(piece);
+        given += piece.len();
+        if engine.receive(&mut input).is_err() {
+            return;
+        }
+        while let Some(bytes) = engine.read(1000) {
+            read += bytes.len();
+        }
+        let mut frames = 0;
+        while engine.transmit(true).is_some() {
+            frames += 1;
+            assert!(frames < 10, "there is not that much to say");
+        }
+        assert!(engine.is_over() || input.len() < 10, "what is read leaves room");
+        assert!(read <= given && engine.room_to_write() <= SEND_LIMIT);
+    }
 }
 
 /// Requests on the channels of reverse tunnels.

@@ -80,5 +80,5 @@ macro_rules! targets {
 
 targets! {
     alpn audit_line certificate client_hello configuration credentials detect expression framing proxy_header
-    recording recording_events resource_documents role subject tunnel_request
+    recording recording_events resource_documents resumption role subject tunnel_request
 }

@@ -1,6 +1,7 @@
 //! One SSH connection to a host, through the proxy.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pki::keys::PublicKey;
@@ -9,16 +10,21 @@ use russh::keys::{Certificate, PrivateKey};
 use russh::{Channel, Disconnect};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::forward::Admitted;
 use super::guest::{Guest, GuestError, HostCheck, Notes};
+use super::road::Road;
 use super::{Host, SshError, mfa};
 use crate::cluster::ClusterClient;
 use crate::error::{Error, Result};
 use crate::keys::{KeyError, save_trusted};
 use crate::login::{Ask, fetch_authorities};
-use crate::proxy_stream::{ProxyFailure, ProxyStream};
+use crate::proxy_stream::ProxyFailure;
 use crate::text;
+
+/// How long taking leave may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// An authenticated connection.
 pub struct SshConnection {
@@ -26,6 +32,8 @@ pub struct SshConnection {
     pub(super) admitted: Arc<Mutex<Admitted>>,
     pub(super) host: Host,
     notes: Arc<Mutex<Notes>>,
+    /// Cancelled when the host knows that the connection is closed, where it is told.
+    told: Option<CancellationToken>,
 }
 
 /// What one attempt to connect uses. The next one may use something else.
@@ -133,9 +141,14 @@ impl SshConnection {
 
     /// Takes leave of the server.
     pub async fn close(self) {
-        // The server notices the end of the connection as well.
-        let goodbye = self.handle.disconnect(Disconnect::ByApplication, "", "");
-        let _ = timeout(std::time::Duration::from_secs(1), goodbye).await;
+        let goodbye = async {
+            // The server notices the end of the connection as well.
+            let _ = self.handle.disconnect(Disconnect::ByApplication, "", "").await;
+            if let Some(told) = &self.told {
+                told.cancelled().await;
+            }
+        };
+        let _ = timeout(FAREWELL, goodbye).await;
     }
 }
 
@@ -148,7 +161,9 @@ impl Attempt<'_> {
 
     async fn connect(&self) -> Result<SshConnection> {
         let account = self.client.account();
-        let stream = ProxyStream::to_host(self.client.transport(), &self.host.host_port(), &account.cluster);
+        let stream = Road::to(self.client, self.host).await;
+        let stream = stream.map_err(|error| unreachable(self.host, russh::Error::IO(error).into()))?;
+        let told = stream.closed();
         let key = account.keys.ssh_key.to_ssh();
         let key = key.map_err(|source| KeyError::Material { what: "SSH key", source })?;
         let check = HostCheck {
@@ -157,7 +172,7 @@ impl Attempt<'_> {
             insecure: account.insecure,
         };
         let user = User { login: self.login, key: Arc::new(key), certificate: self.certificate.clone() };
-        Ok(SshConnection::over(stream, self.host, check, user).await?)
+        Ok(SshConnection { told, ..SshConnection::over(stream, self.host, check, user).await? })
     }
 }
 
@@ -185,7 +200,7 @@ impl SshConnection {
         let result = handle.authenticate_openssh_cert(user.login, user.key, user.certificate).await;
         match result.map_err(|error| unreachable(host, error.into()))? {
             AuthResult::Success => {
-                return Ok(Self { handle: Arc::new(handle), notes, admitted, host: host.clone() });
+                return Ok(Self { handle: Arc::new(handle), notes, admitted, host: host.clone(), told: None });
             }
             // The connection may have ended during authentication, which looks like a refusal.
             AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {

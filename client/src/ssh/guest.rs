@@ -88,6 +88,24 @@ impl HostCheck {
     }
 }
 
+impl Guest {
+    /// Lets a channel of the host in, if that was asked for: `purpose` says for what.
+    async fn visit(
+        &self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        purpose: impl FnOnce(&Admitted) -> Option<Purpose>,
+        what: &str,
+    ) -> Result<(), GuestError> {
+        let (visit, purpose) = {
+            let admitted = self.admitted.lock();
+            (admitted.visit(channel, reply), purpose(&admitted))
+        };
+        visit.decide(purpose, what).await;
+        Ok(())
+    }
+}
+
 impl Handler for Guest {
     type Error = GuestError;
 
@@ -128,6 +146,7 @@ impl Handler for Guest {
         }
         Ok(())
     }
+
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
         channel: Channel<Msg>,
@@ -138,12 +157,8 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (visit, purpose) = {
-            let admitted = self.admitted.lock();
-            (admitted.visit(channel, reply), admitted.tcp_target(address, port).map(Purpose::Connection))
-        };
-        visit.decide(purpose, "remote forward of this port").await;
-        Ok(())
+        let purpose = |admitted: &Admitted| admitted.tcp_target(address, port).map(Purpose::Connection);
+        self.visit(channel, reply, purpose, "remote forward of this port").await
     }
 
     async fn server_channel_open_forwarded_streamlocal(
@@ -153,12 +168,8 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (visit, purpose) = {
-            let admitted = self.admitted.lock();
-            (admitted.visit(channel, reply), admitted.socket_target(path).map(Purpose::Connection))
-        };
-        visit.decide(purpose, "remote forward of this socket").await;
-        Ok(())
+        let purpose = |admitted: &Admitted| admitted.socket_target(path).map(Purpose::Connection);
+        self.visit(channel, reply, purpose, "remote forward of this socket").await
     }
 
     async fn server_channel_open_agent_forward(
@@ -167,12 +178,7 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (visit, purpose) = {
-            let admitted = self.admitted.lock();
-            (admitted.visit(channel, reply), admitted.agent_purpose())
-        };
-        visit.decide(purpose, "agent forwarding").await;
-        Ok(())
+        self.visit(channel, reply, Admitted::agent_purpose, "agent forwarding").await
     }
 
     async fn server_channel_open_x11(
@@ -183,12 +189,8 @@ impl Handler for Guest {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), Self::Error> {
-        let (visit, purpose) = {
-            let admitted = self.admitted.lock();
-            (admitted.visit(channel, reply), admitted.x11.clone().map(Purpose::Display))
-        };
-        visit.decide(purpose, "X11 forwarding").await;
-        Ok(())
+        let purpose = |admitted: &Admitted| admitted.x11.clone().map(Purpose::Display);
+        self.visit(channel, reply, purpose, "X11 forwarding").await
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Self::Error>) -> Result<(), Self::Error> {

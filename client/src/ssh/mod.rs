@@ -14,6 +14,7 @@ pub mod join;
 mod mfa;
 mod options;
 mod pipe;
+mod road;
 pub mod session;
 #[cfg(test)]
 mod sshd_tests;

@@ -2,23 +2,29 @@
 
 use std::io;
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::{Either, select};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
+use super::road::Road;
 use super::stdio::{Input, Output};
 use super::{Host, SshError};
 use crate::cluster::ClusterClient;
 use crate::error::{Error, Result};
-use crate::proxy_stream::{ProxyFailure, ProxyStream};
+use crate::proxy_stream::ProxyFailure;
 
+/// How long the host may take to hear of the end.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
 /// Carries bytes between the standard streams and a host until either side ends.
 pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
-    let stream = ProxyStream::to_host(client.transport(), &host.host_port(), &client.account().cluster);
+    let stream = Road::to(client, host).await.map_err(|error| failed(host, &error))?;
+    let told = stream.closed();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut input = Input::stdin();
     let up = async {
@@ -51,11 +57,14 @@ pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
             }
         }
     };
-    let down = pin!(down);
-    match select(down, pin!(up)).await {
+    let ended = match select(pin!(down), pin!(up)).await {
         Either::Left((ended, _)) => ended,
         Either::Right(((), down)) => down.await,
+    };
+    if let Some(told) = told {
+        let _ = timeout(FAREWELL, told.cancelled()).await; // the host may be out of reach
     }
+    ended
 }
 
 /// OpenSSH closes its end when it is done, which is no failure.

@@ -179,7 +179,8 @@ async fn begin(
         let Size { columns, rows } = current_size();
         let kind = std::env::var("TERM").ok().filter(|term| !term.is_empty());
         let kind = kind.as_deref().unwrap_or("xterm");
-        writer.request_pty(false, kind, columns.into(), rows.into(), 0, 0, &[]).await?;
+        let modes = tunnel::modes::of(io::stdin().as_fd());
+        writer.request_pty(false, kind, columns.into(), rows.into(), 0, 0, &modes).await?;
     }
     match &request.run {
         Run::Command(command) => writer.exec(true, command.as_str()).await,

@@ -109,7 +109,7 @@ impl Context {
                 cluster.clone_into(&mut account.cluster);
             }
         }
-        ClusterClient::new(account).await?.acquainted().await
+        Ok(ClusterClient::new(account).await?.acquainted().await?.with_resumption(!self.global.no_resume))
     }
 
     /// The jump host of the command line.

@@ -47,11 +47,25 @@ impl Gate {
         if let Some(lock) = lock_in_force(&self.cache, &identity) {
             return Err(Status::permission_denied(lock));
         }
-        let preference = self.cache.auth_preference();
-        let disconnect =
-            preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
-        let ends = if disconnect { identity.previous_identity_expires.or(identity.expires) } else { None };
+        let ends = if self.ends_when_expired(&identity) {
+            identity.previous_identity_expires.or(identity.expires)
+        } else {
+            None
+        };
         Ok(Watch { cache: self.cache.clone(), identity, ends })
+    }
+
+    /// Whether the cluster, or a role of the user, ends connections when the certificate expires. The certificate that
+    /// is seen here may end before the one that the host sees.
+    fn ends_when_expired(&self, identity: &Identity) -> bool {
+        let preference = self.cache.auth_preference();
+        let of_cluster = preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref());
+        let of_role = |name: &String| {
+            let role = self.cache.role(name);
+            let options = role.as_ref().and_then(|role| role.spec.as_ref()).and_then(|spec| spec.options.as_ref());
+            options.is_some_and(|options| options.disconnect_expired_cert)
+        };
+        of_cluster.is_some_and(|v| v.value) || identity.groups.iter().any(of_role)
     }
 }
 

@@ -35,10 +35,6 @@ const LOGIN_GRACE: Duration = Duration::from_secs(30);
 /// Channels of one connection at a time; a multiplexing client opens one per session.
 const MOST_CHANNELS: usize = 1024;
 
-const KEEP_ALIVE: &str = "keepalive@openssh.com";
-const VERSION_REQUEST: &str = "x-teleport-version";
-const CLUSTER_DETAILS: &str = "cluster-details@goteleport.com";
-
 /// Serves SSH clients. Clones are the same server.
 #[derive(Clone)]
 pub(crate) struct SshDoor {
@@ -270,12 +266,7 @@ impl Handler for Visitor {
         _: &[u8],
         _: &mut Session,
     ) -> Result<GlobalRequestReply, Self::Error> {
-        Ok(match name {
-            KEEP_ALIVE => GlobalRequestReply::Success(Vec::new()),
-            VERSION_REQUEST => GlobalRequestReply::Success(wire::VERSION.as_bytes().to_vec()),
-            // Sessions are recorded by the nodes, and this build has no FIPS mode.
-            CLUSTER_DETAILS => GlobalRequestReply::Success(vec![0, 0]),
-            _ => GlobalRequestReply::Failure,
-        })
+        // Sessions are recorded by the nodes.
+        Ok(tunnel::ssh::answer(name, wire::VERSION, false))
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct TerminalRequest {
     pub term: String,
     /// Columns and rows.
     pub size: TerminalSize,
+    /// What its keys do, and more.
+    pub modes: Vec<(russh::Pty, u32)>,
 }
 
 /// What a client prepared on a channel.
@@ -102,6 +104,34 @@ pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
     }
 }
 
+/// Serves a channel on which nothing may run: whatever is wanted of it is refused in words.
+pub(crate) async fn turn_away(channel: Channel<Msg>, message: String) {
+    let (mut read, write) = channel.split();
+    let wanted = async {
+        loop {
+            let want_reply = match read.wait().await? {
+                ChannelMsg::RequestShell { .. } | ChannelMsg::Exec { .. } | ChannelMsg::RequestSubsystem { .. } => {
+                    return Some(());
+                }
+                ChannelMsg::RequestPty { want_reply, .. }
+                | ChannelMsg::SetEnv { want_reply, .. }
+                | ChannelMsg::RequestX11 { want_reply, .. }
+                | ChannelMsg::Request { want_reply, .. } => want_reply,
+                ChannelMsg::Close => return None,
+                _ => false,
+            };
+            if want_reply {
+                write.reply(true).await.ok()?;
+            }
+        }
+    };
+    if let Ok(Some(())) = timeout(PREPARATION, wanted).await {
+        refuse(&write, &Refusal::failed(message)).await;
+    } else {
+        let _ = write.close().await;
+    }
+}
+
 /// Why nothing was run; the client reads it on its error stream.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -109,23 +139,30 @@ pub(crate) struct Refusal {
     /// Whether the request itself was in order. Clients report the exit status of such a request, and of a refused
     /// one only that it was refused.
     in_order: bool,
+    /// Whether the account does not exist.
+    unknown: bool,
 }
 
 impl Refusal {
     /// Something that is not allowed.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), in_order: false }
+        Self { message: message.into(), in_order: false, unknown: false }
     }
 
     /// Something that is allowed and did not work.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), in_order: true }
+        Self { message: message.into(), in_order: true, unknown: false }
+    }
+
+    /// Whether it is because the account does not exist.
+    pub(crate) fn is_of_unknown_account(&self) -> bool {
+        self.unknown
     }
 }
 
 impl From<AccountError> for Refusal {
     fn from(error: AccountError) -> Self {
-        Self::failed(error.to_string())
+        Self { unknown: matches!(error, AccountError::Unknown(_)), ..Self::failed(error.to_string()) }
     }
 }
 
@@ -138,11 +175,11 @@ async fn prepare(
 ) -> Option<Wanted> {
     loop {
         let (want_reply, accepted) = match read.wait().await? {
-            ChannelMsg::RequestPty { want_reply, term, col_width, row_height, .. } => {
+            ChannelMsg::RequestPty { want_reply, term, col_width, row_height, terminal_modes: modes, .. } => {
                 let permitted = term.len() <= MAX_TEXT && !term.contains('\0');
                 if permitted {
                     let size = TerminalSize::requested(col_width, row_height);
-                    prepared.terminal = Some(TerminalRequest { term, size });
+                    prepared.terminal = Some(TerminalRequest { term, size, modes });
                 }
                 (want_reply, permitted)
             }

@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use resume::server::{Incoming, Interest};
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, GlobalRequestReply};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
-use tunnel::BoxedStream;
 
 use crate::access::{Access, Refused};
 use crate::channel::{self, Refusal, find_account};
@@ -23,6 +23,7 @@ use crate::limits::Lease;
 use crate::monitor::Activity;
 use crate::node::Node;
 use crate::os::account::Account;
+use crate::os::accounting;
 use crate::os::environment::Facts;
 use crate::os::host_users::InUse;
 use crate::os::pty::TerminalSize;
@@ -36,12 +37,10 @@ const NOTICE: Duration = Duration::from_secs(10);
 
 /// Global request that asks for a session's terminal size.
 const TERMINAL_SIZE_REQUEST: &str = "x-teleport-terminal-size";
-/// Global request that asks for the server's version.
-const VERSION_REQUEST: &str = "x-teleport-version";
 /// Global request that asks who makes session ids.
 const SESSION_ID_QUERY: &str = "session-id-query@goteleport.com";
-/// Global request that asks how the cluster records and whether it is in FIPS mode.
-const CLUSTER_DETAILS: &str = "cluster-details@goteleport.com";
+/// Channels of one connection that wait to be told that they are too many.
+const MAX_TURNED_AWAY: usize = 16;
 /// Global request that carries an audit event to a client.
 const EVENT_REQUEST: &str = "x-teleport-event";
 
@@ -71,6 +70,33 @@ pub(crate) struct Connection {
     lease: Mutex<Option<Arc<Lease>>>,
     /// The last words to the user, once the connection is to end.
     last_words: watch::Sender<Option<Arc<str>>>,
+    /// Session channels that are open.
+    sessions: AtomicUsize,
+    /// To be told whether a client that is lost would lose anything.
+    interest: Interest,
+    /// Places for channels above the roles' limit that are about to be told so.
+    turned_away: Arc<Semaphore>,
+}
+
+/// A session channel, as long as it is open.
+struct OpenSession(Arc<Connection>);
+
+impl OpenSession {
+    fn begin(connection: &Arc<Connection>) -> Self {
+        connection.sessions.fetch_add(1, Ordering::Relaxed);
+        connection.interest.set_idle(false);
+        Self(connection.clone())
+    }
+}
+
+impl Drop for OpenSession {
+    fn drop(&mut self) {
+        let was_last = self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1;
+        // A program that was used for its session alone ends with it, and need not say so.
+        if was_last && !self.0.forwards.are_listening() {
+            self.0.interest.set_idle(true);
+        }
+    }
 }
 
 impl Connection {
@@ -142,13 +168,33 @@ impl Connection {
                 return find_account(login).await.map_err(why);
             }
         }
-        find_account(login).await
+        let found = find_account(login).await;
+        if found.as_ref().is_err_and(Refusal::is_of_unknown_account) {
+            accounting::failed(login, self.client);
+        }
+        found
     }
 
     /// Refuses a channel or session, and says so in the audit log.
     pub async fn reject(&self, reply: ChannelOpenHandle, refused: Refused) {
         self.audit.rejected(&self.access, self.client, self.server, &refused).await;
         reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, refused.message).await;
+    }
+
+    /// Refuses a session channel above the roles' limit, in the channel: a client that shares its connection among
+    /// several programs shows the words of a channel to the right one, and takes a refused channel for a reason to
+    /// connect anew, around the limit.
+    async fn turn_away(&self, channel: Channel<Msg>, reply: ChannelOpenHandle) {
+        let refused = self.access.too_many_channels();
+        let Ok(turn) = self.turned_away.clone().try_acquire_owned() else {
+            return self.reject(reply, refused).await;
+        };
+        self.audit.rejected(&self.access, self.client, self.server, &refused).await;
+        reply.accept().await;
+        self.node.tasks.spawn(async move {
+            channel::turn_away(channel, refused.message).await;
+            drop(turn);
+        });
     }
 
     /// What a process is told about this connection.
@@ -183,14 +229,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (resumable, config, stop) = (node.resumable.clone(), node.config.clone(), node.shutdown.clone());
-    let ssh = |stream, identification| serve_ssh(node, stream, identification, client, server);
-    resumable.serve(stream, client, &config.host_uuid, &stop, ssh).await;
+    let shown = (tunnel::ssh::SERVER_VERSION, config.host_uuid.as_str());
+    let ssh = |incoming| serve_ssh(node, incoming, client, server);
+    resumable.serve(stream, client, shown, &stop, ssh).await;
 }
 
-/// Speaks SSH, as a server whose first line is `identification`.
-async fn serve_ssh(node: Node, stream: BoxedStream, identification: String, client: SocketAddr, server: SocketAddr) {
+/// Speaks SSH.
+async fn serve_ssh<S>(node: Node, incoming: Incoming<S>, client: SocketAddr, server: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Incoming { stream, identification, interest } = incoming;
     let (authenticated, mut is_authenticated) = watch::channel(false);
-    let handler = Door { node: node.clone(), client, server, state: State::Stranger, refusal: None, authenticated };
+    let state = State::Stranger;
+    let handler = Door { node: node.clone(), client, server, state, refusal: None, authenticated, interest };
     let config = Arc::new(node.ssh_config(identification));
     let running = match timeout(LOGIN_GRACE, russh::server::run_stream(config, stream, handler)).await {
         Ok(Ok(running)) => running,
@@ -236,6 +288,7 @@ struct Door {
     /// Why the last login was refused; for a client that has shown a key of its own.
     refusal: Option<String>,
     authenticated: watch::Sender<bool>,
+    interest: Interest,
 }
 
 impl Door {
@@ -259,6 +312,9 @@ impl Door {
             host_user: OnceCell::new(),
             lease: Mutex::new(lease),
             last_words: watch::Sender::new(None),
+            sessions: AtomicUsize::new(0),
+            interest: self.interest.clone(),
+            turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
         });
         self.state = State::Connected(connection.clone());
         Some(connection)
@@ -307,13 +363,14 @@ impl Handler for Door {
             return Ok(());
         }
         let Some(place) = connection.access.session_channel() else {
-            connection.reject(reply, connection.access.too_many_channels()).await;
+            connection.turn_away(channel, reply).await;
             return Ok(());
         };
         reply.accept().await;
+        let open = OpenSession::begin(&connection);
         self.node.tasks.spawn(async move {
             channel::serve(channel, connection).await;
-            drop(place);
+            drop((place, open));
         });
         Ok(())
     }
@@ -414,14 +471,12 @@ impl Handler for Door {
             return Ok(GlobalRequestReply::Failure);
         }
         Ok(match name {
-            "keepalive@openssh.com" | SESSION_ID_QUERY => GlobalRequestReply::Success(Vec::new()),
-            VERSION_REQUEST => GlobalRequestReply::Success(wire::VERSION.as_bytes().to_vec()),
-            CLUSTER_DETAILS => GlobalRequestReply::Success(vec![u8::from(self.node.records_at_proxy()), 0]),
+            SESSION_ID_QUERY => GlobalRequestReply::Success(Vec::new()),
             TERMINAL_SIZE_REQUEST => match self.node.terminal_size(data) {
                 Some(size) => GlobalRequestReply::Success(size),
                 None => GlobalRequestReply::Failure,
             },
-            _ => GlobalRequestReply::Failure,
+            _ => tunnel::ssh::answer(name, wire::VERSION, self.node.records_at_proxy()),
         })
     }
 }

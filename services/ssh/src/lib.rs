@@ -16,7 +16,6 @@ mod monitor;
 mod node;
 pub mod os;
 mod record;
-mod resume;
 mod session;
 mod tracker;
 mod upload;
@@ -45,11 +44,11 @@ pub use heartbeat::Presence;
 pub use node::{Features, NodeConfig};
 
 use crate::audit::{Facts, NodeAudit};
+use ::resume::server::Resumable;
 use heartbeat::NodeRecord;
 use limits::Leases;
 use node::Node;
 use os::host_users::HostUsers;
-use resume::Resumable;
 
 /// How long the first fetch of the cluster's state may take.
 const FIRST_FETCH: Duration = Duration::from_secs(30);

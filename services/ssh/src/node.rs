@@ -14,6 +14,7 @@ use pki::identity::Identity;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
 use rbac::{AccessState, Decision, KeyPolicy, LockSubject, MfaRequired, RoleSet, SshPermit, Strictness};
+use resume::server::Resumable;
 use russh::keys::Certificate;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,7 +30,6 @@ use crate::limits::{self, Leases, NoLease};
 use crate::monitor::MAX_STALE_LOCKS;
 use crate::os::host_users::HostUsers;
 use crate::record::Recorder;
-use crate::resume::Resumable;
 use crate::session::SessionRegistry;
 
 /// What a node is told at start.

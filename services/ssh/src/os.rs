@@ -4,6 +4,7 @@
 //! and exec, so the daemon never executes itself again.
 
 pub mod account;
+pub(crate) mod accounting;
 pub mod environment;
 pub(crate) mod host_users;
 pub mod process;

@@ -12,12 +12,13 @@
 //!
 //! The crate knows nothing of services. [`agent::AgentPool`] keeps the tunnels of one agent, [`server::TunnelServer`]
 //! serves the agents of one proxy, [`server::Registry`] dials through tunnels. [`ssh`] has the settings that every SSH
-//! client and server of the product shares.
+//! client and server of the product shares, [`modes`] what a terminal is like at both ends.
 
 pub mod agent;
 pub mod certificate;
 pub mod dial;
 pub mod discovery;
+pub mod modes;
 mod protocol;
 pub mod server;
 pub mod ssh;

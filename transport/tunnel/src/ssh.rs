@@ -6,7 +6,9 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey};
-use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, kex, mac, server};
+use russh::{
+    GlobalRequestReply, MethodKind, MethodSet, Preferred, SshId, cipher, client, compression, kex, mac, server,
+};
 
 /// The identification line of servers. Clients take a server for one of ours if its line starts with this.
 pub const SERVER_VERSION: &str = "SSH-2.0-Teleport";
@@ -34,6 +36,24 @@ pub const AUTHORITY_EXTENSION: &str = "x-teleport-authority";
 
 /// The extension of SSH host certificates that names the role of the holder.
 pub const ROLE_EXTENSION: &str = "x-teleport-role";
+
+/// Global request for a sign of life.
+const KEEP_ALIVE: &str = "keepalive@openssh.com";
+/// Global request for the version of the cluster.
+const VERSION: &str = "x-teleport-version";
+/// Global request for whether the proxy records sessions, and whether it is in FIPS mode.
+const CLUSTER_DETAILS: &str = "cluster-details@goteleport.com";
+
+/// What every SSH server of this product answers to a global request.
+pub fn answer(name: &str, version: &str, recorded_by_proxy: bool) -> GlobalRequestReply {
+    match name {
+        KEEP_ALIVE => GlobalRequestReply::Success(Vec::new()),
+        VERSION => GlobalRequestReply::Success(version.as_bytes().to_vec()),
+        // This build has no FIPS mode.
+        CLUSTER_DETAILS => GlobalRequestReply::Success(vec![u8::from(recorded_by_proxy), 0]),
+        _ => GlobalRequestReply::Failure,
+    }
+}
 
 const CIPHERS: &[cipher::Name] = &[
     cipher::AES_256_GCM,

@@ -78,6 +78,9 @@ pub struct Global {
     /// Another proxy to go through, of this cluster or of one that trusts it
     #[arg(short = 'J', long, global = true, value_name = "[LOGIN@]PROXY[:PORT]")]
     pub jumphost: Option<String>,
+    /// Do not resume sessions whose connection is lost
+    #[arg(long, global = true, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_resume: bool,
     /// Switch off the escape sequences of interactive sessions
     #[arg(long, global = true)]
     pub no_enable_escape_sequences: bool,

@@ -69,9 +69,6 @@ pub struct SshArgs {
     /// Keep what each of several hosts prints in this folder
     #[arg(long, value_name = "FOLDER")]
     pub log_dir: Option<PathBuf>,
-    /// Do not resume the session when the connection is lost
-    #[arg(long, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
-    pub no_resume: bool,
     /// Why access is requested
     #[arg(long, hide = true)]
     pub request_reason: Option<String>,
@@ -193,9 +190,6 @@ pub struct ProxySshArgs {
     /// The cluster
     #[arg(short, long)]
     pub cluster: Option<String>,
-    /// Do not resume the connection when it is lost
-    #[arg(long, env = "TELEPORT_NO_RESUME", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
-    pub no_resume: bool,
 }
 
 /// `tsh resolve`.
@@ -241,7 +235,4 @@ pub struct LatencySshArgs {
     /// The cluster
     #[arg(short, long)]
     pub cluster: Option<String>,
-    /// Do not resume the connection when it is lost
-    #[arg(long, hide = true)]
-    pub no_resume: bool,
 }

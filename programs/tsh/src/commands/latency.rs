@@ -66,6 +66,7 @@ pub async fn ssh(context: &Context, args: &LatencySshArgs) -> Result<i32> {
         measured += 1;
         print(&format!("proxy: {}\nhost, through the proxy: {}\n", to_proxy.summary(), to_host.summary()))?;
     }
+    connection.close().await;
     Ok(0)
 }
 

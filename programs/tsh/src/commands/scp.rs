@@ -36,6 +36,7 @@ pub async fn scp(context: &Context, args: &ScpArgs) -> Result<i32> {
         copied.files += result.files;
         copied.failures += result.failures;
     }
+    hosts.close().await;
     Ok(if copied.failures == 0 { 0 } else { SOME_FAILED })
 }
 
@@ -80,10 +81,17 @@ struct Open {
     login: String,
     place: Place,
     /// Carries the file server.
-    _connection: SshConnection,
+    connection: SshConnection,
 }
 
 impl Hosts<'_> {
+    /// Takes leave of the hosts.
+    async fn close(self) {
+        for open in self.open {
+            open.connection.close().await;
+        }
+    }
+
     /// The hosts of a destination with their names.
     async fn of(&mut self, destination: &Destination) -> Result<Vec<(String, Place)>> {
         let login = destination.login.clone().map_or_else(|| self.context.host_login(), Ok)?;
@@ -107,12 +115,7 @@ impl Hosts<'_> {
         }
         let connection = connect(client, host, login).await?;
         let place = Place::There(Arc::new(connection.sftp().await?));
-        self.open.push(Open {
-            host: host.clone(),
-            login: login.to_owned(),
-            place: place.clone(),
-            _connection: connection,
-        });
+        self.open.push(Open { host: host.clone(), login: login.to_owned(), place: place.clone(), connection });
         Ok(place)
     }
 }

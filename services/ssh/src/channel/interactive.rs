@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rbac::JoinMode;
 use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::{FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, finish};
 use crate::audit::connection_metadata;
 use crate::connection::{Connection, JOIN_LOGIN};
+use crate::os::accounting::LoggedIn;
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, start};
 use crate::os::pty::{Pty, TerminalSize};
@@ -104,9 +106,9 @@ async fn launch(
     }
     let account = connection.account().await?;
     let id: Arc<str> = Uuid::new_v4().to_string().into();
-    let default = TerminalRequest { term: "xterm".into(), size: TerminalSize::requested(80, 25) };
+    let default = TerminalRequest { term: "xterm".into(), size: TerminalSize::requested(80, 25), modes: Vec::new() };
     let terminal = prepared.terminal.as_ref().unwrap_or(&default);
-    let mut pty = Pty::open(terminal.size, &account).map_err(|e| Refusal::new(format!("opening a terminal: {e}")))?;
+    let mut pty = Pty::open(terminal, &account).map_err(|e| Refusal::new(format!("opening a terminal: {e}")))?;
     let facts = connection.facts(Some(&id), Some((&terminal.term, pty.path())));
     let extras = prepared.extras(connection).await;
     let env = environment::build(&account, &facts, &extras, &prepared.environment);
@@ -125,7 +127,13 @@ async fn launch(
         invited: invited(prepared),
     };
     let mut observer = node.recorder.begin(connection, beginning).await.map_err(Refusal::new)?;
-    let starter = move |pty: &mut Pty| start(&account, &program, &env, Streams::Terminal(pty.slave()?));
+    let logged_in = Arc::new(Mutex::new(None));
+    let (entered, client) = (logged_in.clone(), connection.client);
+    let starter = move |pty: &mut Pty| {
+        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?))?;
+        *entered.lock() = child.id().and_then(|id| LoggedIn::begin(&account.name, pty.path(), id, client));
+        Ok(child)
+    };
     let process = if moderation.is_some() {
         Process::Waiting(Box::new(starter))
     } else {
@@ -175,6 +183,10 @@ async fn launch(
         let (observer, outcome) = actor.run().await;
         drop(registration);
         observer.finish(outcome).await;
+        let logged_in = logged_in.lock().take();
+        if let Some(logged_in) = logged_in {
+            logged_in.end().await;
+        }
     });
     Ok((session, party_handle))
 }

@@ -39,6 +39,20 @@ pub(crate) struct Helper {
     next: AtomicU64,
 }
 
+/// Somebody who waits for an answer, until they have it or want it no more.
+struct Waits<'a> {
+    helper: &'a Helper,
+    id: u64,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if let Some(waiting) = self.helper.waiting.lock().as_mut() {
+            waiting.remove(&self.id);
+        }
+    }
+}
+
 /// An answer with what was opened.
 pub(crate) type Opened = (Result<Answer, String>, Vec<OwnedFd>);
 
@@ -75,18 +89,14 @@ impl Helper {
         }
         let (sender, answer) = oneshot::channel();
         self.waiting.lock().as_mut().ok_or_else(gone)?.insert(id, sender);
+        let _waits = Waits { helper: self, id };
         let exchange = async {
             self.send(&text).await.map_err(|e| e.to_string())?;
             answer.await.map_err(|_| gone())
         };
         match timeout(ANSWER, exchange).await {
             Ok(opened) => opened.and_then(|(answer, descriptors)| Ok((answer?, descriptors))),
-            Err(_) => {
-                if let Some(waiting) = self.waiting.lock().as_mut() {
-                    waiting.remove(&id);
-                }
-                Err("waited 30 s for the node's worker".into())
-            }
+            Err(_) => Err("waited 30 s for the node's worker".into()),
         }
     }
 

@@ -190,6 +190,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::channel::TerminalRequest;
     use crate::os::pty::{Pty, TerminalSize};
 
     fn me() -> Account {
@@ -221,14 +222,25 @@ mod tests {
     #[tokio::test]
     async fn a_process_on_a_terminal_sees_its_size_and_ends_the_output() {
         let account = me();
-        let mut pty = Pty::open(TerminalSize { columns: 99, rows: 33 }, &account).unwrap();
+        let asked = TerminalRequest {
+            term: "xterm".into(),
+            size: TerminalSize { columns: 99, rows: 33 },
+            modes: vec![(russh::Pty::VINTR, 7), (russh::Pty::ECHO, 0)],
+        };
+        let mut pty = Pty::open(&asked, &account).unwrap();
         let streams = Streams::Terminal(pty.slave().unwrap());
-        let mut child = start(&account, &Program::Command("stty size; tty".into()), &environment(), streams).unwrap();
+        let mut child = start(
+            &account,
+            &Program::Command("stty size; tty; stty -a | grep -c -e 'intr = ^G' -e ' -echo '".into()),
+            &environment(),
+            streams,
+        )
+        .unwrap();
         let path = pty.path().display().to_string();
         pty.release_slave();
         let mut output = bytes::BytesMut::new();
         while pty.read(&mut output).await.unwrap() > 0 {}
-        assert_eq!(output, format!("33 99\r\n{path}\r\n").as_bytes());
+        assert_eq!(output, format!("33 99\r\n{path}\r\n2\r\n").as_bytes());
         assert!(child.wait().await.unwrap().success());
     }
 

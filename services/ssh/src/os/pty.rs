@@ -13,6 +13,7 @@ use nix::unistd::{Group, fchown, ttyname};
 use tokio::io::unix::AsyncFd;
 
 use super::account::Account;
+use crate::channel::TerminalRequest;
 
 /// One read of a terminal; the kernel hands out at most 4 KiB at a time.
 const READ_SIZE: usize = 4096;
@@ -55,8 +56,9 @@ pub struct Pty {
 
 impl Pty {
     /// Opens a terminal that belongs to `account`.
-    pub fn open(size: TerminalSize, account: &Account) -> io::Result<Self> {
-        let pair = openpty(&size.winsize(), None)?;
+    pub(crate) fn open(asked: &TerminalRequest, account: &Account) -> io::Result<Self> {
+        let pair = openpty(&asked.size.winsize(), None)?;
+        tunnel::modes::apply(&pair.slave, &asked.modes)?;
         let path = ttyname(&pair.slave)?;
         if nix::unistd::Uid::effective().is_root() {
             let tty_group = Group::from_name("tty").ok().flatten().map(|g| g.gid);

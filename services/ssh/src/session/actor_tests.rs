@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use rbac::{Participant, RoleSet, Traits};
 
 use super::*;
+use crate::channel::TerminalRequest;
 use crate::os::account::Account;
 use crate::os::process::{Program, Streams, start};
 use crate::session::moderation::tests::{auditor, guarded};
@@ -36,7 +37,8 @@ fn starter(line: &str) -> (Pty, Starter) {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap();
     let account = Account::find(&user.name).unwrap();
     let size = TerminalSize { columns: 80, rows: 24 };
-    let pty = Pty::open(size, &account).unwrap();
+    let asked = TerminalRequest { term: "xterm".into(), size, modes: Vec::new() };
+    let pty = Pty::open(&asked, &account).unwrap();
     let line = line.to_owned();
     let start = move |pty: &mut Pty| {
         let env = BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]);

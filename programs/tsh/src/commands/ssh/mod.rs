@@ -165,7 +165,11 @@ impl Session<'_> {
             background::detach(matches!(work, Work::Nothing))?;
         }
         let request = match work {
-            Work::Nothing => return until_ended(&connection).await,
+            Work::Nothing => {
+                let ended = until_ended(&connection).await;
+                connection.close().await;
+                return ended;
+            }
             Work::Local(words) => {
                 let code = run_here(&words, &connection).await?;
                 connection.close().await;
@@ -176,8 +180,9 @@ impl Session<'_> {
         };
         let input = if self.args.background { Input::none() } else { Input::stdin() };
         let streams = Streams { input, output: Output::stdout(), errors: Output::stderr() };
-        let exit = run(&connection, &request, streams).await?;
-        Ok(exit.code().into())
+        let exit = run(&connection, &request, streams).await;
+        connection.close().await;
+        Ok(exit?.code().into())
     }
 
     fn request(&self, work: Run, agent: Option<Agent>, x11: Option<Arc<X11>>) -> SessionRequest {

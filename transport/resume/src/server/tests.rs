@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
 use tokio::io::{DuplexStream, duplex};
 
-use super::stream::{get_number, put_number};
 use super::*;
+use crate::engine::put_number;
 
 const CLOSED: u64 = u64::MAX;
 
@@ -14,15 +16,20 @@ fn address(last: u8) -> SocketAddr {
 
 /// A node whose SSH sends back what it gets, and says `bye` at the end of its input.
 #[derive(Clone, Default)]
-struct EchoNode(Resumable);
+struct EchoNode {
+    node: Resumable,
+    idle: bool,
+}
 
 impl EchoNode {
     fn accept(&self, from: SocketAddr) -> DuplexStream {
         let (ours, theirs) = duplex(1 << 20);
-        let node = self.0.clone();
+        let (node, node_is_idle) = (self.node.clone(), self.idle);
         tokio::spawn(async move {
             let stop = CancellationToken::new();
-            let echo = |mut stream: BoxedStream, _identification: String| async move {
+            let echo = |incoming: Incoming<DuplexStream>| async move {
+                let mut stream = incoming.stream;
+                incoming.interest.set_idle(node_is_idle);
                 let mut buffer = vec![0; 1000];
                 while let Ok(n) = stream.read(&mut buffer).await {
                     if n == 0 || stream.write_all(&buffer[..n]).await.is_err() {
@@ -34,7 +41,7 @@ impl EchoNode {
                     }
                 }
             };
-            node.serve(theirs, from, "host-1", &stop, echo).await;
+            node.serve(theirs, from, ("SSH-2.0-Teleport", "host-1"), &stop, echo).await;
         });
         ours
     }
@@ -52,10 +59,10 @@ async fn connect(node: &EchoNode, from: SocketAddr) -> (DuplexStream, Token) {
     let parts: Vec<&str> = line.trim_end().split(' ').collect();
     assert_eq!((parts[0], parts[1], parts[3], parts[2].len()), ("SSH-2.0-Teleport", "resume-v1", "host-1", 87));
     let theirs = STANDARD_NO_PAD.decode(parts[2]).unwrap();
-    let (key, public) = new_key().unwrap();
+    let key = Key::generate().unwrap();
     network.write_all(b"\0teleport-resume-v1").await.unwrap();
-    network.write_all(&public).await.unwrap();
-    let pad = derive(key, &theirs).unwrap();
+    network.write_all(&key.public).await.unwrap();
+    let pad = key.derive(&theirs).unwrap();
     (network, pad)
 }
 
@@ -82,8 +89,7 @@ async fn receive(network: &mut DuplexStream, length: usize) -> (u64, Vec<u8>) {
 async fn resume(node: &EchoNode, from: SocketAddr, token: Token) -> (DuplexStream, u8) {
     let (mut network, pad) = connect(node, from).await;
     network.write_all(&[RESUME]).await.unwrap();
-    let hidden: Vec<u8> = token.iter().zip(pad).map(|(a, b)| a ^ b).collect();
-    network.write_all(&hidden).await.unwrap();
+    network.write_all(&cover(&token, &pad)).await.unwrap();
     let status = network.read_u8().await.unwrap();
     (network, status)
 }
@@ -147,16 +153,32 @@ async fn a_new_network_connection_replaces_the_one_that_hangs() {
 async fn a_client_that_knows_nothing_of_this_speaks_ssh_at_once() {
     let node = EchoNode::default();
     let mut network = node.accept(address(1));
-    network.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         line.push(network.read_u8().await.unwrap());
     }
-    // This SSH echoes; the length of the node's own line is taken off what it writes, as it is on the wire already.
-    network.write_all(&vec![b'y'; line.len()]).await.unwrap();
-    let mut echoed = vec![0; 21];
+    // This SSH echoes. What it writes first has to be its line, which is on the wire already.
+    network.write_all(&line).await.unwrap();
+    network.write_all(b"and more").await.unwrap();
+    let mut echoed = [0; 8];
     network.read_exact(&mut echoed).await.unwrap();
-    assert_eq!(echoed, vec![b'y'; 21]);
+    assert_eq!(&echoed, b"and more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_is_waited_for_as_long_as_something_would_be_lost() {
+    for (idle, within, longer) in [(true, 2, 4), (false, 59, 61)] {
+        for (seconds, expected) in [(within, RESUMED), (longer, NOT_FOUND)] {
+            let node = EchoNode { idle, ..EchoNode::default() };
+            let (mut network, token) = connect(&node, address(1)).await;
+            network.write_all(&[NEW]).await.unwrap();
+            send(&mut network, 0, b"here").await;
+            receive(&mut network, 4).await;
+            drop(network);
+            sleep(Duration::from_secs(seconds)).await;
+            assert_eq!(resume(&node, address(1), token).await.1, expected, "after {seconds} s");
+        }
+    }
 }
 
 #[tokio::test]
@@ -171,10 +193,14 @@ async fn nonsense_ends_the_network_connection_and_nothing_else() {
     send(&mut network, 99, b"").await;
     assert_eq!(network.read(&mut [0]).await.unwrap(), 0, "more was acknowledged than was sent");
     assert_eq!(resume(&node, address(1), token).await.1, RESUMED);
-    let mut number = Vec::new();
-    put_number(&mut number, CLOSED);
-    assert_eq!(get_number(&mut number.as_slice()).await.unwrap(), CLOSED);
-    for too_long in [[0xff; 10], [0x80; 10]] {
-        assert!(get_number(&mut too_long.as_slice()).await.is_err());
+}
+
+async fn get_number(from: &mut DuplexStream) -> io::Result<u64> {
+    let mut bytes = bytes::BytesMut::new();
+    loop {
+        bytes.extend_from_slice(&[from.read_u8().await?]);
+        if let Some(number) = crate::engine::take_number(&mut bytes).unwrap() {
+            return Ok(number);
+        }
     }
 }
