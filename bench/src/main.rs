@@ -6,6 +6,7 @@
 //! machine is as busy for one as for the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod load;
 mod memory;
 mod openssh;
 
@@ -13,6 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::{AgentSetup, Cluster, account, program};
+use load::Parties;
 use openssh::OpenSsh;
 
 /// Runs of what is timed.
@@ -52,7 +54,8 @@ fn main() {
         client.tsh(&["ssh", &target, "true"]).succeeded();
         start.elapsed()
     };
-    match OpenSsh::start() {
+    let openssh = OpenSsh::start();
+    match &openssh {
         Ok(openssh) => {
             let (ours, theirs) = medians(RUNS, ours, || openssh.session());
             let ratio = format!(
@@ -81,6 +84,12 @@ fn main() {
     std::thread::sleep(SETTLE);
     let each = memory::of(node.pid()).saturating_sub(before) / HELD as u64;
     line("node, memory for each held session", &megabytes(each), "without the user's own processes");
+    drop(held);
+
+    let parties =
+        Parties { client: &client, target: &target, cluster: &cluster, node: &node, openssh: openssh.as_ref().ok() };
+    parties.bulk();
+    parties.fan_out();
 }
 
 /// Runs a command that has to succeed and says how long it took.

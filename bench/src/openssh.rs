@@ -39,7 +39,7 @@ impl OpenSsh {
             let config = path(&format!("sshd{port}"));
             let text = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nPermitRootLogin yes\n\
-                 PasswordAuthentication no\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n",
+                 PasswordAuthentication no\nMaxStartups 1000\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n",
                 path("host"),
                 path("authority.pub")
             );
@@ -61,7 +61,7 @@ impl OpenSsh {
             wait_for("sshd", Duration::from_secs(10), || TcpStream::connect(("127.0.0.1", port)));
         }
         let openssh = Self { servers: servers.into(), folder };
-        let tried = openssh.command().output().map_err(|e| format!("ssh: {e}"))?;
+        let tried = openssh.run("true").output().map_err(|e| format!("ssh: {e}"))?;
         match tried.status.success() {
             true => Ok(openssh),
             false => Err(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
@@ -70,12 +70,13 @@ impl OpenSsh {
 
     /// Runs `true` on the target through the jump host and says how long that took.
     pub fn session(&self) -> Duration {
-        crate::timed(&mut self.command())
+        crate::timed(&mut self.run("true"))
     }
 
-    fn command(&self) -> Command {
+    /// A command that is to run on the target.
+    pub fn run(&self, line: &str) -> Command {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(self.folder.path().join("config")).args(["target", "true"]).stdin(Stdio::null());
+        command.arg("-F").arg(self.folder.path().join("config")).args(["target", line]).stdin(Stdio::null());
         command
     }
 }

@@ -71,9 +71,15 @@ impl Client {
 
     /// Starts a command of `tsh` whose standard input and output are pipes; what it complains about is lost.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start tsh")
+    }
+
+    /// A command of `tsh` that is yet to be started, for who wants to do so differently.
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program("tsh"));
         command.args(self.arguments(arguments)).env_clear().envs(self.environment());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("start tsh")
+        command
     }
 
     /// Runs another program in the same environment, such as `ssh`.
