@@ -92,6 +92,8 @@ pub struct Recording {
     pub mode: Option<RecordingMode>,
     /// Whether a recording proxy checks the target's host key.
     pub proxy_checks_host_keys: Option<bool>,
+    /// Whether recordings are kept so that only the cluster can read them.
+    pub encryption: Option<bool>,
 }
 
 impl Recording {
@@ -183,6 +185,8 @@ pub(crate) fn read(section: &Section<'_>, environment: &Environment) -> Auth {
         recording: Recording {
             mode: section.choice("session_recording"),
             proxy_checks_host_keys: section.flag("proxy_checks_host_keys"),
+            encryption: section
+                .section("session_recording_config", |block| block.section("encryption", |e| e.flag("enabled"))),
         },
         networking: read_networking(section),
         disconnect_expired_cert: section.flag("disconnect_expired_cert"),

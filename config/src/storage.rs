@@ -19,6 +19,8 @@ pub struct Storage {
     pub audit_sessions_uri: Option<String>,
     /// How long audit events are kept; `None`: for ever.
     pub audit_retention: Option<Duration>,
+    /// How long session recordings in files are kept; `None`: for ever.
+    pub recordings_retention: Option<Duration>,
 }
 
 /// Where the state of the cluster is.
@@ -102,6 +104,7 @@ pub(crate) fn read(section: &Section<'_>) -> Storage {
         audit_events_uris: section.one_or_more_texts("audit_events_uri"),
         audit_sessions_uri: section.text("audit_sessions_uri"),
         audit_retention: section.duration("retention_period"),
+        recordings_retention: section.duration("recordings_retention_period"),
     }
 }
 

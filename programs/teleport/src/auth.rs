@@ -273,5 +273,6 @@ fn recording(config: &Config) -> Result<Option<SessionRecordingConfigV2>> {
     let mut spec = Spec::default();
     spec.set("mode", r.mode.map(|m| m.as_str()));
     spec.set("proxy_checks_host_keys", r.proxy_checks_host_keys);
+    spec.set("encryption", r.encryption.map(|enabled| json!({"enabled": enabled})));
     resource("session_recording_config", "session-recording-config", spec.0).map(Some)
 }

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use audit::{Lines, Sink};
+use audit::{Lines, PostgresLogOptions, Sink};
 use auth_service::AuthConfig;
 use backend::{Backend, Journal, Memory, Postgres, PostgresOptions, Sqlite, SqliteOptions, Synchronous};
 use config::{Config, SqliteStorage, StateStorage};
+use recording::ObjectLocation;
 use tracing::warn;
 
 use crate::error::{Failure, Result};
 
 /// Kinds of audit storage that others have and this build does not.
-const LATER: [&str; 6] = ["athena", "dynamodb", "firestore", "postgresql", "postgres", "https"];
+const LATER: [&str; 4] = ["athena", "dynamodb", "firestore", "https"];
 
 /// Opens what the file says, and tells the Auth Service where things go.
 pub async fn configure(config: &Config, settings: &mut AuthConfig) -> Result<Arc<dyn Backend>> {
@@ -20,15 +21,21 @@ pub async fn configure(config: &Config, settings: &mut AuthConfig) -> Result<Arc
     let backend = state(config).await?;
     settings.backend = Some(backend.clone());
     settings.audit_retention = storage.audit_retention;
+    settings.recordings_retention = storage.recordings_retention;
     for uri in &storage.audit_events_uris {
         match sink(uri)? {
             Place::Folder(folder) if settings.audit_folder.is_none() => settings.audit_folder = Some(folder),
             Place::Folder(_) => return Err(wrong("audit_events_uri", "expected one file:// address at most")),
+            Place::Database(options) if settings.audit_database.is_none() => settings.audit_database = Some(*options),
+            Place::Database(_) => return Err(wrong("audit_events_uri", "expected one postgresql:// address at most")),
             Place::Sink(sink) => settings.audit_sinks.push(sink),
         }
     }
     if let Some(uri) = storage.audit_sessions_uri.as_deref().filter(|uri| !uri.is_empty()) {
-        settings.recordings_folder = Some(recordings(uri)?);
+        match recordings(uri)? {
+            Recordings::Folder(folder) => settings.recordings_folder = Some(folder),
+            Recordings::Objects(location) => settings.recordings_objects = Some(location),
+        }
     }
     Ok(backend)
 }
@@ -61,6 +68,8 @@ fn options(path: &Path, storage: &SqliteStorage) -> Result<SqliteOptions> {
 enum Place {
     /// Daily files in this folder.
     Folder(PathBuf),
+    /// A database, in which events are searched.
+    Database(Box<PostgresLogOptions>),
     /// Somewhere besides.
     Sink(Arc<dyn Sink>),
 }
@@ -69,16 +78,32 @@ fn sink(uri: &str) -> Result<Place> {
     match split(uri) {
         ("file", path) => Ok(Place::Folder(local(path).ok_or_else(|| wrong("audit_events_uri", uri))?)),
         ("stdout", _) => Ok(Place::Sink(Arc::new(Lines::stdout()))),
+        ("postgresql" | "postgres", _) => match PostgresLogOptions::parse(uri) {
+            Ok(options) => Ok(Place::Database(Box::new(options))),
+            Err(error) => Err(wrong("audit_events_uri", &error.to_string())),
+        },
         (scheme, _) if LATER.contains(&scheme) => Err(later("audit_events_uri", scheme)),
-        _ => Err(wrong("audit_events_uri", &format!("{uri:?}: expected file:///folder or stdout://"))),
+        _ => Err(wrong("audit_events_uri", &format!("{uri:?}: expected file:///folder, postgresql:// or stdout://"))),
     }
 }
 
-fn recordings(uri: &str) -> Result<PathBuf> {
+/// Where recordings are kept.
+#[derive(Debug, PartialEq, Eq)]
+enum Recordings {
+    /// In this folder.
+    Folder(PathBuf),
+    /// In an object store.
+    Objects(ObjectLocation),
+}
+
+fn recordings(uri: &str) -> Result<Recordings> {
+    let key = "audit_sessions_uri";
     match split(uri) {
-        ("file", path) => local(path).ok_or_else(|| wrong("audit_sessions_uri", uri)),
-        (scheme @ ("s3" | "gs" | "azblob" | "azblob-http"), _) => Err(later("audit_sessions_uri", scheme)),
-        _ => Err(wrong("audit_sessions_uri", &format!("{uri:?}: expected file:///folder"))),
+        ("file", path) => local(path).map(Recordings::Folder).ok_or_else(|| wrong(key, uri)),
+        (scheme, _) if ObjectLocation::SCHEMES.contains(&scheme) => {
+            ObjectLocation::parse(uri).map(Recordings::Objects).map_err(|error| wrong(key, &error.to_string()))
+        }
+        _ => Err(wrong(key, &format!("{uri:?}: expected file:///folder, s3://, gs:// or azblob://"))),
     }
 }
 
@@ -111,13 +136,16 @@ mod tests {
         assert!(matches!(sink("file:///var/log/x").unwrap(), Place::Folder(path) if path == Path::new("/var/log/x")));
         assert!(matches!(sink("file://localhost/x").unwrap(), Place::Folder(_)));
         assert!(matches!(sink("stdout://").unwrap(), Place::Sink(_)));
+        assert!(matches!(sink("postgresql://me@localhost/audit").unwrap(), Place::Database(_)));
         for (uri, word) in
             [("dynamodb://t", "dynamodb"), ("athena://a.b", "athena"), ("file://x/y", "file"), ("x", "\"x\"")]
         {
             let said = sink(uri).err().unwrap().to_string();
             assert!(said.contains("audit_events_uri") && said.contains(word), "{said}");
         }
-        assert_eq!(recordings("file:///r").unwrap(), Path::new("/r"));
-        assert!(recordings("s3://bucket").unwrap_err().to_string().contains("s3://"));
+        assert_eq!(recordings("file:///r").unwrap(), Recordings::Folder("/r".into()));
+        assert!(matches!(recordings("s3://bucket/path").unwrap(), Recordings::Objects(_)));
+        let said = recordings("s3://bucket?regoin=x").unwrap_err().to_string();
+        assert!(said.contains("audit_sessions_uri") && said.contains("regoin"), "{said}");
     }
 }

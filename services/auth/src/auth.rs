@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) lockout: Lockout,
     pub(crate) parsed_roles: ParsedRoles,
     pub(crate) recordings: Arc<dyn recording::Store>,
+    /// The keys of recordings that are kept sealed.
+    pub(crate) sealing: recording::Keyring,
     /// Whether the storage is closed with this service.
     owns_backend: bool,
     tasks: TaskTracker,
@@ -67,7 +69,8 @@ impl Auth {
         let store = Store::open(backend).await?;
         let name = init::cluster(&store, &config).await?;
         let spec = name.spec.clone().unwrap_or_default();
-        let (audit, files) = init::audit_log(&config, &host_uuid, &spec.cluster_name)?;
+        let (audit, files) = init::audit_log(&config, &host_uuid, &spec.cluster_name).await?;
+        let sealing = recording::Keyring::default();
         let inner = Inner {
             audit,
             integrity: Integrity::new(files, config.audit_retention),
@@ -79,13 +82,15 @@ impl Auth {
             hasher: Hasher::new(),
             lockout: Lockout::new(),
             parsed_roles: ParsedRoles::default(),
-            recordings: init::recordings(&config)?,
+            recordings: init::recordings(&config, &sealing)?,
+            sealing,
             owns_backend,
             config,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         };
         let auth = Self(Arc::new(inner));
+        auth.follow_sealing().await?;
         auth.announce().await?;
         auth.start_background();
         Ok(auth)
@@ -102,6 +107,8 @@ impl Auth {
         self.0.tasks.spawn(async move { closing.run_until_cancelled(init::complete(&auth)).await });
         let (auth, closing) = (self.clone(), self.closing());
         self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_sealing()).await });
+        let (auth, closing) = (self.clone(), self.closing());
+        self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_following_sealing()).await });
         let (auth, closing) = (self.clone(), self.closing());
         self.0.tasks.spawn(async move { closing.run_until_cancelled(auth.keep_rotating()).await });
     }

@@ -32,14 +32,20 @@ pub struct AuthConfig {
     pub audit: Option<types::ClusterAuditConfigV2>,
     /// The key algorithms of a new cluster whose file does not choose any.
     pub default_suite: SignatureSuite,
+    /// Where audit events are searched instead of in the daily files, which get them all the same.
+    pub audit_database: Option<audit::PostgresLogOptions>,
     /// Further places that audit events go to, besides the daily files.
     pub audit_sinks: Vec<Arc<dyn audit::Sink>>,
     /// Where the daily files of the audit log lie; `None`: below the data directory.
     pub audit_folder: Option<PathBuf>,
-    /// Where recordings are kept; `None`: below the data directory.
+    /// The folder where recordings are kept; `None`: below the data directory.
     pub recordings_folder: Option<PathBuf>,
+    /// The object store where complete recordings are kept instead.
+    pub recordings_objects: Option<recording::ObjectLocation>,
     /// How long the daily files of the audit log are kept; `None`: for ever.
     pub audit_retention: Option<Duration>,
+    /// How long recordings in files are kept; `None`: for ever.
+    pub recordings_retention: Option<Duration>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// The way to the proxies of other clusters; without it no other cluster can be trusted.
@@ -63,10 +69,13 @@ impl AuthConfig {
             recording: None,
             audit: None,
             default_suite: SignatureSuite::BalancedV1,
+            audit_database: None,
             audit_sinks: Vec::new(),
             audit_folder: None,
             recordings_folder: None,
+            recordings_objects: None,
             audit_retention: None,
+            recordings_retention: None,
             clock: Arc::new(SystemClock),
             trust_exchange: None,
             backend: None,

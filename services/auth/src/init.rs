@@ -28,11 +28,9 @@ use crate::{
 /// The file with the UUID of the host.
 const HOST_UUID: &str = "host_uuid";
 
-/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists, or that leave
-/// sessions without a recording.
+/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists.
 pub(crate) fn check_settings(config: &AuthConfig) -> Result<()> {
-    config.auth_preference.as_ref().map_or(Ok(()), settings::check_second_factor)?;
-    config.recording.as_ref().map_or(Ok(()), settings::check_recorder)
+    config.auth_preference.as_ref().map_or(Ok(()), settings::check_second_factor)
 }
 
 /// Makes the data directory, readable by its owner only.
@@ -73,7 +71,7 @@ pub(crate) fn host_uuid(config: &AuthConfig) -> Result<String> {
 }
 
 /// The audit log: daily files, and wherever else events are to go.
-pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> Result<(Log, Arc<FileLog>)> {
+pub(crate) async fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> Result<(Log, Arc<FileLog>)> {
     let of_day = config.clock.clone();
     let clock = audit::Clock::from_fn(move || of_day.now());
     let place = match &config.audit_folder {
@@ -82,7 +80,12 @@ pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> 
     };
     let files = FileLog::open(place, clock.clone()).map_err(|e| Error::other(format!("audit log: {e}")))?;
     let files = Arc::new(files);
-    let mut sinks: Vec<Arc<dyn Sink>> = vec![files.clone()];
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    if let Some(options) = config.audit_database.clone() {
+        let database = audit::PostgresLog::open(options).await;
+        sinks.push(Arc::new(database.map_err(|e| Error::other(format!("audit_events_uri: {e}")))?));
+    }
+    sinks.push(files.clone());
     sinks.extend(config.audit_sinks.iter().cloned());
     let sink: Arc<dyn Sink> = match sinks.as_slice() {
         [only] => only.clone(),
@@ -92,12 +95,19 @@ pub(crate) fn audit_log(config: &AuthConfig, host_uuid: &str, cluster: &str) -> 
 }
 
 /// Where recordings are kept.
-pub(crate) fn recordings(config: &AuthConfig) -> Result<Arc<dyn recording::Store>> {
+pub(crate) fn recordings(config: &AuthConfig, keys: &recording::Keyring) -> Result<Arc<dyn recording::Store>> {
     let store = match &config.recordings_folder {
         Some(folder) => recording::DiskStore::open(folder),
         None => recording::DiskStore::in_data_dir(&config.data_dir),
     };
-    Ok(Arc::new(store.map_err(Error::from)?))
+    let store = store.map_err(Error::from)?.with_keys(keys.clone());
+    Ok(match config.recordings_objects.clone() {
+        Some(location) => {
+            let objects = recording::ObjectRecordings::open(location, store, keys.clone());
+            Arc::new(objects.map_err(Error::from)?)
+        }
+        None => Arc::new(store),
+    })
 }
 
 /// The cluster in the storage, after making it or taking over the settings of the file.

@@ -27,6 +27,7 @@ mod recordings;
 mod records;
 mod roles;
 mod rotation;
+mod sealing;
 mod sessions;
 mod settings;
 #[cfg(test)]

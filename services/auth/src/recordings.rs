@@ -27,12 +27,18 @@ impl Auth {
             if let Err(error) = self.complete_abandoned_recordings().await {
                 tracing::warn!(%error, "abandoned recordings could not be completed, trying again later");
             }
+            if let Err(error) = self.remove_old_recordings().await {
+                tracing::warn!(%error, "old recordings could not be removed, trying again later");
+            }
         }
     }
 
     /// Completes uploads to which nothing was added for a while, of sessions that nobody tracks any more: their agent
     /// is gone. An agent that comes back later with more replaces what is here.
     pub(crate) async fn complete_abandoned_recordings(&self) -> Result<usize> {
+        for recording in self.recordings().settle().await.map_err(Error::from)? {
+            self.announce_abandoned(&recording).await?;
+        }
         let mut completed = 0;
         for upload in self.recordings().unfinished().await.map_err(Error::from)? {
             if self.is_abandoned(&upload) {
@@ -43,6 +49,17 @@ impl Auth {
             }
         }
         Ok(completed)
+    }
+
+    /// Removes recordings that are older than they are to become.
+    pub(crate) async fn remove_old_recordings(&self) -> Result<usize> {
+        let retention = self.0.config.recordings_retention.and_then(|time| TimeDelta::from_std(time).ok());
+        let Some(retention) = retention else { return Ok(0) };
+        let removed = self.recordings().remove_before(self.now() - retention).await.map_err(Error::from)?;
+        if removed > 0 {
+            tracing::info!(removed, "old recordings were removed");
+        }
+        Ok(removed)
     }
 
     fn is_abandoned(&self, upload: &Unfinished) -> bool {

@@ -95,8 +95,8 @@ impl Auth {
         write: Write,
     ) -> Result<SessionRecordingConfigV2> {
         config.check_and_set_defaults().map_err(Error::from)?;
-        check_recorder(&config)?;
         let stored = self.set::<kind::RecordingConfig>(config, write).await?;
+        self.follow_sealing().await?;
         self.emit_recording(caller).await?;
         Ok(stored)
     }
@@ -108,6 +108,7 @@ impl Auth {
     pub async fn reset_recording_config(&self, caller: &Caller) -> Result<SessionRecordingConfigV2> {
         let defaults = self.0.config.recording.clone().unwrap_or_else(cluster::session_recording_config);
         let stored = self.reset::<kind::RecordingConfig>(defaults).await?;
+        self.follow_sealing().await?;
         self.emit_recording(caller).await?;
         Ok(stored)
     }
@@ -178,18 +179,4 @@ pub(crate) fn check_second_factor(preference: &AuthPreferenceV2) -> Result<()> {
 /// Whether the operator insists on logins with a password alone.
 fn is_no_second_factor_allowed() -> bool {
     env::var("TELEPORT_ALLOW_NO_SECOND_FACTOR").is_ok_and(|value| matches!(value.as_str(), "yes" | "true"))
-}
-
-/// Refuses that proxies record: nothing would be recorded, since nodes leave it to them then.
-///
-/// # Errors
-/// `NotImplemented`.
-pub(crate) fn check_recorder(config: &SessionRecordingConfigV2) -> Result<()> {
-    match &config.spec {
-        Some(spec) if spec.mode.starts_with("proxy") => Err(Error::not_implemented(format!(
-            "session recording mode {:?} is not part of this build yet, expected node, node-sync or off",
-            spec.mode
-        ))),
-        _ => Ok(()),
-    }
 }

@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use audit::EventExt as _;
 use pki::{authority::CaType, x509::Certificate};
@@ -283,6 +286,24 @@ async fn abandoned_recordings_are_completed_once_their_session_is_gone() {
     assert!(service.auth.recordings().open(session).await.is_ok());
     let names = service.names_of_events();
     assert!(names.iter().any(|name| name == "session.upload") && names.iter().any(|name| name == "session.end"));
+}
+
+#[tokio::test]
+async fn recordings_are_removed_when_they_are_older_than_the_file_says() {
+    let service = Service::start().await;
+    service.auth.shutdown().await;
+    let auth = service.again(|config| config.recordings_retention = Some(Duration::from_secs(3600))).await;
+    let session = recording::SessionId::random();
+    let mut upload = auth.recordings().create(session).await.unwrap();
+    upload.write(&audit::codes::SESSION_START.event(Default::default())).await.unwrap();
+    upload.complete().await.unwrap();
+    // The files have the machine's time; the service's clock is moved to it, and past it.
+    let behind = (chrono::Utc::now() - auth.now()).num_seconds().max(0).unsigned_abs();
+    service.advance(behind);
+    assert_eq!(auth.remove_old_recordings().await.unwrap(), 0);
+    service.advance(3660);
+    assert_eq!(auth.remove_old_recordings().await.unwrap(), 1);
+    assert!(auth.recordings().open(session).await.is_err());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod identity;
 mod join;
 mod rotation;
+pub mod said;
 mod signed;
 mod storage;
 mod tunnel;

@@ -11,7 +11,6 @@ use rbac::{JoinMode, Participant, RoleSet, SessionOwner, SshPermit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::events::{ConnectionMetadata, SessionMetadata, UserMetadata};
 
-use crate::audit::session_metadata;
 use crate::limits::Lease;
 use crate::session::{Moderation, SessionHandle, Who};
 
@@ -156,20 +155,11 @@ impl Access {
 
     /// The part of an event that names the user.
     pub fn user_metadata(&self) -> UserMetadata {
-        UserMetadata {
-            user: self.user.clone(),
-            login: self.login.clone(),
-            impersonator: self.identity.impersonator.clone(),
-            access_requests: self.identity.active_requests.clone(),
-            bot_name: self.identity.bot_name.clone(),
-            bot_instance_id: self.identity.bot_instance_id.clone(),
-            user_kind: if self.identity.bot_name.is_empty() { 1 } else { 2 },
-            ..Default::default()
-        }
+        process::said::user_metadata(&self.identity, &self.login)
     }
 
     /// The part of an event that names a session.
     pub fn session_metadata(&self, id: &str) -> SessionMetadata {
-        session_metadata(id, &self.identity.mfa_verified, &self.identity.private_key_policy)
+        process::said::session_metadata(id, &self.identity)
     }
 }

@@ -4,21 +4,15 @@
 //! that neither an outage nor the end of this process loses any.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use audit::{Courier, EventExt, Outbox, Spool, Undelivered, codes, event};
+use audit::{RemoteLog, codes};
 use chrono::{DateTime, Utc};
-use tonic::{Code, Request, Status};
-use tracing::error;
-use wire::client::ApiChannel;
+pub(crate) use process::said::connection_metadata;
 use wire::events::{
-    AuthAttempt, CommandMetadata, ConnectionMetadata, Exec, OneOf, PortForward, Scp, ServerMetadata, SessionEnd,
-    SessionMetadata, SessionReject, SessionStart, Sftp, SftpAction, SftpAttributes, Status as Outcome, UserMetadata,
-    X11Forward,
+    AuthAttempt, CommandMetadata, Exec, OneOf, PortForward, Scp, ServerMetadata, SessionEnd, SessionReject,
+    SessionStart, Sftp, SftpAction, SftpAttributes, Status as Outcome, UserMetadata, X11Forward,
 };
-use wire::proto::auth_service_client::AuthServiceClient;
 
 use crate::access::{Access, Refused};
 use crate::channel::Scp as Copy;
@@ -26,21 +20,16 @@ use crate::connection::Connection;
 use crate::heartbeat::NodeRecord;
 use crate::worker::sftp::{Attributes, Performed};
 
-/// How large the file of events that wait may become.
-const SPOOL_LIMIT: u64 = 256 << 20;
-
 /// Hands events over. Clones share the queue.
 #[derive(Clone)]
 pub(crate) struct NodeAudit {
-    outbox: Outbox,
+    log: RemoteLog,
     facts: Arc<Facts>,
 }
 
 /// What every event of a node says about it.
 #[derive(Clone)]
 pub(crate) struct Facts {
-    /// Name of the cluster.
-    pub cluster: String,
     /// UUID of the host.
     pub host_uuid: String,
     /// Its name.
@@ -50,24 +39,14 @@ pub(crate) struct Facts {
 }
 
 impl NodeAudit {
-    /// Starts delivering; the returned task ends when all clones are gone and the queue is empty, or stays on disk.
-    pub fn start(
-        channel: ApiChannel,
-        spool: &Path,
-        facts: Facts,
-    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), audit::Error> {
-        let spool = Spool::open(spool, SPOOL_LIMIT)?;
-        let (outbox, delivery) = Outbox::new(spool, ToAuth(AuthServiceClient::new(channel)));
-        Ok((Self { outbox, facts: Arc::new(facts) }, delivery.run()))
+    /// Events of this node go to `log`.
+    pub fn new(log: RemoteLog, facts: Facts) -> Self {
+        Self { log, facts: Arc::new(facts) }
     }
 
     /// Emits an event: fills in what is common to all, and queues it on disk.
-    pub async fn emit(&self, mut event: OneOf) {
-        if let Err(error) = event::prepare(&mut event, &self.facts.cluster, Utc::now()) {
-            error!(%error, event = event.name(), "event dropped: it cannot be completed");
-            return;
-        }
-        self.outbox.put(event).await;
+    pub async fn emit(&self, event: OneOf) {
+        self.log.emit(event).await;
     }
 
     /// The part of an event that says where it happened.
@@ -287,37 +266,4 @@ fn attributes(given: Attributes) -> SftpAttributes {
         access_time: given.times.map(|(access, _)| moment(access)),
         modification_time: given.times.map(|(_, modification)| moment(modification)),
     }
-}
-
-/// The part of an event that says who was connected to what.
-pub(crate) fn connection_metadata(client: SocketAddr, server: SocketAddr) -> ConnectionMetadata {
-    ConnectionMetadata { local_addr: server.to_string(), remote_addr: client.to_string(), protocol: "ssh".into() }
-}
-
-/// The part of an event that names a session.
-pub(crate) fn session_metadata(id: &str, mfa_device: &str, key_policy: &str) -> SessionMetadata {
-    SessionMetadata {
-        session_id: id.to_owned(),
-        with_mfa: mfa_device.to_owned(),
-        private_key_policy: key_policy.to_owned(),
-    }
-}
-
-/// Takes events to the Auth Service.
-struct ToAuth(AuthServiceClient<ApiChannel>);
-
-#[async_trait]
-impl Courier for ToAuth {
-    async fn deliver(&self, event: &OneOf) -> Result<(), Undelivered> {
-        match self.0.clone().emit_audit_event(Request::new(event.clone())).await {
-            Ok(_) => Ok(()),
-            Err(status) if is_final(&status) => Err(Undelivered::Refused(status.message().to_owned())),
-            Err(status) => Err(Undelivered::Away(status.message().to_owned())),
-        }
-    }
-}
-
-/// Whether trying again is pointless: the server understood the event and refused it.
-fn is_final(status: &Status) -> bool {
-    matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied | Code::Unimplemented)
 }

@@ -18,7 +18,6 @@ pub mod os;
 mod record;
 mod session;
 mod tracker;
-mod upload;
 pub mod worker;
 
 use std::net::SocketAddr;
@@ -26,10 +25,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::audit::RemoteLog;
 use cache::{Cache, Kind};
 use mux::listener::{ConnectionLimit, Listener};
 use parking_lot::RwLock;
-use recording::{Uploader, UploaderConfig, Uploads};
+use recording::{ToAuth, Uploader, UploaderConfig, Uploads};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -99,17 +99,14 @@ impl SshService {
         background.spawn(until(&shutdown, work));
         let (proxies, connected) = watch::channel(Vec::new());
         let record = NodeRecord::new(config.clone(), commands, connected);
-        let facts = Facts {
-            cluster: config.cluster.clone(),
-            host_uuid: config.host_uuid.clone(),
-            hostname: config.hostname.clone(),
-            record: record.clone(),
-        };
+        let facts =
+            Facts { host_uuid: config.host_uuid.clone(), hostname: config.hostname.clone(), record: record.clone() };
         let spool = data_dir.join("log").join("events.spool");
-        let (audit, delivery) = NodeAudit::start(channel.clone(), &spool, facts).map_err(Error::from)?;
+        let (log, delivery) = RemoteLog::start(channel.clone(), &spool, &config.cluster).map_err(Error::from)?;
         background.spawn(delivery);
+        let audit = NodeAudit::new(log.clone(), facts);
         let uploads = Uploads::open(data_dir).map_err(|e| Error::other(e.to_string()))?;
-        let target = upload::ToAuth { channel: channel.clone(), audit: audit.clone() };
+        let target = ToAuth { channel: channel.clone(), log };
         let uploader = Uploader::new(uploads.clone(), Arc::new(target), UploaderConfig::default());
         background.spawn(until(&shutdown, uploader.run()));
         let (presence_sender, presence) = watch::channel(Presence::Unknown);

@@ -17,7 +17,7 @@ use crate::audit::{NodeAudit, connection_metadata};
 use crate::channel::TerminalRequest;
 use crate::connection::Connection;
 use crate::os::pty::TerminalSize;
-use crate::session::{Outcome, Party};
+use crate::session::{Outcome, Party, Who};
 use crate::tracker::{Trackers, Tracking};
 
 /// Sees everything that happens in a session, in order.
@@ -30,8 +30,8 @@ pub trait Observer: Send {
     fn started(&mut self) -> impl Future<Output = ()> + Send;
     /// A party came.
     fn joined(&mut self, party: &Party) -> impl Future<Output = ()> + Send;
-    /// A party left.
-    fn left(&mut self, party: &Party) -> impl Future<Output = ()> + Send;
+    /// A party left, or was there when the session ended.
+    fn left(&mut self, party: u64, who: &Who) -> impl Future<Output = ()> + Send;
 }
 
 /// A session that is about to begin.
@@ -281,13 +281,13 @@ impl Observer for SessionObserver {
         self.record(codes::SESSION_JOIN.event(body)).await;
     }
 
-    async fn left(&mut self, party: &Party) {
-        self.tracking.left(party.id).await;
+    async fn left(&mut self, party: u64, who: &Who) {
+        self.tracking.left(party).await;
         let body = SessionLeave {
-            user: Some(party.who.user.clone()),
+            user: Some(who.user.clone()),
             session: Some(self.session.clone()),
             server: Some(self.audit.server(self.server)),
-            connection: Some(party.who.connection.clone()),
+            connection: Some(who.connection.clone()),
             ..Default::default()
         };
         self.record(codes::SESSION_LEAVE.event(body)).await;

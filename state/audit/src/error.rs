@@ -41,6 +41,9 @@ pub enum Error {
         /// The answer of the operating system.
         source: Arc<io::Error>,
     },
+    /// The database refused, or could not be reached.
+    #[error("audit database: {0}")]
+    Database(String),
     /// A bounded queue has no room left.
     #[error("audit spool {path} is full: {limit} bytes are waiting for delivery")]
     Full {
@@ -67,6 +70,7 @@ impl Error {
 impl Kinded for Error {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Database(_) => ErrorKind::ConnectionProblem,
             Self::Invalid(_) | Self::TooLarge { .. } => ErrorKind::BadParameter,
             Self::ForeignOrigin => ErrorKind::AccessDenied,
             Self::Unsupported { .. } => ErrorKind::NotImplemented,

@@ -6,10 +6,11 @@
 //!   event complete before it reaches a sink.
 //! * [`json`]: events as single JSON objects, the form of the log, of search and of exports.
 //! * [`Sink`]: where events go and are found again. [`FileLog`] keeps daily files, [`Lines`] writes to a stream such
-//!   as standard output, [`Fanout`] feeds several sinks, [`Memory`] keeps events for the life of a process.
+//!   as standard output, [`PostgresLog`] keeps events in a database that several services share, [`Fanout`] feeds several sinks, [`Memory`] keeps events for the life of a process.
 //! * [`chain`]: evidence about changed, removed or added lines of the daily files.
 //! * [`Log`]: the one door the Auth Service emits through.
-//! * [`Outbox`]: the way of a process elsewhere to the log, through [`Spool`], a durable queue on its own disk.
+//! * [`Outbox`]: the way of a process elsewhere to the log, through [`Spool`], a durable queue on its own disk;
+//!   [`RemoteLog`] is that way for members of the cluster.
 //!
 //! # Promises
 //!
@@ -29,7 +30,9 @@ mod file;
 mod log;
 mod memory;
 mod outbox;
+mod postgres;
 mod query;
+mod remote;
 mod sink;
 mod spool;
 
@@ -41,6 +44,8 @@ pub use file::{FileLog, FileLogConfig};
 pub use log::Log;
 pub use memory::Memory;
 pub use outbox::{Courier, Delivery, Outbox, Undelivered};
+pub use postgres::{PostgresLog, PostgresLogOptions};
 pub use query::{DEFAULT_LIMIT, Entry, Filter, MAX_LIMIT, MAX_PAGE_BYTES, Order, Page, Query, SESSION_END_EVENTS};
+pub use remote::RemoteLog;
 pub use sink::{Fanout, Lines, Sink};
 pub use spool::Spool;

@@ -44,6 +44,8 @@ mod writer;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use api::{Backend, MAX_PAGE, MAX_RANGE, Pager, get_all};
 pub use atomic::{Action, Condition, ConditionalAction, MAX_ATOMIC_ACTIONS};
@@ -53,7 +55,7 @@ pub use item::{Item, Lease, NO_REVISION};
 pub use key::{Key, KeyRange};
 pub use lock::{Lock, LockOptions};
 pub use memory::Memory;
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Postgres, PostgresClient, PostgresError, PostgresOptions, ToSql, postgres_words};
 pub use sqlite::{Journal, Sqlite, SqliteOptions, Synchronous};
 pub use watch::{DEFAULT_QUEUE, Event, Watch, Watcher};
 pub use wire::error::ErrorKind;

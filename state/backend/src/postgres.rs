@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::runtime::Runtime;
-use tokio_postgres::{Client, Row, Statement, types::ToSql};
+use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
 use crate::{
@@ -28,8 +28,9 @@ use crate::{
     store::{Foreign, Store},
 };
 
-pub use connect::PostgresOptions;
+pub use connect::{PostgresOptions, words as postgres_words};
 pub use read::PostgresReader;
+pub use tokio_postgres::{Client as PostgresClient, Error as PostgresError, types::ToSql};
 
 /// Storage in a PostgreSQL database.
 pub type Postgres = Local<PostgresReader>;

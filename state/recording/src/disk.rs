@@ -3,7 +3,7 @@
 //! `<folder>/<session id>.tar` is a recording; `<folder>/multi/<upload id>/<session id>/<n>.part` are the pieces of one
 //! under way, a new piece for every connection that has brought some.
 
-mod complete;
+pub(crate) mod complete;
 
 use std::{
     fs::File,
@@ -21,16 +21,17 @@ use wire::{
 };
 
 use crate::{
-    Error, EventStream, FormatError, PartWriter, Recording, Result, SessionId, Store, Summary, Unfinished, Upload,
-    UploadId,
-    part_file::{PartFile, from_start, make_folders, names_in, numbered_parts, sync_folder},
-    summary::summarize,
+    Error, EventStream, FormatError, Keyring, PartWriter, Recording, Result, SessionId, Store, StreamReader, Summary,
+    Unfinished, Upload, UploadId,
+    part_file::{PartFile, from_start, make_folders, names_in, numbered_parts, remove_file, sync_folder},
+    summary::outline,
 };
 
 /// Keeps recordings in a folder.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DiskStore {
     folder: Arc<Path>,
+    keys: Keyring,
 }
 
 /// An upload becomes durable when this much has come together.
@@ -44,7 +45,7 @@ impl DiskStore {
     /// [`Error::Storage`].
     pub fn open(folder: &Path) -> Result<Self> {
         make_folders(&folder.join("multi"))?;
-        Ok(Self { folder: folder.into() })
+        Ok(Self { folder: folder.into(), keys: Keyring::default() })
     }
 
     /// Keeps recordings where a data directory has them: `<data_dir>/log/records`.
@@ -56,7 +57,29 @@ impl DiskStore {
         Self::open(&data_dir.join("log/records"))
     }
 
-    fn recording(&self, session: SessionId) -> PathBuf {
+    /// Seals and opens recordings with these keys.
+    #[must_use]
+    pub fn with_keys(self, keys: Keyring) -> Self {
+        Self { keys, ..self }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The sessions whose recordings are complete, with the time of each.
+    pub(crate) fn complete(&self) -> Result<Vec<(SessionId, std::time::SystemTime)>> {
+        let mut found = Vec::new();
+        for name in names_in(&self.folder)? {
+            let Some(session) = name.strip_suffix(".tar").and_then(|id| id.parse().ok()) else { continue };
+            let path = self.recording(session);
+            let time = path.metadata().and_then(|m| m.modified()).map_err(Error::storage("read", &path))?;
+            found.push((session, time));
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn recording(&self, session: SessionId) -> PathBuf {
         self.folder.join(format!("{session}.tar"))
     }
 
@@ -74,7 +97,7 @@ impl DiskStore {
             last_event_index: summary.last_index,
             last_upload_time: Some(timestamp(Utc::now())),
         };
-        let parts = PartWriter::new();
+        let parts = PartWriter::sealed(self.keys.of(session));
         Ok(Box::new(DiskUpload { store: self.clone(), session, file: Some(file), parts, summary, status }))
     }
 
@@ -87,7 +110,8 @@ impl DiskStore {
         let (mut next, mut summary) = (1, Summary::new());
         for (number, path) in numbered_parts(&folder)? {
             let file = File::open(&path).map_err(Error::storage("open", &path))?;
-            let (piece, _, problem) = summarize(from_start(file).map_err(FormatError::Read)?);
+            let file = from_start(file).map_err(FormatError::Read)?;
+            let (piece, _, problem) = outline(StreamReader::sealed(file, self.keys.of(session)));
             if let Some(FormatError::Read(e)) = problem {
                 return Err(Error::storage("read", &path)(e));
             }
@@ -134,13 +158,26 @@ impl Store for DiskStore {
     }
 
     async fn open(&self, session: SessionId) -> Result<EventStream> {
-        let path = self.recording(session);
+        let (path, seal) = (self.recording(session), self.keys.of(session));
         let open = move || match File::open(&path) {
-            Ok(file) => EventStream::from_file(file),
+            Ok(file) => EventStream::sealed(file, seal),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(session)),
             Err(e) => Err(Error::storage("open", &path)(e)),
         };
         blocking(session, open).await
+    }
+
+    async fn remove_before(&self, moment: DateTime<Utc>) -> Result<usize> {
+        let store = self.clone();
+        let remove = move || {
+            let old = store.complete()?.into_iter().filter(|(_, changed)| DateTime::<Utc>::from(*changed) < moment);
+            old.map(|(session, _)| remove_file(&store.recording(session))).try_fold(0, |count, removed| {
+                removed?;
+                Ok(count + 1)
+            })
+        };
+        let removed = spawn_blocking(remove).await;
+        removed.map_err(|e| Error::storage("remove", Path::new("recordings"))(io::Error::other(e)))?
     }
 
     async fn unfinished(&self) -> Result<Vec<Unfinished>> {
@@ -181,7 +218,9 @@ impl Upload for DiskUpload {
 
     async fn flush(&mut self) -> Result<()> {
         let Some(last) = self.parts.last_index() else { return Ok(()) };
-        let (mut file, mut parts) = (self.file.take().ok_or_else(|| self.failed())?, std::mem::take(&mut self.parts));
+        let fresh = PartWriter::sealed(self.store.keys.of(self.session));
+        let mut file = self.file.take().ok_or_else(|| self.failed())?;
+        let mut parts = std::mem::replace(&mut self.parts, fresh);
         let write = move || {
             file.append(&parts.take(0)?)?;
             file.sync()?;
@@ -198,8 +237,8 @@ impl Upload for DiskUpload {
         let file = self.file.take().ok_or_else(|| self.failed())?;
         let (session, path, summary) = (self.session, self.store.recording(self.session), self.summary.clone());
         let url = format!("file://{}", path.display());
-        let empty = summary.events == 0;
-        blocking(session, move || complete::complete(session, file, &path, empty)).await?;
+        let (empty, seal) = (summary.events == 0, self.store.keys.of(session));
+        blocking(session, move || complete::complete(&seal, file, &path, empty)).await?;
         Ok(Recording { session, url, summary })
     }
 }

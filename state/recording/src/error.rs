@@ -26,6 +26,12 @@ pub enum FormatError {
         /// What is wrong.
         what: String,
     },
+    /// A part is sealed, and the key is not here.
+    #[error("recording is sealed: part {part} can be read by the Auth Service of its cluster only")]
+    Sealed {
+        /// The number of the part, counted from 1.
+        part: u64,
+    },
     /// The source could not be read.
     #[error("read recording: {0}")]
     Read(#[source] io::Error),
@@ -78,6 +84,12 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The object store refused, or could not be reached.
+    #[error("object store: {0}")]
+    Objects(String),
+    /// A part could not be sealed.
+    #[error("seal recording: {0}")]
+    Sealing(String),
     /// What the other end of an upload said.
     #[error("{0}")]
     Remote(wire::error::Error),
@@ -102,7 +114,9 @@ impl Kinded for Error {
             Self::NotFound(_) | Self::UploadNotFound { .. } => ErrorKind::NotFound,
             Self::Conflict(_) => ErrorKind::AlreadyExists,
             Self::Event(e) => e.kind(),
-            Self::Storage { .. } | Self::Stalled(_) | Self::Failed { .. } => ErrorKind::Other,
+            Self::Storage { .. } | Self::Stalled(_) | Self::Failed { .. } | Self::Sealing(_) | Self::Objects(_) => {
+                ErrorKind::Other
+            }
             Self::Remote(e) => e.kind,
         }
     }

@@ -5,7 +5,7 @@
 //!
 //! | bytes | meaning |
 //! | --- | --- |
-//! | 8 | version of the format: 1 |
+//! | 8 | version of the format: 1, or [`SEALED_VERSION`] |
 //! | 8 | length of the body |
 //! | 8 | length of the padding |
 //! | … | body: one gzip stream |
@@ -19,8 +19,10 @@ use wire::events::{Metadata, OneOf, Unknown, one_of::Event};
 
 use crate::FormatError;
 
-/// The only version of the format.
+/// The version of plain parts.
 pub const VERSION: u64 = 1;
+/// The version of sealed parts (see [`crate::Seal`]), which no other product has: the bytes `tp-seal` and 1.
+pub const SEALED_VERSION: u64 = u64::from_be_bytes(*b"tp-seal\x01");
 /// Length of what precedes a body.
 pub const HEADER_BYTES: usize = 24;
 /// The most bytes an event may have.
@@ -31,6 +33,8 @@ pub const MIN_OBJECT_PART_BYTES: usize = 5 * 1024 * 1024;
 /// What precedes the body of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartHeader {
+    /// Whether the body is sealed.
+    pub sealed: bool,
     /// Length of the body in bytes.
     pub body: u64,
     /// Length of the padding in bytes.
@@ -41,7 +45,8 @@ impl PartHeader {
     /// The header's bytes.
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        bytes[..8].copy_from_slice(&VERSION.to_be_bytes());
+        let version = if self.sealed { SEALED_VERSION } else { VERSION };
+        bytes[..8].copy_from_slice(&version.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.body.to_be_bytes());
         bytes[16..].copy_from_slice(&self.padding.to_be_bytes());
         bytes
@@ -55,7 +60,9 @@ impl PartHeader {
     pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FormatError> {
         let number = |at: usize| bytes[at..at + 8].iter().fold(0, |n, b| n << 8 | u64::from(*b));
         match number(0) {
-            VERSION => Ok(Self { body: number(8), padding: number(16) }),
+            version @ (VERSION | SEALED_VERSION) => {
+                Ok(Self { sealed: version == SEALED_VERSION, body: number(8), padding: number(16) })
+            }
             other => Err(FormatError::Version(other)),
         }
     }
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn headers_are_big_endian() {
-        let header = PartHeader { body: 0x0102, padding: 3 };
+        let header = PartHeader { sealed: false, body: 0x0102, padding: 3 };
         let bytes = header.to_bytes();
         assert_eq!(bytes[..8], [0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(bytes[8..16], [0, 0, 0, 0, 0, 0, 1, 2]);

@@ -5,8 +5,10 @@
 //! * [`SessionWriter`]: records a running session on the disk of the agent. [`Uploads`] is the folder it writes to.
 //! * [`Uploader`]: carries finished recordings from that folder to an [`UploadTarget`], follows running ones when
 //!   asked to, and completes what a crash has left.
-//! * [`Store`]: where the Auth Service keeps recordings; [`DiskStore`] keeps them in files. [`receive()`] is the
+//! * [`Store`]: where the Auth Service keeps recordings; [`DiskStore`] keeps them in files, [`ObjectRecordings`] in an
+//!   object store. [`receive()`] is the
 //!   service's end of an upload.
+//! * [`Keyring`]: the keys of a cluster that keeps its recordings sealed.
 //! * [`play`]: timing and text forms of a recording.
 //!
 //! # Promises
@@ -24,26 +26,31 @@ mod compress;
 mod disk;
 mod error;
 mod id;
+mod objects;
 mod part;
 mod part_file;
 mod reader;
 mod receive;
+mod seal;
 mod session;
 mod store;
 mod stream;
 mod summary;
+mod tail;
 mod uploader;
 mod uploads;
 
 pub use disk::DiskStore;
 pub use error::{Error, FormatError, Result};
 pub use id::{SessionId, UploadId};
+pub use objects::{LocationError, ObjectLocation, ObjectRecordings};
 pub use part::PartWriter;
 pub use reader::StreamReader;
 pub use receive::receive;
+pub use seal::{Keyring, Seal, SealingKey};
 pub use session::{FLUSH_DELAY, SessionInfo, SessionWriter, Stamper};
 pub use store::{Recording, Store, Unfinished, Upload, upload_event};
 pub use stream::EventStream;
 pub use summary::{Summary, summarize};
-pub use uploader::{StatusStream, UploadTarget, Uploader, UploaderConfig};
+pub use uploader::{StatusStream, ToAuth, UploadTarget, Uploader, UploaderConfig};
 pub use uploads::Uploads;

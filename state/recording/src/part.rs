@@ -5,7 +5,7 @@ use prost::Message;
 use wire::events::OneOf;
 
 use crate::{
-    Error, Result, compress,
+    Error, Result, Seal, compress,
     format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader},
 };
 
@@ -15,12 +15,18 @@ use crate::{
 pub struct PartWriter {
     records: Vec<u8>,
     last_index: Option<i64>,
+    seal: Option<Seal>,
 }
 
 impl PartWriter {
     /// An empty writer.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty writer of parts that are sealed while the keys say so.
+    pub fn sealed(seal: Seal) -> Self {
+        Self { seal: Some(seal), ..Self::default() }
     }
 
     /// Adds an event. One that is too large has its long texts cut.
@@ -75,10 +81,18 @@ impl PartWriter {
         }
         let mut part = vec![0; HEADER_BYTES];
         compress::gzip(&records, &mut part).map_err(Error::storage("compress", "recording".as_ref()))?;
-        let body = (part.len() - HEADER_BYTES) as u64;
-        let padding = least.saturating_sub(part.len());
+        let plain = part.len() - HEADER_BYTES;
+        let sealed = self.seal.as_ref().and_then(|seal| Some((seal, seal.length(plain)?)));
+        let body = sealed.map_or(plain, |(_, length)| length);
+        let padding = least.saturating_sub(HEADER_BYTES + body);
+        let header = PartHeader { sealed: sealed.is_some(), body: body as u64, padding: padding as u64 }.to_bytes();
+        if let Some((seal, _)) = sealed {
+            let body = seal.seal(&header, &part[HEADER_BYTES..])?;
+            part.truncate(HEADER_BYTES);
+            part.extend_from_slice(&body);
+        }
+        part[..HEADER_BYTES].copy_from_slice(&header);
         part.resize(part.len() + padding, 0);
-        part[..HEADER_BYTES].copy_from_slice(&PartHeader { body, padding: padding as u64 }.to_bytes());
         Ok(part)
     }
 }

@@ -1,14 +1,15 @@
 //! Reads recordings from strangers.
 
-use std::io::{self, BufRead, ErrorKind, Read, Take};
+use std::io::{self, BufRead, Cursor, ErrorKind, Read, Take};
 
 use audit::EventExt;
 use flate2::bufread::GzDecoder;
 use wire::events::OneOf;
 
 use crate::{
-    FormatError,
+    FormatError, Seal,
     format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader, decode_event},
+    seal::MAX_SEALED_BYTES,
 };
 
 /// Reads the events of a recording, in order and each once: after a resumed upload some are there twice.
@@ -23,21 +24,45 @@ pub struct StreamReader<R: BufRead> {
     /// Bytes of whole parts read.
     whole: u64,
     message: Vec<u8>,
+    seal: Option<Seal>,
 }
 
 enum State<R: BufRead> {
     /// Between two parts.
     Between(R),
     /// Inside a body.
-    Body { body: GzDecoder<Take<R>>, header: PartHeader },
+    Body { body: Box<Body<R>>, header: PartHeader },
     /// After an error.
     Failed,
 }
 
+/// Compressed records.
+enum Body<R: BufRead> {
+    /// As they are in the source.
+    Plain(GzDecoder<Take<R>>),
+    /// Out of a sealed body, which has been read.
+    Opened { records: GzDecoder<Cursor<Vec<u8>>>, source: R },
+}
+
+impl<R: BufRead> Read for Body<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(records) => records.read(buffer),
+            Self::Opened { records, .. } => records.read(buffer),
+        }
+    }
+}
+
 impl<R: BufRead> StreamReader<R> {
-    /// Reads from `source`.
+    /// Reads from `source`, which must not be sealed.
     pub fn new(source: R) -> Self {
-        Self { state: State::Between(source), part: 0, last_index: -1, whole: 0, message: Vec::new() }
+        let state = State::Between(source);
+        Self { state, part: 0, last_index: -1, whole: 0, message: Vec::new(), seal: None }
+    }
+
+    /// Reads from `source`, parts of which may be sealed.
+    pub fn sealed(source: R, seal: Seal) -> Self {
+        Self { seal: Some(seal), ..Self::new(source) }
     }
 
     /// The next event; `None` at the end of the recording.
@@ -90,22 +115,50 @@ impl<R: BufRead> StreamReader<R> {
             _ => return Err(FormatError::Truncated { part: self.part + 1 }),
         }
         self.part += 1;
-        let header = PartHeader::from_bytes(&header)?;
-        if let State::Between(source) = std::mem::replace(&mut self.state, State::Failed) {
-            self.state = State::Body { body: GzDecoder::new(source.take(header.body)), header };
+        let bytes = header;
+        let header = PartHeader::from_bytes(&bytes)?;
+        if let State::Between(mut source) = std::mem::replace(&mut self.state, State::Failed) {
+            let body = if header.sealed {
+                let opened = self.open_body(&mut source, &bytes, header.body)?;
+                Body::Opened { records: GzDecoder::new(Cursor::new(opened)), source }
+            } else {
+                Body::Plain(GzDecoder::new(source.take(header.body)))
+            };
+            self.state = State::Body { body: Box::new(body), header };
         }
         Ok(true)
+    }
+
+    /// Reads a sealed body and opens it.
+    fn open_body(&self, source: &mut R, header: &[u8; HEADER_BYTES], length: u64) -> Result<Vec<u8>, FormatError> {
+        let part = self.part;
+        let seal = self.seal.as_ref().ok_or(FormatError::Sealed { part })?;
+        if length > MAX_SEALED_BYTES {
+            let what = format!("a sealed body of {length} bytes: expected at most {MAX_SEALED_BYTES}");
+            return Err(FormatError::Corrupt { part, what });
+        }
+        let mut body = Vec::new();
+        source.by_ref().take(length).read_to_end(&mut body).map_err(FormatError::Read)?;
+        if (body.len() as u64) < length {
+            return Err(FormatError::Truncated { part });
+        }
+        seal.open(header, &body, part)
     }
 
     /// Passes over what follows the compressed records.
     fn close_part(&mut self) -> Result<(), FormatError> {
         if let State::Body { body, header } = std::mem::replace(&mut self.state, State::Failed) {
-            let mut rest = body.into_inner();
-            let left = rest.limit();
-            let mut source = match skip(&mut rest, left) {
-                Ok(true) => rest.into_inner(),
-                Ok(false) => return Err(FormatError::Truncated { part: self.part }),
-                Err(e) => return Err(FormatError::Read(e)),
+            let mut source = match *body {
+                Body::Opened { source, .. } => source,
+                Body::Plain(records) => {
+                    let mut rest = records.into_inner();
+                    let left = rest.limit();
+                    match skip(&mut rest, left) {
+                        Ok(true) => rest.into_inner(),
+                        Ok(false) => return Err(FormatError::Truncated { part: self.part }),
+                        Err(e) => return Err(FormatError::Read(e)),
+                    }
+                }
             };
             if !skip(&mut source, header.padding).map_err(FormatError::Read)? {
                 return Err(FormatError::Truncated { part: self.part });

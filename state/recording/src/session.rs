@@ -16,6 +16,7 @@ use wire::events::OneOf;
 use crate::{
     Error, Result, SessionId, Uploads,
     part_file::PartFile,
+    tail::Tail,
     uploads::{Live, Progress},
 };
 use queue::{Queue, Room};
@@ -87,13 +88,14 @@ pub struct SessionWriter {
 }
 
 impl SessionWriter {
-    /// Starts a recording in `uploads`. With `follow`, its upload goes on while the session runs.
+    /// Starts a recording in `uploads`. With `follow`, its upload goes on while the session runs, and does without the
+    /// disk when that takes no more.
     ///
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
     ///
-    /// [`Error::Storage`], among others when the disk is full.
+    /// [`Error::Storage`], among others when the disk is full and `follow` is not set.
     pub async fn create(uploads: &Uploads, info: SessionInfo, follow: bool) -> Result<Self> {
         let session = info.session;
         let path = uploads.multi().join(crate::UploadId::random().to_string()).join(session.to_string()).join("1.part");
@@ -101,14 +103,24 @@ impl SessionWriter {
             let path = path.clone();
             move || PartFile::create(path)
         };
-        let file =
-            tokio::task::spawn_blocking(make).await.map_err(|e| Error::Failed { session, reason: e.to_string() })??;
-        let (report, progress) = watch::channel(Progress::default());
+        let made =
+            tokio::task::spawn_blocking(make).await.map_err(|e| Error::Failed { session, reason: e.to_string() })?;
+        let file = match made {
+            Ok(file) => Some(file),
+            Err(error) if follow => {
+                tracing::warn!(%session, %error, "the disk takes no recording: it is streamed from memory");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let (report, progress) = watch::channel(Progress { spilled: file.is_none(), ..Progress::default() });
         let queue = Arc::new(Queue::new(info, true));
-        if follow {
-            uploads.add_live(session, Live { file: path, progress: progress.clone() });
+        let tail = follow.then(|| Arc::new(Tail::new()));
+        if let Some(tail) = tail.clone() {
+            uploads.add_live(session, Live { file: path, progress: progress.clone(), tail });
         }
-        tokio::spawn(write::run(session, queue.clone(), uploads.clone(), file, report));
+        let places = write::Places { file, tail };
+        tokio::spawn(write::run(session, queue.clone(), uploads.clone(), places, report));
         Ok(Self { session, queue, progress })
     }
 
@@ -175,7 +187,8 @@ impl SessionWriter {
         }
     }
 
-    /// Ends the recording and hands it to the uploader. It is complete on disk when this returns.
+    /// Ends the recording and hands it to the uploader. It is complete on disk when this returns, or at the other end if
+    /// the disk did not take it.
     ///
     /// # Errors
     ///

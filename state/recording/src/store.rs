@@ -30,6 +30,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// The uploads that have not been completed.
     async fn unfinished(&self) -> Result<Vec<Unfinished>>;
+
+    /// Removes complete recordings that were last changed before a moment; returns how many. Object stores remove by
+    /// rules of their own.
+    async fn remove_before(&self, moment: DateTime<Utc>) -> Result<usize> {
+        let _ = moment;
+        Ok(0)
+    }
+
+    /// Finishes what a crash or an outage has left of uploads that were complete; returns those recordings.
+    async fn settle(&self) -> Result<Vec<Recording>> {
+        Ok(Vec::new())
+    }
 }
 
 /// An upload under way. Dropping it keeps what was flushed, to be resumed.

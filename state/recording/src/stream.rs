@@ -8,7 +8,7 @@ use prost::Message;
 use tokio::task::{JoinHandle, spawn_blocking};
 use wire::events::OneOf;
 
-use crate::{FormatError, Result, StreamReader, part_file::from_start};
+use crate::{FormatError, Result, Seal, StreamReader, part_file::from_start};
 
 /// The events of a recording, read from the disk in small batches as they are asked for: a slow taker holds neither
 /// memory nor a thread.
@@ -29,8 +29,21 @@ const BATCH_EVENTS: usize = 256;
 impl EventStream {
     /// Reads a recording from `source`.
     pub fn new(source: impl BufRead + Send + 'static) -> Self {
-        let reader = StreamReader::new(Box::new(source) as Box<dyn BufRead + Send>);
+        Self::of(StreamReader::new(Box::new(source) as Box<dyn BufRead + Send>))
+    }
+
+    fn of(reader: StreamReader<Box<dyn BufRead + Send>>) -> Self {
         Self { reader: Some(reader), reading: None, ready: VecDeque::new(), first_index: i64::MIN, failure: None }
+    }
+
+    /// Reads a recording, parts of which may be sealed, from a file.
+    ///
+    /// # Errors
+    ///
+    /// [`FormatError::Read`].
+    pub fn sealed(file: File, seal: Seal) -> Result<Self> {
+        let source = Box::new(from_start(file).map_err(FormatError::Read)?) as Box<dyn BufRead + Send>;
+        Ok(Self::of(StreamReader::sealed(source, seal)))
     }
 
     /// Reads a recording from a file, such as one a user has downloaded.

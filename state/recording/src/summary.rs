@@ -93,7 +93,11 @@ impl Summary {
 /// Reads a recording to its end. Besides its outline the answer has the number of bytes that are whole parts, to
 /// which the outline is limited, and what was wrong with the rest.
 pub fn summarize<R: BufRead>(source: R) -> (Summary, u64, Option<FormatError>) {
-    let mut reader = StreamReader::new(source);
+    outline(StreamReader::new(source))
+}
+
+/// The same for what `reader` reads.
+pub(crate) fn outline<R: BufRead>(mut reader: StreamReader<R>) -> (Summary, u64, Option<FormatError>) {
     let (mut seen, mut kept, mut whole) = (Summary::new(), Summary::new(), 0);
     loop {
         let next = reader.next_event();

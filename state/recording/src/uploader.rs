@@ -1,6 +1,7 @@
 //! Carries recordings from an agent's disk to the Auth Service.
 
 mod recover;
+mod target;
 mod transfer;
 
 use std::{
@@ -26,6 +27,7 @@ use wire::{
 };
 
 use crate::{Error, Result, SessionId, Uploads, uploads::Live};
+pub use target::ToAuth;
 use transfer::{Outcome, Source};
 
 /// The answers of the other end of an upload, ending when it has ended the stream.

@@ -19,6 +19,7 @@ use wire::events::StreamStatus;
 use crate::{
     Error, Result, SessionId,
     part_file::{make_folders, names_in, remove_file, sync_folder},
+    tail::Tail,
 };
 
 /// The folder, shared by whoever records and whoever uploads.
@@ -33,6 +34,8 @@ struct Inner {
     /// Tells the uploader that there is something to do.
     wake: Notify,
     live: Mutex<BTreeMap<SessionId, Live>>,
+    /// How far the uploads have come, whether or not the disk has taken that.
+    checkpoints: Mutex<BTreeMap<SessionId, StreamStatus>>,
 }
 
 /// A session being recorded whose upload follows it.
@@ -42,6 +45,8 @@ pub(crate) struct Live {
     pub file: PathBuf,
     /// How far it has grown.
     pub progress: watch::Receiver<Progress>,
+    /// What did not fit on the disk.
+    pub tail: Arc<Tail>,
 }
 
 /// How far a recording has come.
@@ -49,6 +54,8 @@ pub(crate) struct Live {
 pub(crate) struct Progress {
     /// Bytes of whole parts in the file.
     pub flushed: u64,
+    /// Whether what follows is in memory.
+    pub spilled: bool,
     /// Whether the recording is complete.
     pub finished: bool,
     /// Why nothing more is recorded.
@@ -66,7 +73,8 @@ impl Uploads {
         let (pending, corrupted) = (upload.join("streaming/default"), upload.join("corrupted/default"));
         make_folders(&pending)?;
         make_folders(&corrupted)?;
-        let inner = Inner { pending, corrupted, wake: Notify::new(), live: Mutex::default() };
+        let inner =
+            Inner { pending, corrupted, wake: Notify::new(), live: Mutex::default(), checkpoints: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -105,12 +113,27 @@ impl Uploads {
 
     /// What is known about the upload of a session.
     pub(crate) fn checkpoint(&self, session: SessionId) -> Option<StreamStatus> {
+        if let Some(known) = self.inner.checkpoints.lock().get(&session) {
+            return Some(known.clone());
+        }
         let text = fs::read(self.beside(session, "checkpoint")).ok()?;
         serde_json::from_slice::<StreamStatus>(&text).ok().filter(|s| !s.upload_id.is_empty())
     }
 
-    /// Remembers how far an upload has come.
+    /// Remembers how far an upload has come. The upload of a running session goes on if the disk is full; should the
+    /// process end then, the next one uploads from the start.
     pub(crate) fn set_checkpoint(&self, session: SessionId, status: &StreamStatus) -> Result<()> {
+        self.inner.checkpoints.lock().insert(session, status.clone());
+        match self.store_checkpoint(session, status) {
+            Err(error) if self.inner.live.lock().contains_key(&session) => {
+                tracing::debug!(%session, %error, "checkpoint of a running session's upload not stored");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn store_checkpoint(&self, session: SessionId, status: &StreamStatus) -> Result<()> {
         let path = self.beside(session, "checkpoint");
         let fresh = self.beside(session, "checkpoint.new");
         let text = serde_json::to_vec(status).map_err(|e| Error::storage("write to", &path)(e.into()))?;
@@ -119,6 +142,7 @@ impl Uploads {
 
     /// Forgets about an upload.
     pub(crate) fn clear_checkpoint(&self, session: SessionId) -> Result<()> {
+        self.inner.checkpoints.lock().remove(&session);
         remove_file(&self.beside(session, "checkpoint"))
     }
 

@@ -32,6 +32,9 @@ use crate::{
 /// The longest life of a user's certificate that roles can allow.
 const MAX_TTL: Duration = Duration::from_secs(30 * 3600);
 
+/// The shortest life of a certificate for a server without an agent.
+const MIN_AGENTLESS: Duration = Duration::from_secs(60);
+
 /// How long a session lasts when neither the request nor the cluster says.
 const DEFAULT_TTL: Duration = Duration::from_secs(12 * 3600);
 
@@ -174,6 +177,37 @@ impl Auth {
         self.add_authorities(&mut certs, request.include_host_ca)?;
         self.emit_user_certificate(&request, &identity, not_after).await?;
         Ok(certs)
+    }
+
+    /// Signs the key of a proxy that logs in to a server without an agent in a user's name, with the authority that
+    /// such servers trust. Of the request, the user, the roles by name, the traits, the life and the SSH key count.
+    ///
+    /// # Errors
+    /// `BadParameter` for unusable keys, `NotFound` for unknown roles, `AccessDenied` while the user or a role is locked.
+    pub async fn generate_open_ssh_certificate(&self, request: UserCertRequest) -> Result<String> {
+        let (key, _) = request.keys.parse()?;
+        let key = key.ok_or_else(|| Error::bad_parameter("missing parameter PublicKey"))?;
+        // What the user's own key is protected by was checked when the user's certificate was issued.
+        let rights = Rights::of(self, &UserCertRequest { override_ttl: true, ..request.clone() })?;
+        self.check_subject_locks(&request)?;
+        let now = self.now();
+        let ttl = TimeDelta::from_std(request.ttl.clamp(MIN_AGENTLESS, MAX_TTL));
+        let ttl = ttl.map_err(|_| Error::bad_parameter("the lifetime is too long"))?;
+        let identity = self.user_identity(&request, &rights, ttl)?;
+        let signers = self.signers(CaType::OpenSsh).await?;
+        let missing = || Error::not_found("the authority for servers without an agent has no usable keys");
+        let params = UserCertificateParams {
+            identity: &identity,
+            public_key: &key,
+            now,
+            not_after: Some(now + ttl),
+            permits: rights.permits(),
+            format: rights.format(),
+            extensions: &rights.extensions(),
+        };
+        let certificate = signers.ssh.as_ref().ok_or_else(missing)?.issue_user(&params).map_err(crypto)?;
+        self.emit_user_certificate(&request, &identity, now + ttl).await?;
+        ssh_cert::to_line(&certificate).map_err(crypto)
     }
 
     fn asked_ttl(&self, request: &UserCertRequest) -> Duration {

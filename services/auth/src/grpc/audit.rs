@@ -53,6 +53,7 @@ pub async fn emit_audit_event(api: &Api, context: &AuthContext, event: OneOf) ->
     check_origin(api, context, &event)?;
     check_owner(api, context, &event).await?;
     let sender = context.host_id().unwrap_or_default();
+    api.taken().recall(api).await;
     if api.taken().contains(sender, event.uid()) {
         return Ok(());
     }
@@ -73,19 +74,56 @@ pub async fn emit_audit_event(api: &Api, context: &AuthContext, event: OneOf) ->
 /// The latest events taken from each sender: what a sender delivers twice, because it did not hear the answer, is in
 /// the log once.
 #[derive(Default)]
-pub struct Taken(parking_lot::Mutex<(HashSet<u64>, VecDeque<u64>)>);
+pub struct Taken {
+    marks: parking_lot::Mutex<(HashSet<u64>, VecDeque<u64>)>,
+    /// Set when the events of an earlier process are among them.
+    recalled: tokio::sync::OnceCell<()>,
+}
 
 /// How many events are remembered.
 const REMEMBERED: usize = 65_536;
+/// How many of those that an earlier process of this service has taken, and how old they may be.
+const RECALLED: usize = 20_000;
+const RECALLED_SPAN: chrono::TimeDelta = chrono::TimeDelta::hours(24);
 
 impl Taken {
+    /// Learns from the log what an earlier process has taken: a sender may not have heard of that.
+    async fn recall(&self, api: &Api) {
+        let recall = || async {
+            let now = api.auth().now();
+            let types = OF_SESSION_SERVICES;
+            let mut query = Query::between(now - RECALLED_SPAN, now + chrono::TimeDelta::minutes(10)).of_types(types);
+            let mut count = 0;
+            while count < RECALLED {
+                let page = match api.auth().audit_log().search(query.clone()).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::warn!(%error, "events taken earlier are not known: some may be stored twice");
+                        break;
+                    }
+                };
+                for entry in &page.events {
+                    let text = |key: &str| entry.fields.get(key).and_then(Value::as_str).unwrap_or_default();
+                    let forwarded = Some(text("forwarded_by")).filter(|by| !by.is_empty());
+                    self.insert(forwarded.unwrap_or_else(|| text("server_id")), text("uid"));
+                }
+                count += page.events.len();
+                if page.next.is_empty() {
+                    break;
+                }
+                query.start_key = page.next;
+            }
+        };
+        self.recalled.get_or_init(recall).await;
+    }
+
     fn contains(&self, sender: &str, uid: &str) -> bool {
-        !uid.is_empty() && self.0.lock().0.contains(&Self::mark(sender, uid))
+        !uid.is_empty() && self.marks.lock().0.contains(&Self::mark(sender, uid))
     }
 
     fn insert(&self, sender: &str, uid: &str) {
         let mark = Self::mark(sender, uid);
-        let (known, order) = &mut *self.0.lock();
+        let (known, order) = &mut *self.marks.lock();
         if !uid.is_empty() && known.insert(mark) {
             order.push_back(mark);
             if order.len() > REMEMBERED
@@ -158,14 +196,22 @@ pub async fn get_session_events(
         if message.order == wire::proto::Order::Ascending as i32 { Order::Ascending } else { Order::Descending };
     let span = (message.start_date.as_ref(), message.end_date.as_ref());
     let mut query = query(api, span, message.limit, message.start_key, order)?.of_types(SESSION_END_EVENTS);
-    if context.require("session", &["list"]).is_err() {
-        let context = Arc::clone(context);
-        query.filter = Some(Arc::new(move |fields| {
-            let session = Value::Object(fields.clone());
-            context.require_on("session", &["list"], ("session", &session)).is_ok()
-        }));
-    }
+    let all = context.require("session", &["list"]).is_ok();
+    let context = Arc::clone(context);
+    query.filter = Some(Arc::new(move |fields| {
+        if is_recorded_elsewhere(fields) {
+            return false;
+        }
+        let session = || Value::Object(fields.clone());
+        all || context.require_on("session", &["list"], ("session", &session())).is_ok()
+    }));
     search(api, query).await
+}
+
+/// Whether a node speaks of a session that its proxy records: the proxy speaks of it as well.
+fn is_recorded_elsewhere(fields: &serde_json::Map<String, Value>) -> bool {
+    let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
+    text("session_recording").starts_with("proxy") && text("forwarded_by").is_empty()
 }
 
 /// The events of a recording, from an index on.

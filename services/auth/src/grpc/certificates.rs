@@ -95,8 +95,28 @@ fn check_rotation(api: &Api, expected: &Rotation) -> Result<()> {
     )))
 }
 
-pub async fn generate_open_ssh_cert(_: &Api, _: &AuthContext, _: OpenSshCertRequest) -> Result<OpenSshCert> {
-    Err(Error::not_implemented("certificates for servers without an agent are not issued yet by this Auth Service"))
+/// A certificate with which a proxy logs in to a server without an agent, in a user's name. Roles count by their names:
+/// what they allow is read here.
+pub async fn generate_open_ssh_cert(api: &Api, _: &AuthContext, message: OpenSshCertRequest) -> Result<OpenSshCert> {
+    let user = message.user.ok_or_else(|| Error::bad_parameter("missing parameter User"))?;
+    let name = user.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default();
+    if name.is_empty() || message.roles.is_empty() {
+        return Err(Error::bad_parameter("missing parameter User or Roles"));
+    }
+    if !message.cluster.is_empty() && message.cluster != api.auth().cluster_name() {
+        return Err(Error::bad_parameter(format!("cluster {:?} is not this one", message.cluster)));
+    }
+    let roles = message.roles.iter().map(|role| role.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default());
+    let request = UserCertRequest {
+        user: name,
+        roles: roles.collect(),
+        traits: crate::login::traits_of(&user),
+        ttl: Duration::from_nanos(u64::try_from(message.ttl).unwrap_or_default()),
+        keys: PublicKeys { ssh: Some(utf8(message.public_key, "PublicKey")?), tls: None },
+        ..UserCertRequest::default()
+    };
+    let certificate = api.auth().generate_open_ssh_certificate(request).await?;
+    Ok(OpenSshCert { cert: certificate.into_bytes() })
 }
 
 /// The keys to certify: one for SSH and one for TLS, or one old-style key for both.

@@ -21,6 +21,10 @@ use super::{Answer, Api, answer, named, open, required};
 use crate::RotationRequest;
 use crate::authority::crypto;
 use crate::authz::AuthContext;
+use crate::store::kind;
+
+/// The longest life of a certificate with which a proxy stands in for a node.
+const LONGEST_FOR_PROXIES: Duration = Duration::from_secs(24 * 3600);
 
 /// The revocation list of an authority, which is always empty: certificates are short-lived instead.
 pub async fn generate_cert_authority_crl(api: &Api, _: &AuthContext, message: CertAuthorityRequest) -> Result<Crl> {
@@ -167,6 +171,9 @@ async fn generate_host_cert(
         "cluster_name": message.cluster_name, "role": message.role, "ttl": ttl.map_or(0, |ttl| ttl.as_nanos() as u64),
     });
     context.require_on("host_cert", &["create"], ("host_cert", &subject))?;
+    if context.has_role(SystemRole::Proxy) && !context.is_admin() {
+        require_recorded(api, message, ttl)?;
+    }
     if message.cluster_name != api.auth().cluster_name() && !message.cluster_name.is_empty() {
         return Err(Error::bad_parameter(format!("cluster {:?} is not this one", message.cluster_name)));
     }
@@ -184,6 +191,28 @@ async fn generate_host_cert(
         .sign_host_ssh_certificate(key, &message.host_id, &message.node_name, &message.principals, role, ttl)
         .await?;
     Ok(GenerateHostCertResponse { ssh_certificate: certificate.into_bytes() })
+}
+
+/// A proxy stands in for nodes whose sessions it has to record, for a day at a time, and for nobody else: whoever has
+/// such a certificate can read what passes.
+fn require_recorded(api: &Api, message: &GenerateHostCertRequest, ttl: Option<Duration>) -> Result<()> {
+    let refused = |text: &str| {
+        Error::access_denied(format!("access denied to perform action \"create\" on \"host_cert\": {text}"))
+    };
+    let node = api.auth().store().cached::<kind::Node>(&message.host_id);
+    let agentless = node.as_ref().is_ok_and(|node| node.sub_kind == "openssh");
+    let recording = api.auth().recording_config()?;
+    let mode = recording.spec.as_ref().map_or("", |spec| &spec.mode);
+    if !mode.starts_with("proxy") && !agentless {
+        return Err(refused("proxies stand in for nodes only where session_recording is proxy or proxy-sync"));
+    }
+    if message.role != SystemRole::Node.name() {
+        return Err(refused("proxies stand in for nodes only"));
+    }
+    if ttl.is_none_or(|ttl| ttl > LONGEST_FOR_PROXIES) {
+        return Err(refused("ttl: expected at most 24h"));
+    }
+    Ok(())
 }
 
 fn duration(ttl: prost_types::Duration) -> Result<Duration> {

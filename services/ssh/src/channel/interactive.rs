@@ -73,6 +73,9 @@ async fn join(
     prepared: &Prepared,
     session: SessionHandle,
 ) -> Result<(SessionHandle, PartyHandle), Refusal> {
+    if connection.node.records_at_proxy() {
+        return Err(Refusal::new("session joining is not supported in proxy recording mode"));
+    }
     let mode_name = prepared.environment.get(JOIN_MODE).filter(|m| !m.is_empty()).unwrap_or("peer");
     let mode = JoinMode::from_name(mode_name)
         .ok_or_else(|| Refusal::new(format!("unknown participant mode {mode_name:?}")))?;

@@ -173,8 +173,10 @@ impl<O: Observer> SessionActor<O> {
         }
         let ended = self.relay().await;
         let outcome = if self.terminated { Outcome::Terminated } else { Outcome::Process(ended) };
-        for party in self.parties.drain(..) {
-            let _ = party.end.send(outcome); // its connection may be gone
+        let parties = std::mem::take(&mut self.parties);
+        for Party { id, who, end, .. } in parties {
+            let _ = end.send(outcome); // its connection may be gone
+            self.observer.left(id, &who).await;
         }
         (self.observer, outcome)
     }
@@ -301,7 +303,7 @@ impl<O: Observer> SessionActor<O> {
     async fn remove(&mut self, id: u64) {
         let Some(index) = self.parties.iter().position(|p| p.id == id) else { return };
         let party = self.parties.remove(index);
-        self.observer.left(&party).await;
+        self.observer.left(party.id, &party.who).await;
         if self.parties.is_empty() {
             self.deadline = Some(Instant::now() + LINGER);
         }

@@ -28,8 +28,8 @@ impl Observer for Seen {
     async fn joined(&mut self, party: &Party) {
         self.0.lock().unwrap().push(format!("{} joined", party.user()));
     }
-    async fn left(&mut self, party: &Party) {
-        self.0.lock().unwrap().push(format!("{} left", party.user()));
+    async fn left(&mut self, _: u64, who: &Who) {
+        self.0.lock().unwrap().push(format!("{} left", who.participant.user));
     }
 }
 

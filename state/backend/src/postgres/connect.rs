@@ -101,7 +101,10 @@ impl PostgresOptions {
     }
 
     /// A connection, driven by the runtime that this is called on.
-    pub(super) async fn connect(&self) -> Result<Client> {
+    ///
+    /// # Errors
+    /// `ConnectionProblem`.
+    pub async fn connect(&self) -> Result<Client> {
         let failed = |error: tokio_postgres::Error| BackendError::ConnectionProblem(words(&error));
         match &self.tls {
             Some(tls) => {
@@ -246,7 +249,7 @@ pub(super) fn storage_error(error: &tokio_postgres::Error) -> BackendError {
 }
 
 /// What an error says, with its causes: the library's own words name only the step.
-fn words(error: &tokio_postgres::Error) -> String {
+pub fn words(error: &tokio_postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {

@@ -1,79 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
-};
-
-use tempfile::TempDir;
-
 use super::*;
+use crate::testing::PostgresServer;
 use crate::{Backend, ManualClock, Watch, conformance::Fixture};
-
-/// A server of the machine's PostgreSQL in a temporary folder, for all tests of this process.
-struct Server {
-    folder: PathBuf,
-    made: AtomicU32,
-    /// The server and its folder go when this is closed, however this process ends.
-    _leash: Child,
-}
-
-static SERVER: LazyLock<Option<Server>> = LazyLock::new(Server::start);
-
-/// Runs a server until standard input ends, then removes its folder.
-const ON_LEASH: &str = r#"
-    "$1/initdb" -D "$2/data" -U teleport -A trust -E UTF8 -N >/dev/null 2>&1
-    "$1/postgres" -D "$2/data" -k "$2" -h "" -F -c max_connections=400 >/dev/null 2>&1 &
-    cat >/dev/null; kill -QUIT $!; wait; rm -rf "$2"
-"#;
-
-/// Debian keeps the server's programs away from the path.
-fn programs() -> Option<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin"));
-    versions.into_iter().find(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
-}
-
-impl Server {
-    fn start() -> Option<Self> {
-        let programs = programs()?;
-        let folder = TempDir::new().unwrap().keep();
-        let mut command = Command::new("sh");
-        if nix::unistd::geteuid().is_root() {
-            // The server refuses to run as root.
-            let user = nix::unistd::User::from_name("postgres").ok()??;
-            nix::unistd::chown(&folder, Some(user.uid), Some(user.gid)).unwrap();
-            command = Command::new("setpriv");
-            command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "sh"]);
-        }
-        command.args(["-c", ON_LEASH, "server"]).arg(programs).arg(&folder).current_dir("/");
-        let leash = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Some(Self { folder, made: AtomicU32::new(0), _leash: leash })
-    }
-
-    fn options(&self, database: &str) -> PostgresOptions {
-        let folder = self.folder.display().to_string().replace('/', "%2F");
-        PostgresOptions::parse(&format!("postgresql:///{database}?host={folder}&user=teleport")).unwrap()
-    }
-
-    /// A new, empty database.
-    async fn database(&self) -> PostgresOptions {
-        let name = format!("test{}", self.made.fetch_add(1, Ordering::Relaxed));
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let client = loop {
-            match self.options("postgres").connect().await {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        self.options(&name)
-    }
-}
 
 async fn open_at(options: PostgresOptions, clock: ManualClock) -> Arc<Postgres> {
     Arc::new(Postgres::open_with_clock(options, Arc::new(clock)).await.unwrap())
@@ -81,7 +10,7 @@ async fn open_at(options: PostgresOptions, clock: ManualClock) -> Arc<Postgres> 
 
 /// Without a server on this machine the suite runs on memory, which proves nothing about PostgreSQL but passes.
 async fn open(clock: ManualClock) -> Fixture {
-    match &*SERVER {
+    match PostgresServer::get() {
         Some(server) => Fixture::new(open_at(server.database().await, clock.clone()).await, clock),
         None => Fixture::new(Arc::new(crate::Memory::with_clock(Arc::new(clock.clone()))), clock),
     }
@@ -91,7 +20,7 @@ crate::conformance_tests!(open);
 
 /// Two processes on one new database.
 async fn two() -> Option<(Arc<Postgres>, Arc<Postgres>, PostgresOptions)> {
-    let options = SERVER.as_ref()?.database().await;
+    let options = PostgresServer::get()?.database().await;
     let (a, b) = tokio::join!(
         open_at(options.clone(), ManualClock::default()),
         open_at(options.clone(), ManualClock::default())

@@ -3,19 +3,19 @@
 use std::{fs::File, path::Path};
 
 use crate::{
-    Error, FormatError, Result, SessionId, StreamReader,
+    Error, FormatError, Result, Seal, StreamReader,
     part_file::{PartFile, from_start, numbered_parts, remove_upload, whole_by_headers},
 };
 
 /// Joins the pieces of an upload, of which `last` is the newest, into the recording `path`.
-pub(super) fn complete(session: SessionId, last: PartFile, path: &Path, empty: bool) -> Result<()> {
+pub(super) fn complete(seal: &Seal, last: PartFile, path: &Path, empty: bool) -> Result<()> {
     let folder = last.folder();
     if empty {
         drop(last);
         return remove_upload(&folder);
     }
     let whole = join(last, &folder)?;
-    match whole.compare(path)? {
+    match relation(whole.path(), path, seal)? {
         Comparison::First => whole.finish(path, false)?,
         Comparison::Longer => whole.finish(path, true)?,
         // Uploaded before by an agent that has not heard of its success.
@@ -23,7 +23,7 @@ pub(super) fn complete(session: SessionId, last: PartFile, path: &Path, empty: b
         Comparison::Different => {
             drop(whole);
             remove_upload(&folder)?;
-            return Err(Error::Conflict(session));
+            return Err(Error::Conflict(seal.session()));
         }
     }
     remove_upload(&folder)
@@ -42,7 +42,7 @@ fn join(last: PartFile, folder: &Path) -> Result<PartFile> {
 }
 
 /// How a new recording relates to the one that is there.
-enum Comparison {
+pub(crate) enum Comparison {
     /// There is none.
     First,
     /// The new one has all events of the old one, and more.
@@ -53,29 +53,31 @@ enum Comparison {
     Different,
 }
 
-impl PartFile {
-    fn compare(&self, existing: &Path) -> Result<Comparison> {
-        if !existing.exists() {
-            return Ok(Comparison::First);
-        }
-        let open = |path: &Path| {
-            let file = File::open(path).map_err(Error::storage("open", path))?;
-            Ok::<_, Error>(StreamReader::new(from_start(file).map_err(FormatError::Read)?))
+fn relation(new: &Path, existing: &Path, seal: &Seal) -> Result<Comparison> {
+    if !existing.exists() {
+        return Ok(Comparison::First);
+    }
+    let open = |path: &Path| File::open(path).map_err(Error::storage("open", path));
+    compare(open(new)?, open(existing)?, seal)
+}
+
+/// Compares two recordings of a session event by event.
+pub(crate) fn compare(new: File, existing: File, seal: &Seal) -> Result<Comparison> {
+    let open =
+        |file: File| Ok::<_, Error>(StreamReader::sealed(from_start(file).map_err(FormatError::Read)?, seal.clone()));
+    let (mut old, mut new) = (open(existing)?, open(new)?);
+    loop {
+        let before = match old.next_event() {
+            // Damage of the old one is where it ends.
+            Ok(event) => event,
+            Err(e @ (FormatError::Read(_) | FormatError::Sealed { .. })) => return Err(e.into()),
+            Err(_) => None,
         };
-        let (mut old, mut new) = (open(existing)?, open(self.path())?);
-        loop {
-            let before = match old.next_event() {
-                // Damage of the old one is where it ends.
-                Ok(event) => event,
-                Err(FormatError::Read(e)) => return Err(FormatError::Read(e).into()),
-                Err(_) => None,
-            };
-            return Ok(match (before, new.next_event()?) {
-                (Some(a), Some(b)) if a == b => continue,
-                (Some(_), Some(_)) => Comparison::Different,
-                (None, Some(_)) => Comparison::Longer,
-                (_, None) => Comparison::Known,
-            });
-        }
+        return Ok(match (before, new.next_event()?) {
+            (Some(a), Some(b)) if a == b => continue,
+            (Some(_), Some(_)) => Comparison::Different,
+            (None, Some(_)) => Comparison::Longer,
+            (_, None) => Comparison::Known,
+        });
     }
 }

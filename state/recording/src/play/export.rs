@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use audit::{EventExt, json};
+use audit::{EventExt, json as event_json};
 use serde::Serialize;
-use serde_json::{Serializer, Value, ser::PrettyFormatter};
+use serde_json::{Serializer, Value, json, ser::PrettyFormatter};
 use wire::events::{OneOf, one_of::Event};
 
 /// The form of the text.
@@ -18,6 +18,8 @@ pub enum ExportFormat {
     Yaml,
     /// What the terminal showed, without the pauses.
     Text,
+    /// An asciicast, version 2: what asciinema and its web player show.
+    Asciicast,
 }
 
 /// Writes the events of a recording one by one: memory does not grow with the recording.
@@ -25,12 +27,22 @@ pub struct Export<W> {
     out: W,
     format: ExportFormat,
     events: u64,
+    cast: Cast,
+}
+
+/// What an asciicast needs to know of what came before.
+#[derive(Default)]
+struct Cast {
+    /// When the last output came, in milliseconds after the first.
+    at: i64,
+    /// The beginning of a character whose rest is in the next output.
+    rest: Vec<u8>,
 }
 
 impl<W: Write> Export<W> {
     /// Writes to `out`.
     pub fn new(out: W, format: ExportFormat) -> Self {
-        Self { out, format, events: 0 }
+        Self { out, format, events: 0, cast: Cast::default() }
     }
 
     /// Writes an event.
@@ -46,6 +58,9 @@ impl<W: Write> Export<W> {
                 Some(Event::SessionPrint(print)) => self.out.write_all(&print.data),
                 _ => Ok(()),
             };
+        }
+        if self.format == ExportFormat::Asciicast {
+            return self.frame(event, first);
         }
         let event = without_id(event);
         match self.format {
@@ -66,13 +81,44 @@ impl<W: Write> Export<W> {
                 if !first {
                     self.out.write_all(b"---\n")?;
                 }
-                let object = json::to_object(&event).map_err(io::Error::other)?;
+                let object = event_json::to_object(&event).map_err(io::Error::other)?;
                 let text = serde_saphyr::to_string(&Value::Object(object)).map_err(io::Error::other)?;
                 self.out.write_all(text.trim_end().as_bytes())?;
                 self.out.write_all(b"\n")
             }
-            ExportFormat::Text => Ok(()),
+            ExportFormat::Text | ExportFormat::Asciicast => Ok(()),
         }
+    }
+
+    /// Writes what of an event belongs into an asciicast, after its first line.
+    fn frame(&mut self, event: &OneOf, first: bool) -> io::Result<()> {
+        if first {
+            let size = match &event.event {
+                Some(Event::SessionStart(start)) => size(&start.terminal_size),
+                _ => None,
+            };
+            let (width, height) = size.unwrap_or((80, 24));
+            let timestamp = event.time().map_or(0, |time| time.timestamp());
+            self.line(&json!({"version": 2, "width": width, "height": height, "timestamp": timestamp}))?;
+        }
+        match &event.event {
+            Some(Event::SessionPrint(print)) => {
+                self.cast.at = print.delay_milliseconds;
+                self.cast.rest.extend_from_slice(&print.data);
+                let text = take_text(&mut self.cast.rest);
+                if text.is_empty() { Ok(()) } else { self.line(&json!([seconds(self.cast.at), "o", text])) }
+            }
+            Some(Event::Resize(resize)) => match size(&resize.terminal_size) {
+                Some((width, height)) => self.line(&json!([seconds(self.cast.at), "r", format!("{width}x{height}")])),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn line(&mut self, value: &Value) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        self.out.write_all(b"\n")
     }
 
     /// Writes what follows the last event.
@@ -87,6 +133,34 @@ impl<W: Write> Export<W> {
         self.out.flush()?;
         Ok(self.out)
     }
+}
+
+fn seconds(milliseconds: i64) -> f64 {
+    milliseconds as f64 / 1000.0
+}
+
+/// Columns and rows, as events have them.
+fn size(text: &str) -> Option<(u32, u32)> {
+    let (columns, rows) = text.split_once(':')?;
+    Some((columns.parse().ok()?, rows.parse().ok()?))
+}
+
+/// Takes whole characters and leaves the beginning of the next; what is no text at all becomes a replacement character.
+fn take_text(bytes: &mut Vec<u8>) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(e) if e.error_len().is_none() => e.valid_up_to(),
+        Err(_) => {
+            // Only the end may be the beginning of something.
+            let tail = bytes.len().saturating_sub(3);
+            let open = (tail..bytes.len()).find(|&at| {
+                matches!(std::str::from_utf8(&bytes[at..]), Err(e) if e.error_len().is_none() && e.valid_up_to() == 0)
+            });
+            open.unwrap_or(bytes.len())
+        }
+        Ok(_) => bytes.len(),
+    };
+    let rest = bytes.split_off(whole);
+    String::from_utf8_lossy(&std::mem::replace(bytes, rest)).into_owned()
 }
 
 fn without_id(event: &OneOf) -> OneOf {
@@ -108,8 +182,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use audit::codes;
-    use serde_json::json;
-    use wire::events::{Exec, SessionPrint};
+    use wire::events::{Exec, Resize, SessionPrint, SessionStart};
 
     use super::*;
 
@@ -136,6 +209,42 @@ mod tests {
         assert_eq!((&array[0]["event"], &array[1]["event"]), (&json!("print"), &json!("exec")));
         assert!(!text.contains("secret") && array[0].get("data").is_none());
         assert_eq!(export(ExportFormat::Json, &[]), "[]\n");
+    }
+
+    #[test]
+    fn an_asciicast_has_sizes_times_and_whole_characters() {
+        let print = |delay, data: &[u8]| {
+            codes::SESSION_PRINT.event(SessionPrint {
+                data: data.to_vec(),
+                delay_milliseconds: delay,
+                ..Default::default()
+            })
+        };
+        let start = SessionStart { terminal_size: "100:30".into(), ..Default::default() };
+        let resize = Resize { terminal_size: "120:40".into(), ..Default::default() };
+        let events = [
+            codes::SESSION_START.event(start),
+            print(0, b"caf\xc3"),
+            codes::RESIZE.event(resize),
+            print(1500, b"\xa9 \xff ok\xe2\x82"),
+            print(1600, b"\xac"),
+            codes::EXEC.event(Exec::default()),
+        ];
+        let text = export(ExportFormat::Asciicast, &events);
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (&lines[0]["version"], &lines[0]["width"], &lines[0]["height"]),
+            (&json!(2), &json!(100), &json!(30))
+        );
+        assert_eq!(
+            lines[1..],
+            [
+                json!([0.0, "o", "caf"]),
+                json!([0.0, "r", "120x40"]),
+                json!([1.5, "o", "\u{e9} \u{fffd} ok"]),
+                json!([1.6, "o", "\u{20ac}"]),
+            ]
+        );
     }
 
     #[test]

@@ -138,7 +138,7 @@ fn lies_in_a_part_are_errors() {
     let gzip = |records: &[u8]| {
         let mut body = Vec::new();
         crate::compress::gzip(records, &mut body).unwrap();
-        [&PartHeader { body: body.len() as u64, padding: 0 }.to_bytes()[..], &body].concat()
+        [&PartHeader { sealed: false, body: body.len() as u64, padding: 0 }.to_bytes()[..], &body].concat()
     };
     for (records, text) in [
         (&[0, 0, 0, 0][..], "message of 0 bytes"),

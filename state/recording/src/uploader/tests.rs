@@ -337,3 +337,23 @@ async fn an_agent_cannot_put_events_of_other_sessions_into_a_recording() {
     assert_eq!(kind(vec![]).await, Ok(false));
     assert_eq!(kind(vec![create(&id), Request::CompleteStream(proto::CompleteStream {})]).await, Ok(true));
 }
+
+#[tokio::test]
+async fn a_followed_session_does_without_the_disk() {
+    let dir = TempDir::new().unwrap();
+    let uploads = Uploads::open(dir.path()).unwrap();
+    // Folders for recordings cannot be made.
+    fs::write(uploads.multi(), b"").unwrap();
+    let (session, auth) = (SessionId::random(), Auth::new(&dir, &[7, 60]));
+    assert!(SessionWriter::create(&uploads, info(session), false).await.is_err());
+    let uploader = start(&uploads, &auth);
+    let writer = record(&uploads, session, true).await;
+    let end = writer.record(codes::SESSION_END.event(SessionEnd::default())).unwrap();
+    writer.finish().await.unwrap();
+    let events = auth.received(session).await;
+    assert_eq!(events.last(), Some(&end));
+    let indexes: Vec<_> = events.iter().map(EventExt::index).collect();
+    assert_eq!(indexes, (0..=end.index()).collect::<Vec<_>>());
+    assert!(uploads.live().is_empty() && uploads.checkpoint(session).is_none());
+    uploader.abort();
+}

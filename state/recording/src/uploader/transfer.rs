@@ -1,6 +1,6 @@
 //! One upload of one recording.
 
-use std::{fs::File, io::ErrorKind as Io, path::Path, time::Duration};
+use std::{fs::File, io::ErrorKind as Io, path::Path, sync::Arc, time::Duration};
 
 use audit::EventExt;
 use futures::{FutureExt, StreamExt};
@@ -18,6 +18,7 @@ use super::{StatusStream, UploadTarget, UploaderConfig};
 use crate::{
     Error, EventStream, FormatError, Result, SessionId, Uploads,
     part_file::Bounded,
+    tail::Tail,
     uploads::{Live, Progress},
 };
 
@@ -41,6 +42,10 @@ pub(super) struct Source {
     events: Option<EventStream>,
     /// For a session that goes on.
     progress: Option<watch::Receiver<Progress>>,
+    /// What of it is not in the file.
+    tail: Option<Arc<Tail>>,
+    /// The index of the last event read.
+    last: i64,
     /// Read ahead.
     first: Option<OneOf>,
     damage: Option<FormatError>,
@@ -54,7 +59,7 @@ impl Source {
             Err(e) if e.kind() == Io::NotFound => None,
             Err(e) => return Err(Error::storage("open", path)(e)),
         };
-        Ok(Self { events, progress: None, first: None, damage: None })
+        Ok(Self { events, progress: None, tail: None, last: -1, first: None, damage: None })
     }
 
     /// A recording that grows.
@@ -64,10 +69,16 @@ impl Source {
                 let progress = live.progress.clone();
                 Some(EventStream::new(Bounded::new(file, move || progress.borrow().flushed)))
             }
-            Err(e) if e.kind() == Io::NotFound => None,
+            Err(e) if matches!(e.kind(), Io::NotFound | Io::NotADirectory) => None,
             Err(e) => return Err(Error::storage("open", &live.file)(e)),
         };
-        Ok(Self { events, progress: Some(live.progress.clone()), first: None, damage: None })
+        let (progress, tail) = (Some(live.progress.clone()), Some(live.tail.clone()));
+        Ok(Self { events, progress, tail, last: -1, first: None, damage: None })
+    }
+
+    /// Whether a part of the recording is in memory only.
+    fn is_spilled(&self) -> bool {
+        self.progress.as_ref().is_some_and(|progress| progress.borrow().spilled)
     }
 
     /// The next event, waiting for it while the session goes on; `None` at the end, or where the damage begins.
@@ -75,15 +86,29 @@ impl Source {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
-        let Some(events) = &mut self.events else { return Ok(None) };
         loop {
             // Asked before reading: what is flushed later is seen in the next round.
-            let over = self.progress.as_mut().is_none_or(|p| {
-                let now = p.borrow_and_update();
-                now.finished || now.failure.is_some()
-            });
-            match events.next().await {
-                Ok(Some(event)) => return Ok(Some(event)),
+            let (over, spilled) = match &mut self.progress {
+                Some(progress) => {
+                    let now = progress.borrow_and_update();
+                    (now.finished || now.failure.is_some(), now.spilled)
+                }
+                None => (true, false),
+            };
+            let read = match &mut self.events {
+                Some(events) => events.next().await,
+                None => Ok(None),
+            };
+            match read {
+                Ok(Some(event)) => {
+                    self.last = self.last.max(event.index());
+                    return Ok(Some(event));
+                }
+                Ok(None) if spilled && let Some(tail) = &self.tail => {
+                    let event = tail.next(self.last).await;
+                    self.last = event.as_ref().map_or(self.last, EventExt::index);
+                    return Ok(event);
+                }
                 Ok(None) if over => return Ok(None),
                 Ok(None) => {}
                 Err(Error::Format(e @ FormatError::Read(_))) => return Err(e.into()),
@@ -136,10 +161,14 @@ fn set_aside_or_remove(uploads: &Uploads, session: SessionId, source: &Source) -
         uploads.clear_checkpoint(session)?;
         return Ok(Outcome::Corrupt(damage.to_string()));
     }
-    if source.events.is_none() {
+    let tail = source.tail.as_ref().filter(|_| source.is_spilled());
+    if source.events.is_none() && tail.is_none() {
         return Ok(Outcome::Gone);
     }
     uploads.remove(session)?;
+    if let Some(tail) = tail {
+        tail.arrived();
+    }
     Ok(Outcome::Uploaded)
 }
 
@@ -196,6 +225,10 @@ impl<'a> Transfer<'a> {
     async fn run(self, uploads: &Uploads, session: SessionId, source: &mut Source) -> Result<()> {
         let Self { config, requests, mut statuses, status } = self;
         uploads.set_checkpoint(session, &status)?;
+        let tail = source.tail.clone();
+        if let Some(tail) = &tail {
+            tail.acknowledge(status.last_event_index);
+        }
         let sending = send_all(config, requests, source, status.last_event_index).fuse();
         tokio::pin!(sending);
         let mut sent = false;
@@ -213,7 +246,12 @@ impl<'a> Transfer<'a> {
                 }
             };
             match answer {
-                Some(Ok(status)) if status.last_event_index >= 0 => uploads.set_checkpoint(session, &status)?,
+                Some(Ok(status)) if status.last_event_index >= 0 => {
+                    uploads.set_checkpoint(session, &status)?;
+                    if let Some(tail) = &tail {
+                        tail.acknowledge(status.last_event_index);
+                    }
+                }
                 Some(Ok(_)) => {}
                 Some(Err(e)) => return Err(Error::Remote(e)),
                 None if sent => return Ok(()),

@@ -387,7 +387,18 @@ async fn private_keys_of_authorities_go_to_the_administrator_only() {
     let proxy = cluster.service(SystemRole::Proxy, &uuid(8)).await;
     let request =
         || GetCertAuthorityRequest { r#type: "user".to_owned(), domain: CLUSTER.to_owned(), include_key: true };
+    let stand_in = GenerateHostCertRequest {
+        key: PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap().public().to_ssh_line().into_bytes(),
+        host_id: uuid(9),
+        principals: vec!["web-1".to_owned()],
+        role: "Node".to_owned(),
+        ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        ..Default::default()
+    };
     for holder in [&editor, &proxy] {
+        let mut trust = TrustServiceClient::new(cluster.channel(Some(holder)).await);
+        // Sessions are recorded by nodes here.
+        assert_eq!(trust.generate_host_cert(stand_in.clone()).await.unwrap_err().code(), Code::PermissionDenied);
         let mut trust = TrustServiceClient::new(cluster.channel(Some(holder)).await);
         assert_eq!(trust.get_cert_authority(request()).await.unwrap_err().code(), Code::PermissionDenied);
     }

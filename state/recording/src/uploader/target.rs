@@ -1,24 +1,26 @@
-//! Recordings on their way to the Auth Service.
+//! The Auth Service as the end of uploads.
 
 use async_trait::async_trait;
+use audit::RemoteLog;
 use futures::StreamExt;
-use recording::{StatusStream, UploadTarget};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Request;
-use tonic::codec::CompressionEncoding;
-use wire::client::ApiChannel;
-use wire::error::Error;
-use wire::events::OneOf;
-use wire::proto::AuditStreamRequest;
-use wire::proto::auth_service_client::AuthServiceClient;
+use tonic::{Request, codec::CompressionEncoding};
+use wire::{
+    client::ApiChannel,
+    error::Error,
+    events::OneOf,
+    proto::{AuditStreamRequest, auth_service_client::AuthServiceClient},
+};
 
-use crate::audit::NodeAudit;
+use super::{StatusStream, UploadTarget};
 
-/// The Auth Service as the end of uploads.
-pub(crate) struct ToAuth {
+/// Uploads to the Auth Service with a member's identity.
+pub struct ToAuth {
+    /// Its API.
     pub channel: ApiChannel,
-    pub audit: NodeAudit,
+    /// The member's way to the audit log.
+    pub log: RemoteLog,
 }
 
 #[async_trait]
@@ -30,7 +32,7 @@ impl UploadTarget for ToAuth {
     }
 
     async fn session_ended(&self, event: OneOf) -> Result<(), Error> {
-        self.audit.emit(event).await;
+        self.log.emit(event).await;
         Ok(())
     }
 }
