@@ -5,11 +5,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -19,14 +20,19 @@ use tonic::{Code, Request, Status};
 use wire::client::ApiChannel;
 use wire::transport::transport_service_client::TransportServiceClient;
 use wire::transport::{
-    Frame, ProxyClusterRequest, ProxyClusterResponse, ProxySshRequest, ProxySshResponse, TargetHost, proxy_ssh_request,
+    Frame, ProxyClusterRequest, ProxyClusterResponse, ProxySshRequest, TargetHost, proxy_ssh_request,
     proxy_ssh_response,
 };
+
+use crate::ssh::forward::LocalAgent;
 
 /// Most bytes in one message.
 const LARGEST_FRAME: usize = 64 << 10;
 /// Messages that may wait to be sent.
 const OUTGOING: usize = 8;
+
+/// Messages of an agent that may wait for it. The protocol is one of questions and answers.
+const AGENT_QUEUE: usize = 16;
 
 /// Frames from the proxy.
 type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
@@ -52,19 +58,44 @@ enum Incoming {
 }
 
 impl ProxyStream {
-    /// To a host of a cluster. `host_port` is a name, an id or an address, with port 0 for any.
-    pub fn to_host(mut transport: TransportServiceClient<ApiChannel>, host_port: &str, cluster: &str) -> Self {
+    /// To a host of a cluster. `host_port` is a name, an id or an address, with port 0 for any. A proxy that records
+    /// sessions logs in to the host itself, with the help of `agent`.
+    pub fn to_host(
+        mut transport: TransportServiceClient<ApiChannel>,
+        host_port: &str,
+        cluster: &str,
+        agent: Arc<LocalAgent>,
+    ) -> Self {
         let (outgoing, payloads) = mpsc::channel(OUTGOING);
         let target = TargetHost { host_port: host_port.to_owned(), cluster: cluster.to_owned() };
         let first = ProxySshRequest { dial_target: Some(target), frame: None };
-        let frames = ReceiverStream::new(payloads).map(|payload| ProxySshRequest {
-            dial_target: None,
-            frame: Some(proxy_ssh_request::Frame::Ssh(Frame { payload })),
-        });
+        let (questions, asked) = mpsc::channel(AGENT_QUEUE);
+        let (answers, answered) = mpsc::channel(AGENT_QUEUE);
+        let of_ssh =
+            ReceiverStream::new(payloads).map(|payload| Some(proxy_ssh_request::Frame::Ssh(Frame { payload })));
+        let of_agent =
+            ReceiverStream::new(answered).map(|payload| Some(proxy_ssh_request::Frame::Agent(Frame { payload })));
+        // The end of what the client says is the end of all.
+        let frames = of_ssh.chain(tokio_stream::once(None)).merge(of_agent).take_while(Option::is_some);
+        let frames = frames.map(|frame| ProxySshRequest { dial_target: None, frame });
         let request = Request::new(tokio_stream::once(first).chain(frames));
         let opening = async move {
-            let answers = transport.proxy_ssh(request).await?.into_inner();
-            Ok(Box::pin(answers.map(|answer| answer.map(host_bytes))) as Frames)
+            let messages = transport.proxy_ssh(request).await?.into_inner();
+            let mut waiting = Some((agent, asked, answers));
+            let bytes = messages.map(move |message| {
+                Ok(match message?.frame {
+                    Some(proxy_ssh_response::Frame::Ssh(frame)) => frame.payload,
+                    Some(proxy_ssh_response::Frame::Agent(frame)) => {
+                        if let Some((agent, asked, answers)) = waiting.take() {
+                            tokio::spawn(serve(agent, asked, answers));
+                        }
+                        let _ = questions.try_send(frame.payload); // who asks without waiting gets no answer
+                        Bytes::new()
+                    }
+                    None => Bytes::new(),
+                })
+            });
+            Ok(Box::pin(bytes) as Frames)
         };
         Self::new(opening, outgoing)
     }
@@ -160,11 +191,36 @@ impl AsyncWrite for ProxyStream {
     }
 }
 
-/// The bytes in an answer; those of an agent are for nobody as long as none is forwarded.
-fn host_bytes(answer: ProxySshResponse) -> Bytes {
-    match answer.frame {
-        Some(proxy_ssh_response::Frame::Ssh(frame)) => frame.payload,
-        Some(proxy_ssh_response::Frame::Agent(_)) | None => Bytes::new(),
+/// Lets an agent answer what the proxy asks, until the proxy or the connection is gone.
+async fn serve(agent: Arc<LocalAgent>, mut asked: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
+    let (near, mut far) = tokio::io::duplex(LARGEST_FRAME);
+    let (mut reader, mut writer) = tokio::io::split(near);
+    let asking = async {
+        while let Some(bytes) = asked.recv().await {
+            if writer.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    };
+    let answering = async {
+        let mut buffer = BytesMut::new();
+        loop {
+            buffer.reserve(LARGEST_FRAME);
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) if answers.send(buffer.split().freeze()).await.is_err() => return,
+                Ok(_) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = asking => {}
+        () = answering => {}
+        result = agent.answer(&mut far) => {
+            if let Err(error) = result {
+                tracing::debug!(%error, "agent of the proxy");
+            }
+        }
     }
 }
 
@@ -184,9 +240,13 @@ mod tests {
     use tonic::{Response, Streaming};
     use wire::client::api_channel;
     use wire::transport::transport_service_server::{TransportService, TransportServiceServer};
-    use wire::transport::{ClusterDetails, GetClusterDetailsRequest, GetClusterDetailsResponse};
+    use wire::transport::{ClusterDetails, GetClusterDetailsRequest, GetClusterDetailsResponse, ProxySshResponse};
 
     use super::*;
+
+    fn agent() -> Arc<LocalAgent> {
+        Arc::new(crate::ssh::forward::agent::tests::local(pki::keys::KeyAlgorithm::Ed25519))
+    }
 
     /// Echoes, and confirms a connection only after bytes have arrived on it.
     struct Proxy;
@@ -239,7 +299,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_bytes_travel_before_the_proxy_confirms() {
-        let mut stream = ProxyStream::to_host(transport(), "node1:0", "main");
+        let mut stream = ProxyStream::to_host(transport(), "node1:0", "main", agent());
         stream.write_all(b"SSH-2.0-x").await.unwrap();
         let mut answer = [0; 9];
         stream.read_exact(&mut answer).await.unwrap();
@@ -248,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_bytes_pass_in_both_directions_and_the_end_as_well() {
-        let (mut reader, mut writer) = tokio::io::split(ProxyStream::to_host(transport(), "node1:0", "main"));
+        let (mut reader, mut writer) = tokio::io::split(ProxyStream::to_host(transport(), "node1:0", "main", agent()));
         let data: Vec<u8> = (0..1_500_000_u32).flat_map(u32::to_le_bytes).collect();
         let sent = data.clone();
         tokio::spawn(async move {
@@ -262,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_the_error_of_the_first_read() {
-        let mut stream = ProxyStream::to_host(transport(), "nohost:0", "main");
+        let mut stream = ProxyStream::to_host(transport(), "nohost:0", "main", agent());
         stream.write_all(b"SSH-2.0-x").await.unwrap();
         let error = stream.read_u8().await.unwrap_err();
         let failure = error.get_ref().unwrap().downcast_ref::<ProxyFailure>().unwrap();
@@ -273,7 +333,7 @@ mod tests {
     async fn a_proxy_that_is_not_there_says_why() {
         let nowhere = channel(Arc::new(Once(Mutex::new(None))), None);
         let transport = TransportServiceClient::new(api_channel(nowhere));
-        let error = ProxyStream::to_host(transport, "node1:0", "main").read_u8().await.unwrap_err();
+        let error = ProxyStream::to_host(transport, "node1:0", "main", agent()).read_u8().await.unwrap_err();
         assert_eq!(error.to_string(), DialError::NoAddress.to_string());
     }
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::Admitted;
+use super::forward::{Admitted, LocalAgent};
 use super::guest::{Guest, GuestError, HostCheck, Notes};
 use super::road::Road;
 use super::{Host, SshError, mfa};
@@ -161,7 +161,8 @@ impl Attempt<'_> {
 
     async fn connect(&self) -> Result<SshConnection> {
         let account = self.client.account();
-        let stream = Road::to(self.client, self.host).await;
+        let agent = Arc::new(LocalAgent::for_logins(account, &self.certificate)?);
+        let stream = Road::to(self.client, self.host, agent).await;
         let stream = stream.map_err(|error| unreachable(self.host, russh::Error::IO(error).into()))?;
         let told = stream.closed();
         let key = account.keys.ssh_key.to_ssh();

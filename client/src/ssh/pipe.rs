@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +10,7 @@ use futures::future::{Either, select};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use super::forward::LocalAgent;
 use super::road::Road;
 use super::stdio::{Input, Output};
 use super::{Host, SshError};
@@ -23,7 +25,9 @@ const CHUNK: usize = 64 << 10;
 
 /// Carries bytes between the standard streams and a host until either side ends.
 pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
-    let stream = Road::to(client, host).await.map_err(|error| failed(host, &error))?;
+    let account = client.account();
+    let agent = Arc::new(LocalAgent::for_logins(account, &account.keys.ssh_certificate)?);
+    let stream = Road::to(client, host, agent).await.map_err(|error| failed(host, &error))?;
     let told = stream.closed();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut input = Input::stdin();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use chrono::Utc;
@@ -10,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
+use super::forward::LocalAgent;
 use crate::cluster::ClusterClient;
 use crate::proxy_stream::ProxyStream;
 
@@ -22,9 +24,9 @@ pub enum Road {
 }
 
 impl Road {
-    /// To a host, as the client is set up.
-    pub async fn to(client: &ClusterClient, host: &Host) -> io::Result<Self> {
-        let way = Way { client: client.clone(), address: host.host_port() };
+    /// To a host, as the client is set up. A proxy that records sessions logs in to the host with the help of `agent`.
+    pub async fn to(client: &ClusterClient, host: &Host, agent: Arc<LocalAgent>) -> io::Result<Self> {
+        let way = Way { client: client.clone(), address: host.host_port(), agent };
         if client.resumes() {
             return Ok(Self::Resumable(connect(way).await?));
         }
@@ -45,11 +47,12 @@ struct Way {
     client: ClusterClient,
     /// The host as the user called it.
     address: String,
+    agent: Arc<LocalAgent>,
 }
 
 impl Way {
     fn stream(&self, address: &str) -> ProxyStream {
-        ProxyStream::to_host(self.client.transport(), address, &self.client.account().cluster)
+        ProxyStream::to_host(self.client.transport(), address, &self.client.account().cluster, self.agent.clone())
     }
 }
 

@@ -44,6 +44,20 @@ struct Inner {
     signer: HeaderSigner,
 }
 
+/// A connection to a node.
+pub(crate) struct Dialled {
+    /// The node's UUID.
+    pub id: String,
+    /// Its record.
+    pub node: Arc<ServerV2>,
+    /// Its cluster.
+    pub cluster: String,
+    /// What is known of that cluster.
+    pub cache: Cache,
+    /// What leads to it.
+    pub stream: BoxedStream,
+}
+
 /// A leaf cluster, as lists show it.
 pub(crate) struct ListedCluster {
     /// Its name.
@@ -65,13 +79,8 @@ impl NodeDialer {
         Self { inner: Arc::new(Inner { settings, cache, tunnels, leaves, peers, signer }) }
     }
 
-    /// A connection to the node a client means, and the node's UUID.
-    pub(crate) async fn dial(
-        &self,
-        peer: &TransportPeer,
-        target: &str,
-        cluster: &str,
-    ) -> Result<(String, BoxedStream), Status> {
+    /// A connection to the node a client means.
+    pub(crate) async fn dial(&self, peer: &TransportPeer, target: &str, cluster: &str) -> Result<Dialled, Status> {
         let target = Target::parse(target).map_err(failed)?;
         let leaf = self.leaf_of(peer, cluster)?;
         let cache = match leaf {
@@ -84,7 +93,9 @@ impl NodeDialer {
             Some(leaf) => self.connect_in_leaf(peer, &node, &id, leaf).await,
             None => self.connect(peer.client, peer.server, &node).await,
         };
-        Ok((id, stream.map_err(Status::from)?))
+        let stream = stream.map_err(Status::from)?;
+        let cluster = leaf.map_or_else(|| self.inner.cache.cluster_name(), str::to_owned);
+        Ok(Dialled { id, node, cluster, cache, stream })
     }
 
     /// A connection to the Auth Service of a cluster, for a client with a certificate.

@@ -6,7 +6,7 @@
 //! [`tunnels`] holds the agents' connections, [`leaves`] knows the clusters that trust this one, [`outbound`] holds tunnels to
 //! those that it trusts, [`presence`] tells the
 //! cluster where this proxy is, [`follow`] knows the other proxies. [`ssh`] is the door for clients that speak nothing
-//! but SSH; [`absent`] answers clients of services that this build does not have.
+//! but SSH; [`recorded`] stands between clients and nodes where the proxy records sessions; [`absent`] answers clients of services that this build does not have.
 
 mod absent;
 mod dial;
@@ -18,6 +18,7 @@ mod listen;
 mod outbound;
 mod peers;
 mod presence;
+mod recorded;
 mod resolve;
 mod settings;
 mod shown;
@@ -56,6 +57,7 @@ use absent::Database;
 use dial::NodeDialer;
 use listen::{Configs, Door, Purpose};
 use peers::{PeerDoor, Peers};
+use recorded::Recorded;
 use shown::Shown;
 
 /// How long what is cut may take to end.
@@ -117,11 +119,15 @@ impl ProxyService {
         let work = [
             Box::pin(presence::announce(settings.clone(), peering, upstream.clone()))
                 as Pin<Box<dyn Future<Output = ()> + Send>>,
-            Box::pin(follow::follow(channel, upstream.clone(), lists)),
+            Box::pin(follow::follow(channel.clone(), upstream.clone(), lists)),
             Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known.clone())),
         ];
+        let host = (settings.host_uuid.as_str(), settings.data_dir.as_path());
+        let trackers = (tasks.clone(), sessions.clone());
+        let recorded = Recorded::start(host, cache.clone(), channel.clone(), (trackers, shutdown.clone()))?;
         let lists = known.clone();
-        let parts = Parts { settings, cache, shown, upstream, lists, tunnels, tasks, sessions, closing, shutdown };
+        let parts =
+            Parts { recorded, settings, cache, shown, upstream, lists, tunnels, tasks, sessions, closing, shutdown };
         let door = parts.door()?;
         parts.spawn(parts.outbound(&door).follow(known));
         let Parts { cache, shown, tunnels, tasks, sessions, closing, shutdown, .. } = parts;
@@ -211,6 +217,7 @@ impl ProxyService {
 
 /// What a proxy is made of.
 struct Parts {
+    recorded: Recorded,
     settings: Arc<Settings>,
     cache: Cache,
     shown: Shown,
@@ -229,10 +236,12 @@ impl Parts {
     fn door(&self) -> Result<Door, Error> {
         let Self { settings, cache, tasks, sessions, shutdown, .. } = self;
         let (upgrades, mut upgraded_connections) = web::Upgrades::channel();
-        let web = web::Web::new(settings.clone(), cache.clone(), self.upstream.clone(), upgrades, tasks.clone());
         let dialer = self.dialer();
+        let reach = (self.upstream.clone(), dialer.clone());
+        let web = web::Web::new(settings.clone(), cache.clone(), reach, upgrades, tasks.clone());
         let gate = gate::Gate::new(cache.clone());
-        let transport = transport::Transport::new(dialer.clone(), gate, sessions.clone(), shutdown.clone());
+        let reach_nodes = (dialer.clone(), self.recorded.clone());
+        let transport = transport::Transport::new(reach_nodes.clone(), gate, sessions.clone(), shutdown.clone());
         let peer_door = PeerDoor::new(self.tunnels.registry().clone(), sessions.clone(), shutdown.clone());
         let configs = self.configs()?;
         // Inside an upgrade clients verify the proxy with the cluster's authority.
@@ -245,9 +254,8 @@ impl Parts {
             peering: Routes::new(ProxyServiceServer::new(peer_door)).into_axum_router(),
             tunnels: self.tunnels.clone(),
             ssh: ssh::SshDoor::new(
-                self.shown.clone(),
-                cache.clone(),
-                dialer.clone(),
+                (self.shown.clone(), cache.clone()),
+                reach_nodes,
                 sessions.clone(),
                 shutdown.clone(),
             ),

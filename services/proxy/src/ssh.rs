@@ -26,12 +26,17 @@ use tracing::{debug, info};
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
+use crate::recorded::{AgentSource, Recorded};
 use crate::shown::Shown;
 use crate::transport::TransportPeer;
 use crate::tunnels::ssh_keys;
 
+/// The login with which sessions are joined, and nothing else.
+pub(crate) const JOIN_LOGIN: &str = "-teleport-internal-join";
 /// How long a client may take from its first byte to being let in.
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
+/// How long a client may take to open its agent.
+const AGENT: Duration = Duration::from_secs(10);
 /// Channels of one connection at a time; a multiplexing client opens one per session.
 const MOST_CHANNELS: usize = 1024;
 
@@ -45,6 +50,7 @@ struct Shared {
     shown: Shown,
     cache: Cache,
     dialer: NodeDialer,
+    recorded: Recorded,
     gate: Gate,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -53,14 +59,13 @@ struct Shared {
 impl SshDoor {
     /// A door that shows this host certificate.
     pub(crate) fn new(
-        shown: Shown,
-        cache: Cache,
-        dialer: NodeDialer,
+        (shown, cache): (Shown, Cache),
+        (dialer, recorded): (NodeDialer, Recorded),
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
         let gate = Gate::new(cache.clone());
-        Self { shared: Arc::new(Shared { shown, cache, dialer, gate, tasks, shutdown }) }
+        Self { shared: Arc::new(Shared { shown, cache, dialer, recorded, gate, tasks, shutdown }) }
     }
 
     /// The name of the cluster that the door belongs to.
@@ -132,36 +137,6 @@ struct Visitor {
 }
 
 impl Visitor {
-    /// Checks a certificate: signed by the users' authority of a known cluster, valid, not pinned to another address,
-    /// good for the login that is asked for, and held by somebody who is not locked out.
-    fn admit(&self, login: &str, certificate: &Certificate) -> Result<TransportPeer, String> {
-        let authorities = self.shared.cache.authorities("user");
-        let own = self.shared.cache.cluster_name();
-        let requirements =
-            Requirements { kind: Kind::User, principal: Some(login), now: Utc::now(), source: Some(self.client.ip()) };
-        let mut refusal = "no cluster's authority for users is known yet".to_owned();
-        for authority in authorities {
-            let cluster = authority.spec.as_ref().map(|s| s.cluster_name.clone()).unwrap_or_default();
-            match ssh_cert::check(certificate, &ssh_keys(&authority), &requirements) {
-                // Users of trusting clusters are let in by their own proxy.
-                Ok(_) if cluster != own => refusal = format!("users of cluster {cluster:?} log in at its own proxy"),
-                Ok(_) => return self.known(certificate, cluster),
-                Err(error) => refusal = error.to_string(),
-            }
-        }
-        Err(refusal)
-    }
-
-    fn known(&self, certificate: &Certificate, cluster: String) -> Result<TransportPeer, String> {
-        let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| e.to_string())?;
-        let mut identity = view.identity;
-        identity.teleport_cluster = cluster;
-        identity.expires = identity.expires.or(end_of(certificate));
-        let peer = TransportPeer { identity: Arc::new(identity), client: self.client, server: self.server };
-        self.shared.gate.admit(&peer).map_err(|status| status.message().to_owned())?;
-        Ok(peer)
-    }
-
     /// The client and a place for one more channel, or why there is none.
     fn channel(&self) -> Result<(TransportPeer, OwnedSemaphorePermit), &'static str> {
         let peer = self.peer.clone().ok_or("not logged in")?;
@@ -170,16 +145,63 @@ impl Visitor {
     }
 }
 
+/// Checks a certificate that is shown at a door: signed by the users' authority of this cluster, valid, not pinned to
+/// another address, and good for the login that is asked for; then whether its holder is locked out.
+pub(crate) fn admitted(
+    cache: &Cache,
+    login: &str,
+    certificate: &Certificate,
+    (client, server): (SocketAddr, SocketAddr),
+) -> Result<TransportPeer, String> {
+    let own = cache.cluster_name();
+    let requirements =
+        Requirements { kind: Kind::User, principal: Some(login), now: Utc::now(), source: Some(client.ip()) };
+    let mut refusal = "no cluster's authority for users is known yet".to_owned();
+    for authority in cache.authorities("user") {
+        let cluster = authority.spec.as_ref().map(|s| s.cluster_name.clone()).unwrap_or_default();
+        match ssh_cert::check(certificate, &ssh_keys(&authority), &requirements) {
+            // Users of trusting clusters are let in by their own proxy.
+            Ok(_) if cluster != own => refusal = format!("users of cluster {cluster:?} log in at its own proxy"),
+            Ok(_) => {
+                let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| e.to_string())?;
+                let mut identity = view.identity;
+                identity.teleport_cluster = cluster;
+                identity.expires = identity.expires.or(end_of(certificate));
+                let peer = TransportPeer { identity: Arc::new(identity), client, server };
+                Gate::new(cache.clone()).admit(&peer).map_err(|status| status.message().to_owned())?;
+                return Ok(peer);
+            }
+            Err(error) => refusal = error.to_string(),
+        }
+    }
+    Err(refusal)
+}
+
 /// When a certificate's validity ends; none for one that lasts for ever.
 fn end_of(certificate: &Certificate) -> Option<DateTime<Utc>> {
     i64::try_from(certificate.valid_before()).ok().and_then(|seconds| Utc.timestamp_opt(seconds, 0).single())
+}
+
+/// The agent at the other end of a connection. OpenSSH offers it too late to be waited for: it is opened unasked, and
+/// clients that do not forward one refuse.
+fn agent_of(client: russh::server::Handle) -> AgentSource {
+    AgentSource::new(|| async move {
+        match timeout(AGENT, client.channel_open_agent()).await {
+            Ok(Ok(channel)) => Ok(Box::new(channel.into_stream()) as tunnel::BoxedStream),
+            _ => {
+                Err("Failed to request agent: sessions are recorded by the proxy, which needs the user's agent to log \
+                in to the node. Set 'ForwardAgent yes' for the proxy's host"
+                    .to_owned())
+            }
+        }
+    })
 }
 
 impl Handler for Visitor {
     type Error = russh::Error;
 
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
-        match self.admit(user, certificate) {
+        match admitted(&self.shared.cache, user, certificate, (self.client, self.server)) {
             Ok(peer) => {
                 self.peer = Some(peer);
                 Ok(Auth::Accept)
@@ -205,14 +227,14 @@ impl Handler for Visitor {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Self::Error> {
         match self.channel() {
             Ok((peer, place)) => {
                 reply.accept().await;
-                let shared = self.shared.clone();
+                let (shared, agent) = (self.shared.clone(), agent_of(session.handle()));
                 self.shared.tasks.spawn(async move {
-                    channel::session(channel, &shared, peer).await;
+                    channel::session(channel, &shared, peer, agent).await;
                     drop(place);
                 });
             }
@@ -229,13 +251,14 @@ impl Handler for Visitor {
         _: &str,
         _: u32,
         reply: ChannelOpenHandle,
-        _: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Self::Error> {
         match self.channel() {
             Ok((peer, place)) => {
                 let (shared, host) = (self.shared.clone(), host.to_owned());
+                let agent = agent_of(session.handle());
                 self.shared.tasks.spawn(async move {
-                    channel::jump(channel, reply, &shared, peer, &host, port).await;
+                    channel::jump((channel, reply), &shared, peer, (&host, port), agent).await;
                     drop(place);
                 });
             }
@@ -256,7 +279,7 @@ impl Handler for Visitor {
     }
 
     async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
-        Ok(true) // never fails on the wire; nothing here uses an agent
+        Ok(true) // never fails on the wire; where the proxy records, it opens the agent when it needs it
     }
 
     async fn global_request(
@@ -266,7 +289,7 @@ impl Handler for Visitor {
         _: &[u8],
         _: &mut Session,
     ) -> Result<GlobalRequestReply, Self::Error> {
-        // Sessions are recorded by the nodes.
-        Ok(tunnel::ssh::answer(name, wire::VERSION, false))
+        let records = self.shared.recorded.mode(&self.shared.cache).is_some();
+        Ok(tunnel::ssh::answer(name, wire::VERSION, records))
     }
 }

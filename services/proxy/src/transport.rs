@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use pki::identity::Identity;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -25,6 +25,7 @@ use wire::transport::{
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
+use crate::recorded::{AgentSource, Recorded};
 
 /// What every SSH client sends first, and what nothing else may send to a node.
 const SSH_PREFIX: &[u8] = b"SSH-2.0";
@@ -52,14 +53,20 @@ pub(crate) struct TransportPeer {
 #[derive(Clone)]
 pub(crate) struct Transport {
     dialer: NodeDialer,
+    recorded: Recorded,
     gate: Gate,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
 impl Transport {
-    pub(crate) fn new(dialer: NodeDialer, gate: Gate, tasks: TaskTracker, shutdown: CancellationToken) -> Self {
-        Self { dialer, gate, tasks, shutdown }
+    pub(crate) fn new(
+        (dialer, recorded): (NodeDialer, Recorded),
+        gate: Gate,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { dialer, recorded, gate, tasks, shutdown }
     }
 }
 
@@ -84,15 +91,18 @@ impl TransportService for Transport {
         let target =
             first.dial_target.ok_or_else(|| Status::invalid_argument("first frame must contain a dial target"))?;
         let watch = self.gate.admit(&peer)?;
-        let (node, stream) = self.dialer.dial(&peer, &target.host_port, &target.cluster).await?;
-        debug!(user = %peer.identity.username, node, "client connected to node");
+        let dialled = self.dialer.dial(&peer, &target.host_port, &target.cluster).await?;
+        debug!(user = %peer.identity.username, node = dialled.id, "client connected to node");
+        let (agent, far_agent) = tokio::io::duplex(FRAME);
+        let source = AgentSource::new(|| async { Ok(Box::new(far_agent) as BoxedStream) });
+        let stream = self.recorded.stand_between(&peer, &target.host_port, dialled, source).await?;
         let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
         let details = ProxySshResponse { details: Some(ClusterDetails { fips_enabled: false }), frame: None };
         let _ = replies.try_send(Ok(details)); // the queue is empty
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             tokio::select! {
-                () = relay_ssh(frames, first.frame, stream, &replies) => {}
+                () = relay_ssh((frames, first.frame), stream, agent, &replies) => {}
                 reason = watch.ended() => {
                     info!(user = %peer.identity.username, reason = %reason, "connection ended");
                     let _ = replies.send(Err(reason)).await; // the client may be gone
@@ -143,27 +153,33 @@ async fn first_frame<T>(frames: &mut Streaming<T>) -> Result<T, Status> {
     }
 }
 
-/// Copies SSH frames both ways until one side ends.
+/// Copies SSH frames both ways until one side ends, and those of the user's agent meanwhile.
 async fn relay_ssh(
-    mut frames: Streaming<ProxySshRequest>,
-    first: Option<proxy_ssh_request::Frame>,
+    (mut frames, first): (Streaming<ProxySshRequest>, Option<proxy_ssh_request::Frame>),
     stream: BoxedStream,
+    agent: DuplexStream,
     replies: &mpsc::Sender<Result<ProxySshResponse, Status>>,
 ) {
     let (mut from_node, mut to_node) = tokio::io::split(stream);
+    let (mut to_agent, mut from_agent) = tokio::io::split(agent);
     let upward = async {
         let mut prefix = PrefixCheck::default();
         let mut next = first;
         loop {
-            if let Some(proxy_ssh_request::Frame::Ssh(frame)) = next {
-                if !prefix.accepts(&frame.payload) {
-                    let text = "required prefix \"SSH-2.0\" was not found";
-                    let _ = replies.send(Err(Status::permission_denied(text))).await;
-                    return;
+            match next {
+                Some(proxy_ssh_request::Frame::Ssh(frame)) => {
+                    if !prefix.accepts(&frame.payload) {
+                        let text = "required prefix \"SSH-2.0\" was not found";
+                        let _ = replies.send(Err(Status::permission_denied(text))).await;
+                        return;
+                    }
+                    if !write(&mut to_node, &frame.payload).await {
+                        return;
+                    }
                 }
-                if !write(&mut to_node, &frame.payload).await {
-                    return;
-                }
+                // Nobody may be asking the agent.
+                Some(proxy_ssh_request::Frame::Agent(frame)) => drop(write(&mut from_agent, &frame.payload).await),
+                None => {}
             }
             next = match frames.message().await {
                 Ok(Some(message)) => message.frame,
@@ -179,9 +195,18 @@ async fn relay_ssh(
         let frame = proxy_ssh_response::Frame::Ssh(Frame { payload });
         replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
     });
+    let to_agent = async {
+        pump(&mut to_agent, |payload| {
+            let frame = proxy_ssh_response::Frame::Agent(Frame { payload });
+            replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
+        })
+        .await;
+        std::future::pending::<()>().await // the agent is asked at the beginning only
+    };
     tokio::select! {
         () = upward => {}
         () = downward => {}
+        () = to_agent => {}
     }
 }
 

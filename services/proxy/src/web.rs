@@ -1,6 +1,7 @@
 //! The web API and the pages of the public port.
 
 mod error;
+mod events;
 mod forwarded;
 mod join;
 mod limit;
@@ -10,6 +11,7 @@ mod ping;
 mod session;
 mod signup;
 mod upgrade;
+mod user;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use wire::error::ErrorKind;
 pub(crate) use error::{WebError, WebResult};
 use limit::RateLimit;
 
+use crate::dial::NodeDialer;
+use crate::gate::Gate;
 use crate::settings::Settings;
 use crate::upstream::Upstream;
 
@@ -41,6 +45,9 @@ pub(crate) struct Web {
     pub settings: Arc<Settings>,
     pub cache: Cache,
     pub upstream: Upstream,
+    /// The way to Auth Services in the name of users.
+    pub dialer: NodeDialer,
+    pub gate: Gate,
     limits: Arc<Limits>,
     /// Takes connections that were upgraded to carry TLS inside.
     pub upgrades: upgrade::Upgrades,
@@ -62,12 +69,13 @@ impl Web {
     pub(crate) fn new(
         settings: Arc<Settings>,
         cache: Cache,
-        upstream: Upstream,
+        (upstream, dialer): (Upstream, NodeDialer),
         upgrades: upgrade::Upgrades,
         tasks: TaskTracker,
     ) -> Self {
         let limits = Limits { normal: RateLimit::new(20, 40), high: RateLimit::new(120, 480) };
-        Self { settings, cache, upstream, limits: Arc::new(limits), upgrades, tasks }
+        let gate = Gate::new(cache.clone());
+        Self { settings, cache, upstream, dialer, gate, limits: Arc::new(limits), upgrades, tasks }
     }
 }
 
@@ -119,10 +127,13 @@ fn everything(web: &Web) -> Router<Web> {
         .route("/webapi/trustedclusters/validate", post(join::validate_trusted_cluster))
         .route("/webapi/auth/export", get(join::export))
         .route("/webapi/sites/{site}/auth/export", get(join::export))
+        .route("/webapi/users/password", put(signup::change_password))
         .layer(middleware::from_fn_with_state(web.clone(), limit_normal));
     let high = Router::new()
         .route("/webapi/ping/{connector}", get(ping::ping_connector))
         .route("/webapi/motd", get(ping::motd))
+        .route("/webapi/sites/{site}/events/search", get(events::search))
+        .route("/webapi/sites/{site}/events/search/sessions", get(events::sessions))
         .route("/webapi/host/credentials", post(join::host_credentials))
         .layer(middleware::from_fn_with_state(web.clone(), limit_high));
     let pages = Router::new()

@@ -35,6 +35,17 @@ pub struct LocalAgent {
     key: PrivateKey,
     certificate: Vec<u8>,
     comment: String,
+    /// What it is there for.
+    purpose: Purpose,
+}
+
+/// What an agent signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Whatever the user's programs on the host ask for.
+    Any,
+    /// Logins to SSH servers, and nothing else.
+    Logins,
 }
 
 impl Agent {
@@ -68,7 +79,18 @@ impl fmt::Debug for LocalAgent {
 
 impl LocalAgent {
     fn new(key: PrivateKey, certificate: &Certificate, comment: String) -> Result<Self, russh::keys::ssh_key::Error> {
-        Ok(Self { key, certificate: certificate.to_bytes()?, comment })
+        Ok(Self { key, certificate: certificate.to_bytes()?, comment, purpose: Purpose::Any })
+    }
+
+    /// The agent of a proxy that records sessions: it logs in to the host in the user's name.
+    ///
+    /// # Errors
+    /// When the key is of no use for SSH.
+    pub(crate) fn for_logins(account: &Account, certificate: &Certificate) -> Result<Self> {
+        let unusable = |error: &dyn std::fmt::Display| Error::other(format!("key for the proxy's login: {error}"));
+        let key = account.keys.ssh_key.to_ssh().map_err(|error| unusable(&error))?;
+        let agent = Self::new(key, certificate, comment(account)).map_err(|error| unusable(&error))?;
+        Ok(Self { purpose: Purpose::Logins, ..agent })
     }
 
     /// Answers a channel that a host opens to the agent.
@@ -80,7 +102,7 @@ impl LocalAgent {
     }
 
     /// Answers requests until the other side ends. It lists and signs; everything else fails.
-    async fn answer(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    pub(crate) async fn answer(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
         while let Some(request) = read_message(stream).await? {
             let answer = match request.split_first() {
                 Some((&message::REQUEST_IDENTITIES, _)) => self.list(),
@@ -107,6 +129,10 @@ impl LocalAgent {
         if key != self.certificate && key != plain {
             return None;
         }
+        if self.purpose == Purpose::Logins && !is_login(data) {
+            tracing::debug!("the proxy asked to sign something else than a login");
+            return None;
+        }
         let signature: Signature = match self.key.key_data() {
             KeypairData::Rsa(pair) => {
                 let hash = if flags & RSA_SHA2_256 == 0 { HashAlg::Sha512 } else { HashAlg::Sha256 };
@@ -122,8 +148,28 @@ impl LocalAgent {
     }
 }
 
+/// Whether what is to be signed is a login to an SSH server with a public key (RFC 4252 §7).
+fn is_login(mut data: &[u8]) -> bool {
+    const USERAUTH_REQUEST: u8 = 50;
+    let data = &mut data;
+    let text = |data: &mut &[u8], wanted: &[u8]| take_string(data).is_some_and(|found| found == wanted);
+    let session = take_string(data).is_some_and(|id| (16..=64).contains(&id.len()));
+    let request = data.split_off_first() == Some(&USERAUTH_REQUEST);
+    let user = take_string(data).is_some();
+    let service = text(data, b"ssh-connection") && text(data, b"publickey");
+    let signed = data.split_off_first() == Some(&1);
+    session
+        && request
+        && user
+        && service
+        && signed
+        && take_string(data).is_some()
+        && take_string(data).is_some()
+        && data.is_empty()
+}
+
 #[cfg(test)]
-pub(in crate::ssh) mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use pki::identity::Identity;
@@ -138,7 +184,7 @@ pub(in crate::ssh) mod tests {
         Agent::Local(Arc::new(local(KeyAlgorithm::Ed25519)))
     }
 
-    fn local(algorithm: KeyAlgorithm) -> LocalAgent {
+    pub(crate) fn local(algorithm: KeyAlgorithm) -> LocalAgent {
         let (authority, key) = (Key::generate(KeyAlgorithm::Ed25519).unwrap(), Key::generate(algorithm).unwrap());
         let identity = Identity { username: "alice".into(), principals: vec!["root".into()], ..Default::default() };
         let now = chrono::Utc::now();
@@ -169,6 +215,35 @@ pub(in crate::ssh) mod tests {
                 let signature = Signature::try_from(blob).unwrap();
                 agent.key.public_key().key_data().verify(b"data", &signature).unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn a_proxy_gets_signatures_for_logins_and_nothing_else() {
+        let agent = LocalAgent { purpose: Purpose::Logins, ..local(KeyAlgorithm::Ed25519) };
+        let login = |service: &str, tail: &[u8]| {
+            let mut data = Vec::new();
+            [7_u8; 32].as_slice().encode(&mut data).unwrap();
+            data.push(50);
+            for text in ["root", service, "publickey"] {
+                text.encode(&mut data).unwrap();
+            }
+            data.push(1);
+            "ssh-ed25519-cert-v01@openssh.com".encode(&mut data).unwrap();
+            agent.certificate.encode(&mut data).unwrap();
+            data.extend_from_slice(tail);
+            data
+        };
+        let signs = |data: &[u8]| {
+            let mut request = Vec::new();
+            agent.certificate.encode(&mut request).unwrap();
+            data.encode(&mut request).unwrap();
+            request.extend_from_slice(&[0; 4]);
+            agent.sign(&request).is_some()
+        };
+        assert!(signs(&login("ssh-connection", b"")));
+        for other in [login("ssh-userauth", b""), login("ssh-connection", b"x"), b"SSHSIG".to_vec(), Vec::new()] {
+            assert!(!signs(&other));
         }
     }
 

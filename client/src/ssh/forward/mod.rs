@@ -4,7 +4,7 @@
 //! what they take once there is a connection. What the server may open towards this client is in [`Admitted`]:
 //! nothing that was not asked for.
 
-mod agent;
+pub(crate) mod agent;
 mod socks;
 mod spec;
 mod x11;

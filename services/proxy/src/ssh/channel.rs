@@ -13,6 +13,7 @@ use tunnel::BoxedStream;
 use super::Shared;
 use super::request::Subsystem;
 use crate::gate::Watch;
+use crate::recorded::AgentSource;
 use crate::resolve::Target;
 use crate::transport::TransportPeer;
 
@@ -26,7 +27,7 @@ const FAILED: u32 = 255;
 const SSH_PORT: u16 = 22;
 
 /// Serves a session channel: one subsystem, and nothing else.
-pub(super) async fn session(mut channel: Channel<Msg>, shared: &Shared, peer: TransportPeer) {
+pub(super) async fn session(mut channel: Channel<Msg>, shared: &Shared, peer: TransportPeer, agent: AgentSource) {
     let asked = match timeout(PREPARATION, subsystem(&mut channel)).await {
         Ok(Some(asked)) => asked,
         Ok(None) => return,
@@ -36,7 +37,7 @@ pub(super) async fn session(mut channel: Channel<Msg>, shared: &Shared, peer: Tr
         Ok(Subsystem::Sites) => return sites(channel, shared, &peer).await,
         Ok(Subsystem::Node { target, cluster }) => {
             let cluster = if cluster.is_empty() { peer.identity.route_to_cluster.clone() } else { cluster };
-            node(shared, &peer, &target, &cluster).await.map_err(|status| status.message().to_owned())
+            node(shared, &peer, (&target, &cluster), agent).await.map_err(|status| status.message().to_owned())
         }
         Ok(Subsystem::Auth { cluster }) => auth(shared, &peer, &cluster).await.map_err(|s| s.message().to_owned()),
         Err(reason) => Err(reason),
@@ -53,17 +54,16 @@ pub(super) async fn session(mut channel: Channel<Msg>, shared: &Shared, peer: Tr
 
 /// Serves a `direct-tcpip` channel. It is accepted when the node has answered, so that the client learns of a failure.
 pub(super) async fn jump(
-    channel: Channel<Msg>,
-    reply: ChannelOpenHandle,
+    (channel, reply): (Channel<Msg>, ChannelOpenHandle),
     shared: &Shared,
     peer: TransportPeer,
-    host: &str,
-    port: u32,
+    (host, port): (&str, u32),
+    agent: AgentSource,
 ) {
     // A jump always names a port. The usual one mostly means that the user named none, and few nodes listen there.
     let port = u16::try_from(port).ok().filter(|port| *port != SSH_PORT).unwrap_or(0);
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    match node(shared, &peer, &format!("{host}:{port}"), &peer.identity.route_to_cluster).await {
+    match node(shared, &peer, (&format!("{host}:{port}"), &peer.identity.route_to_cluster), agent).await {
         Ok((watch, stream)) => {
             reply.accept().await;
             join(channel, stream, watch, shared, &peer).await;
@@ -101,14 +101,14 @@ async fn subsystem(channel: &mut Channel<Msg>) -> Option<Result<String, String>>
 async fn node(
     shared: &Shared,
     peer: &TransportPeer,
-    target: &str,
-    cluster: &str,
+    (target, cluster): (&str, &str),
+    agent: AgentSource,
 ) -> Result<(Watch, BoxedStream), Status> {
     Target::parse(target).map_err(|error| Status::invalid_argument(error.to_string()))?;
     let watch = shared.gate.admit(peer)?;
-    let (node, stream) = shared.dialer.dial(peer, target, cluster).await?;
-    debug!(user = %peer.identity.username, node, "client connected to node");
-    Ok((watch, stream))
+    let dialled = shared.dialer.dial(peer, target, cluster).await?;
+    debug!(user = %peer.identity.username, node = dialled.id, "client connected to node");
+    Ok((watch, shared.recorded.stand_between(peer, target, dialled, agent).await?))
 }
 
 async fn auth(shared: &Shared, peer: &TransportPeer, cluster: &str) -> Result<(Watch, BoxedStream), Status> {

@@ -14,7 +14,7 @@ use super::login::{encode, second_factor};
 use super::{ClientAddress, JsonBody, Web, WebError, WebResult, check_csrf, cookie};
 
 /// The cookie that names a session.
-const SESSION_COOKIE: &str = "__Host-session";
+pub(super) const SESSION_COOKIE: &str = "__Host-session";
 
 /// `POST /webapi/sessions/web`.
 #[derive(Deserialize)]
@@ -93,7 +93,7 @@ pub(super) fn set_cookie(response: &mut Response, session: &WebSessionV2) {
 }
 
 /// User and id of a session cookie.
-fn decode_cookie(value: &str) -> Option<(String, String)> {
+pub(super) fn decode_cookie(value: &str) -> Option<(String, String)> {
     let json: Value = serde_json::from_slice(&hex::decode(value).ok()?).ok()?;
     Some((json.get("user")?.as_str()?.to_owned(), json.get("sid")?.as_str()?.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Accepting an invitation: a password and a one-time-code device.
+//! Passwords: accepting an invitation with one and a one-time-code device, and changing it later.
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::json;
 use wire::error::ErrorKind;
 use wire::proto::{
-    ChangeUserAuthenticationRequest, CreateRegisterChallengeRequest, DeviceType, MfaRegisterResponse,
-    TotpRegisterResponse, mfa_register_challenge, mfa_register_response,
+    ChangePasswordRequest, ChangeUserAuthenticationRequest, CreateRegisterChallengeRequest, DeviceType,
+    MfaRegisterResponse, TotpRegisterResponse, mfa_register_challenge, mfa_register_response,
 };
 
+use super::user::WebUser;
 use super::{ClientAddress, JsonBody, Web, WebError, WebResult, check_csrf, client_ip, session};
 
 /// What everybody with a bad link is told.
@@ -106,9 +107,7 @@ pub(super) async fn accept(
     if request.webauthn.as_ref().is_some_and(|w| !w.is_null()) {
         return Err(WebError::new(ErrorKind::NotImplemented, "WebAuthn is not part of this build yet"));
     }
-    let password = STANDARD
-        .decode(&request.password)
-        .map_err(|_| WebError::new(ErrorKind::BadParameter, "password: expected base64"))?;
+    let password = decoded("password", &request.password)?;
     let device = (!request.second_factor_token.is_empty()).then(|| MfaRegisterResponse {
         response: Some(mfa_register_response::Response::Totp(TotpRegisterResponse {
             code: request.second_factor_token,
@@ -129,4 +128,42 @@ pub(super) async fn accept(
         session::set_cookie(&mut response, &web_session);
     }
     Ok(response)
+}
+
+/// `PUT /webapi/users/password`.
+#[derive(Deserialize)]
+pub(super) struct ChangeRequest {
+    #[serde(default)]
+    old_password: String,
+    #[serde(default)]
+    new_password: String,
+    #[serde(default)]
+    second_factor_token: String,
+    #[serde(default, rename = "webauthnAssertionResponse")]
+    webauthn: Option<serde_json::Value>,
+}
+
+/// Gives somebody who is logged in another password, for the old one and a second factor.
+pub(super) async fn change_password(
+    State(web): State<Web>,
+    user: WebUser,
+    JsonBody(request): JsonBody<ChangeRequest>,
+) -> WebResult {
+    if request.webauthn.as_ref().is_some_and(|w| !w.is_null()) {
+        return Err(WebError::new(ErrorKind::NotImplemented, "WebAuthn is not part of this build yet"));
+    }
+    let change = ChangePasswordRequest {
+        user: user.name.clone(),
+        old_password: decoded("old_password", &request.old_password)?,
+        new_password: decoded("new_password", &request.new_password)?,
+        second_factor_token: request.second_factor_token,
+        ..Default::default()
+    };
+    user.auth(&web.cache.cluster_name()).change_password(change).await?;
+    Ok(Json(json!({"message": "ok"})).into_response())
+}
+
+/// Bytes of a JSON field.
+fn decoded(field: &str, text: &str) -> WebResult<Vec<u8>> {
+    STANDARD.decode(text).map_err(|_| WebError::new(ErrorKind::BadParameter, format!("{field}: expected base64")))
 }

@@ -1,0 +1,201 @@
+//! Sessions that the proxy records (the modes `proxy` and `proxy-sync`).
+//!
+//! The proxy ends the client's SSH connection ([`door`]), showing a host certificate in the node's name ([`host`]), and
+//! opens one of its own to the node ([`target`]), for which the user's agent signs ([`agent`]). Between the two it
+//! passes on channels and requests ([`session`]), and keeps what is shown ([`trail`]).
+//!
+//! The node decides about the user as it always does: it sees the user's own certificate. Servers without an agent
+//! (nodes of the sub-kind `openssh`) cannot decide: for them the proxy does, records whatever the mode is, and logs in with
+//! a certificate of its own ([`agentless`]).
+
+mod agent;
+mod agentless;
+mod door;
+mod host;
+mod session;
+mod target;
+mod trail;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use audit::RemoteLog;
+use cache::Cache;
+use recording::{ToAuth, Uploader, UploaderConfig, Uploads};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tunnel::BoxedStream;
+use wire::client::ApiChannel;
+use wire::error::Error;
+use wire::types::ServerV2;
+
+pub(crate) use agent::AgentSource;
+use host::Hosts;
+
+use crate::dial::Dialled;
+use crate::transport::TransportPeer;
+
+/// The sub-kind of servers without an agent.
+const AGENTLESS: &str = "openssh";
+/// Bytes between the client's connection and this proxy's end of it.
+const PIPE: usize = 256 << 10;
+
+/// Stands between clients and nodes. Clones share everything.
+#[derive(Clone)]
+pub(crate) struct Recorded {
+    shared: Arc<Shared>,
+}
+
+/// What all sessions have in common.
+struct Shared {
+    /// UUID of the proxy's host.
+    host_uuid: String,
+    cache: Cache,
+    hosts: Hosts,
+    channel: ApiChannel,
+    log: RemoteLog,
+    uploads: Uploads,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// Who records a session, and how; as it is called in settings and events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The proxy, on its disk first.
+    Proxy,
+    /// The proxy, and uploads while the session runs.
+    ProxySync,
+    /// Nobody; for servers without an agent, whose sessions the proxy carries all the same.
+    Off,
+}
+
+impl Mode {
+    /// The proxy's part in a cluster with these settings; `None` when nodes record, or nobody.
+    pub(crate) fn of(cache: &Cache) -> Option<Self> {
+        match cache.recording().spec.as_ref()?.mode.as_str() {
+            "proxy" => Some(Self::Proxy),
+            "proxy-sync" => Some(Self::ProxySync),
+            _ => None,
+        }
+    }
+
+    /// The proxy's part for servers without an agent, which cannot record.
+    fn of_agentless(cache: &Cache) -> Self {
+        match cache.recording().spec.as_ref().map_or("", |spec| &spec.mode) {
+            "off" => Self::Off,
+            "node-sync" | "proxy-sync" => Self::ProxySync,
+            _ => Self::Proxy,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Proxy => "proxy",
+            Self::ProxySync => "proxy-sync",
+        }
+    }
+}
+
+/// One connection of a client to a node.
+struct Meeting {
+    peer: TransportPeer,
+    node: Arc<ServerV2>,
+    /// The host as the client calls it.
+    name: String,
+    /// The cluster of the node.
+    cluster: String,
+    mode: Mode,
+    /// Whether the node is a server without an agent.
+    agentless: bool,
+    /// What is known of the node's cluster.
+    cache: Cache,
+}
+
+impl Recorded {
+    /// Begins with what an earlier process has left below the data folder.
+    pub(crate) fn start(
+        (host_uuid, data_dir): (&str, &Path),
+        cache: Cache,
+        channel: ApiChannel,
+        ((tasks, sessions), shutdown): ((TaskTracker, TaskTracker), CancellationToken),
+    ) -> Result<Self, Error> {
+        let cluster = cache.cluster_name();
+        // Apart from what a node of the same process keeps: it has another identity.
+        let folder = data_dir.join("proxy");
+        let uploads = Uploads::open(&folder).map_err(|e| Error::other(e.to_string()))?;
+        let spool = folder.join("log").join("events.spool");
+        let (log, delivery) = RemoteLog::start(channel.clone(), &spool, &cluster).map_err(Error::from)?;
+        tasks.spawn(crate::until(&shutdown, delivery));
+        let target = ToAuth { channel: channel.clone(), log: log.clone() };
+        let uploader = Uploader::new(uploads.clone(), Arc::new(target), UploaderConfig::default());
+        tasks.spawn(crate::until(&shutdown, uploader.run()));
+        let hosts = Hosts::new(channel.clone());
+        let host_uuid = host_uuid.to_owned();
+        Ok(Self {
+            shared: Arc::new(Shared { host_uuid, cache, hosts, channel, log, uploads, tasks: sessions, shutdown }),
+        })
+    }
+
+    /// How sessions with a node of the cluster that `cache` is about are recorded here.
+    pub(crate) fn mode(&self, cache: &Cache) -> Option<Mode> {
+        Mode::of(&self.shared.cache).or_else(|| Mode::of(cache))
+    }
+
+    /// The stream on which the client of `dialled` is to be served: it leads to the node as it is, or to this proxy
+    /// if that records.
+    pub(crate) async fn stand_between(
+        &self,
+        peer: &TransportPeer,
+        target: &str,
+        dialled: Dialled,
+        agent: AgentSource,
+    ) -> Result<BoxedStream, Status> {
+        let agentless = dialled.node.sub_kind == AGENTLESS;
+        let mode = if agentless { Some(Mode::of_agentless(&dialled.cache)) } else { self.mode(&dialled.cache) };
+        let Some(mode) = mode else { return Ok(dialled.stream) };
+        let name = host_of(target).to_owned();
+        let meeting = Meeting {
+            peer: peer.clone(),
+            node: dialled.node,
+            name,
+            cluster: dialled.cluster,
+            mode,
+            agentless,
+            cache: dialled.cache,
+        };
+        let shown = self.shared.hosts.identity(&meeting).await.map_err(|error| {
+            Status::unavailable(format!(
+                "sessions are recorded by the proxy, which cannot stand in for the node: {error}"
+            ))
+        })?;
+        let (near, far) = tokio::io::duplex(PIPE);
+        let shared = self.shared.clone();
+        self.shared.tasks.spawn(async move {
+            door::serve(shared, Arc::new(meeting), shown, far, (dialled.stream, agent)).await;
+        });
+        Ok(Box::new(near))
+    }
+}
+
+/// The host in `host:port`, `[address]:port` or a host alone.
+fn host_of(target: &str) -> &str {
+    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_what_stands_before_the_port() {
+        for (target, host) in
+            [("web-1:0", "web-1"), ("[::1]:22", "::1"), ("web-1", "web-1"), ("10.0.0.1:3022", "10.0.0.1")]
+        {
+            assert_eq!(host_of(target), host);
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Servers without an agent: the proxy decides about the user, and logs in with a certificate that such servers trust.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit::codes;
+use chrono::Utc;
+use pki::identity::Identity;
+use pki::keys::{KeyAlgorithm, PrivateKey};
+use rbac::{AccessState, Decision, RoleSet, SessionOwner, SessionPolicies};
+use russh::client::{AuthResult, Handle};
+use russh::keys::Certificate;
+use tokio::time::timeout;
+use tonic::Request;
+use wire::events::{AuthAttempt, Status};
+use wire::proto::OpenSshCertRequest;
+use wire::proto::auth_service_client::AuthServiceClient;
+use wire::types::{Metadata, RoleV6, UserSpecV2, UserV2};
+use wire::wrappers::{LabelValues, StringValues};
+
+use super::target::NodeSide;
+use super::{Meeting, Shared};
+
+/// How long the Auth Service may take.
+const CALL: Duration = Duration::from_secs(10);
+/// The life of the proxy's certificate: it is used at once.
+const LIFE: Duration = Duration::from_secs(5 * 60);
+
+/// Decides whether a user may log in, as a node does; the reason of a refusal is in the audit log as well.
+pub(super) async fn decide(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Result<(), String> {
+    let decided = judge(shared, meeting, identity, login);
+    if let Err(reason) = &decided {
+        let body = AuthAttempt {
+            user: Some(process::said::user_metadata(identity, login)),
+            connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
+            status: Some(Status { success: false, error: reason.clone(), user_message: String::new() }),
+            ..Default::default()
+        };
+        shared.log.emit(codes::AUTH_ATTEMPT_FAILURE.event(body)).await;
+    }
+    decided
+}
+
+fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Result<(), String> {
+    if meeting.cluster != shared.cache.cluster_name() {
+        return Err("servers without an agent are reached through the proxy of their own cluster".to_owned());
+    }
+    let roles = role_set(shared, identity)?;
+    let device = &identity.device;
+    let trusted = ![&device.device_id, &device.asset_tag, &device.credential_id].into_iter().any(String::is_empty);
+    let preference = shared.cache.auth_preference();
+    let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), trusted);
+    let (user, cluster) = (&identity.username, &meeting.cluster);
+    if let Decision::Deny(denial) = roles.check_node(&meeting.node, login, &state) {
+        return Err(format!(
+            "user {user}@{cluster} is not authorized to login as {login}@{cluster}: {} ({})",
+            denial.message,
+            denial.explanation()
+        ));
+    }
+    let policies = roles.session_policies();
+    if SessionPolicies::new(SessionOwner { user, policies: &policies }, "ssh").is_moderated() {
+        return Err("Moderated sessions cannot be created for OpenSSH nodes".to_owned());
+    }
+    Ok(())
+}
+
+fn role_set(shared: &Shared, identity: &Identity) -> Result<RoleSet, String> {
+    let roles = known_roles(shared, identity)?;
+    let traits = rbac::Traits::from(identity.traits.clone().unwrap_or_default());
+    Ok(RoleSet::compile(roles.iter().map(|role| (**role).clone()), traits))
+}
+
+fn known_roles(shared: &Shared, identity: &Identity) -> Result<Vec<Arc<RoleV6>>, String> {
+    let find = |name: &String| shared.cache.role(name).ok_or_else(|| format!("role {name:?} is not found"));
+    identity.groups.iter().map(find).collect()
+}
+
+/// Logs in to the server in the user's name.
+pub(super) async fn log_in(
+    handle: &mut Handle<NodeSide>,
+    shared: &Shared,
+    identity: &Identity,
+    login: &str,
+) -> Result<(), String> {
+    let failed =
+        |what: &str, error: &dyn std::fmt::Display| format!("logging in to a server without an agent: {what}: {error}");
+    let key = PrivateKey::generate(KeyAlgorithm::Ed25519).map_err(|e| failed("key", &e))?;
+    let values = identity.traits.clone().unwrap_or_default().into_iter();
+    let values = values.map(|(name, values)| (name, StringValues { values })).collect();
+    let left = identity.expires.and_then(|end| (end - Utc::now()).to_std().ok()).unwrap_or(LIFE).min(LIFE);
+    let request = OpenSshCertRequest {
+        public_key: key.public().to_ssh_line().into_bytes(),
+        ttl: i64::try_from(left.as_nanos()).unwrap_or_default(),
+        cluster: shared.cache.cluster_name(),
+        user: Some(UserV2 {
+            metadata: Some(Metadata { name: identity.username.clone(), ..Default::default() }),
+            spec: Some(UserSpecV2 {
+                roles: identity.groups.clone(),
+                traits: Some(LabelValues { values }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        roles: known_roles(shared, identity)?.iter().map(|role| (**role).clone()).collect(),
+    };
+    let call =
+        async { AuthServiceClient::new(shared.channel.clone()).generate_open_ssh_cert(Request::new(request)).await };
+    let answer = timeout(CALL, call).await.map_err(|_| failed("certificate", &"waited 10 s"))?;
+    let answer = answer.map_err(|status| failed("certificate", &status.message()))?.into_inner();
+    let line = String::from_utf8_lossy(&answer.cert).into_owned();
+    let certificate = Certificate::from_openssh(line.trim()).map_err(|e| failed("certificate", &e))?;
+    let key = Arc::new(key.to_ssh().map_err(|e| failed("key", &e))?);
+    match handle.authenticate_openssh_cert(login, key, certificate).await {
+        Ok(AuthResult::Success) => Ok(()),
+        Ok(AuthResult::Failure { .. }) => Err(String::new()),
+        Err(error) => Err(failed("connection", &error)),
+    }
+}

@@ -1,0 +1,114 @@
+//! The proxy in the name of nodes: host certificates that the Auth Service issues for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pki::keys::{KeyAlgorithm, PrivateKey};
+use russh::keys::Certificate;
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, timeout};
+use tonic::Request;
+use tunnel::HostIdentity;
+use wire::client::ApiChannel;
+use wire::error::{Error, Result};
+use wire::trust::GenerateHostCertRequest;
+use wire::trust::trust_service_client::TrustServiceClient;
+
+use super::Meeting;
+
+/// How long a certificate is used; it is valid twice as long.
+const KEPT: Duration = Duration::from_secs(12 * 3600);
+/// Certificates kept.
+const MOST: usize = 4096;
+/// How long the Auth Service may take.
+const CALL: Duration = Duration::from_secs(10);
+
+/// A key that this process alone has.
+struct HostKey {
+    private: Arc<russh::keys::PrivateKey>,
+    /// A line of OpenSSH's authorized_keys form.
+    public: String,
+}
+
+/// Identities of nodes as this proxy shows them.
+pub(super) struct Hosts {
+    channel: ApiChannel,
+    key: OnceCell<HostKey>,
+    known: Mutex<HashMap<Vec<String>, (Certificate, Instant)>>,
+}
+
+impl Hosts {
+    /// None yet; `channel` leads to the Auth Service.
+    pub(super) fn new(channel: ApiChannel) -> Self {
+        Self { channel, key: OnceCell::new(), known: Mutex::default() }
+    }
+
+    /// The key of all these identities, made when it is first needed. RSA, like that of every host: the configuration
+    /// that clients generate for OpenSSH accepts nothing else.
+    async fn key(&self) -> Result<&HostKey> {
+        let make = || async {
+            let generate = || {
+                let key = PrivateKey::generate(KeyAlgorithm::Rsa2048)?;
+                Ok(HostKey { private: Arc::new(key.to_ssh()?), public: key.public().to_ssh_line() })
+            };
+            let made = tokio::task::spawn_blocking(generate).await;
+            let made = made.map_err(|_| Error::other("making a host key failed"))?;
+            made.map_err(|error: pki::Error| Error::other(error.to_string()))
+        };
+        self.key.get_or_try_init(make).await
+    }
+
+    /// The identity for a node under the names by which clients know it.
+    pub(super) async fn identity(&self, meeting: &Meeting) -> Result<HostIdentity> {
+        let names = names(meeting);
+        let known = self.known.lock().get(&names).filter(|(_, until)| *until > Instant::now()).map(|(c, _)| c.clone());
+        let certificate = match known {
+            Some(certificate) => certificate,
+            None => self.issue(meeting, names).await?,
+        };
+        Ok(HostIdentity { key: self.key().await?.private.clone(), certificate })
+    }
+
+    async fn issue(&self, meeting: &Meeting, names: Vec<String>) -> Result<Certificate> {
+        let ttl = i64::try_from(2 * KEPT.as_secs()).unwrap_or_default();
+        let request = GenerateHostCertRequest {
+            key: self.key().await?.public.clone().into_bytes(),
+            host_id: node_id(meeting).to_owned(),
+            node_name: names.first().cloned().unwrap_or_default(),
+            principals: names.clone(),
+            cluster_name: String::new(),
+            role: "Node".to_owned(),
+            ttl: Some(prost_types::Duration { seconds: ttl, nanos: 0 }),
+        };
+        let mut trust = TrustServiceClient::new(self.channel.clone());
+        let answer = timeout(CALL, trust.generate_host_cert(Request::new(request))).await;
+        let answer = answer.map_err(|_| Error::connection_problem("waited 10 s for a host certificate"))??;
+        let line = String::from_utf8_lossy(&answer.into_inner().ssh_certificate).into_owned();
+        let certificate = Certificate::from_openssh(line.trim());
+        let certificate = certificate.map_err(|error| Error::other(format!("host certificate: {error}")))?;
+        let mut known = self.known.lock();
+        if known.len() >= MOST {
+            known.clear();
+        }
+        known.insert(names, (certificate.clone(), Instant::now() + KEPT));
+        Ok(certificate)
+    }
+}
+
+pub(super) fn node_id(meeting: &Meeting) -> &str {
+    meeting.node.metadata.as_ref().map_or("", |metadata| &metadata.name)
+}
+
+/// The host as the client calls it, the node's own name and its id, alone and within their cluster.
+fn names(meeting: &Meeting) -> Vec<String> {
+    let (id, cluster) = (node_id(meeting), meeting.cluster.as_str());
+    let hostname = meeting.node.spec.as_ref().map_or("", |spec| &spec.hostname);
+    let mut names = vec![meeting.name.clone(), hostname.to_owned(), id.to_owned()];
+    names.extend([hostname, id].iter().filter(|name| !name.is_empty()).map(|name| format!("{name}.{cluster}")));
+    names.retain(|name| !name.is_empty());
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
+}

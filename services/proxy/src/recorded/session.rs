@@ -1,0 +1,383 @@
+//! One session channel: what the client asks is asked of the node, and what the node shows is recorded on its way back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use recording::SessionId;
+use russh::server::{self, ChannelOpenHandle};
+use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use super::door::{Visit, opened};
+use super::trail::{Kind, NOT_RECORDED, Trail, subsystem};
+
+/// Request in which a node tells the id of a session.
+const SESSION_ID_REQUEST: &str = "current-session-id@goteleport.com";
+/// Environment entry that names a session to join, which is not possible here.
+const JOIN_SESSION: &str = "TELEPORT_SESSION";
+/// How long a node may take to tell the id of a session before it gets one from here.
+const NAMING: Duration = Duration::from_secs(1);
+/// How long a side may take to hear the other's last words.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// Requests of a client that may wait for the node's answer.
+const MOST_PENDING: usize = 256;
+/// The stream of extended data for errors.
+const STDERR: u32 = 1;
+
+/// What both directions know.
+struct Shared {
+    visit: Arc<Visit>,
+    state: Mutex<State>,
+    /// A session was accepted by the node.
+    accepted: Notify,
+    /// Whether what is typed may go to the node: not before the session is recorded.
+    open: watch::Sender<bool>,
+    received: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Requests that the node has not answered, oldest first.
+    pending: VecDeque<Pending>,
+    /// Columns and rows, once a terminal was asked for.
+    size: Option<String>,
+    /// What the node has accepted to run, until it is recorded.
+    begins: Option<Kind>,
+    trail: Option<Trail>,
+    /// How what ran has ended.
+    exit: Option<u32>,
+}
+
+/// A request that the node has not answered.
+struct Pending {
+    /// Whether the client wants to know.
+    want_reply: bool,
+    what: What,
+}
+
+enum What {
+    /// A terminal of this size.
+    Terminal(String),
+    /// Something to run.
+    Run(Kind),
+    Other,
+}
+
+/// Serves a channel to its end.
+pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandle, visit: Arc<Visit>) {
+    let target = match opened(visit.target.handle.channel_open_session()).await {
+        Ok(target) => target,
+        Err((failure, reason)) => return reply.reject_with(failure, reason).await,
+    };
+    reply.accept().await;
+    let shared = Shared {
+        visit,
+        state: Mutex::default(),
+        accepted: Notify::new(),
+        open: watch::Sender::new(false),
+        received: AtomicU64::new(0),
+    };
+    let (mut from_client, to_client) = channel.split();
+    let (mut from_node, to_node) = target.split();
+    let ended = {
+        let up = upward(&shared, &mut from_client, &to_node, &to_client);
+        let down = downward(&shared, &mut from_node, &to_client, &to_node);
+        tokio::pin!(up, down);
+        tokio::select! {
+            () = &mut down => true,
+            () = &mut up => {
+                let _ = timeout(LAST_WORDS, to_node.close()).await;
+                // What the node still says belongs into the recording.
+                timeout(LAST_WORDS, down).await.is_ok()
+            }
+        }
+    };
+    if !ended {
+        let _ = timeout(LAST_WORDS, to_node.close()).await;
+    }
+    // What ended without a word is a session as well.
+    shared.begin(None, &to_client).await;
+    let _ = timeout(LAST_WORDS, to_client.close()).await; // the client may be gone
+    let (trail, exit) = {
+        let mut state = shared.state.lock();
+        (state.trail.take(), state.exit)
+    };
+    if let Some(trail) = trail {
+        trail.finish(shared.received.load(Ordering::Relaxed), exit).await;
+    }
+}
+
+/// Passes on what the client sends, until it closes the channel.
+async fn upward(
+    shared: &Shared,
+    client: &mut ChannelReadHalf,
+    node: &ChannelWriteHalf<client::Msg>,
+    answers: &ChannelWriteHalf<server::Msg>,
+) {
+    let mut open = shared.open.subscribe();
+    while let Some(message) = client.wait().await {
+        let passed = match message {
+            ChannelMsg::Data { data } => {
+                shared.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                if open.wait_for(|open| *open).await.is_err() {
+                    return;
+                }
+                node.data_bytes(data).await
+            }
+            ChannelMsg::ExtendedData { data, ext } => node.extended_data_bytes(ext, data).await,
+            ChannelMsg::Eof => node.eof().await,
+            ChannelMsg::Close => return,
+            ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
+                shared.resized(col_width, row_height);
+                node.window_change(col_width, row_height, pix_width, pix_height).await
+            }
+            ChannelMsg::Signal { signal } => node.signal(signal).await,
+            ChannelMsg::AgentForward { .. } => node.agent_forward(false).await, // answered by the handler
+            message => request(shared, message, node, answers).await,
+        };
+        if passed.is_err() {
+            return;
+        }
+    }
+}
+
+/// Passes on a request whose answer matters.
+async fn request(
+    shared: &Shared,
+    message: ChannelMsg,
+    node: &ChannelWriteHalf<client::Msg>,
+    answers: &ChannelWriteHalf<server::Msg>,
+) -> Result<(), russh::Error> {
+    let (want_reply, what) = match &message {
+        ChannelMsg::RequestPty { want_reply, col_width, row_height, .. } => {
+            (*want_reply, What::Terminal(size(*col_width, *row_height)))
+        }
+        ChannelMsg::RequestShell { want_reply } => (*want_reply, What::Run(shared.kind(None))),
+        ChannelMsg::Exec { want_reply, command } => {
+            (*want_reply, What::Run(shared.kind(Some(String::from_utf8_lossy(command).into_owned()))))
+        }
+        ChannelMsg::RequestSubsystem { want_reply, name } => (*want_reply, What::Run(Kind::Subsystem(name.clone()))),
+        ChannelMsg::SetEnv { want_reply, variable_name, .. } if variable_name == JOIN_SESSION => {
+            return if *want_reply { answers.reply(false).await } else { Ok(()) };
+        }
+        ChannelMsg::SetEnv { want_reply, .. }
+        | ChannelMsg::RequestX11 { want_reply, .. }
+        | ChannelMsg::Request { want_reply, .. } => (*want_reply, What::Other),
+        _ => return Ok(()),
+    };
+    // What decides about the recording is always answered by the node; the rest only if the client wants to know.
+    let asks = want_reply || !matches!(what, What::Other);
+    if asks && !shared.expect(Pending { want_reply, what }) {
+        return if want_reply { answers.reply(false).await } else { Ok(()) };
+    }
+    match message {
+        ChannelMsg::RequestPty { term, col_width, row_height, pix_width, pix_height, terminal_modes, .. } => {
+            node.request_pty(true, &term, col_width, row_height, pix_width, pix_height, &terminal_modes).await
+        }
+        ChannelMsg::RequestShell { .. } => node.request_shell(true).await,
+        ChannelMsg::Exec { command, .. } => node.exec(true, command).await,
+        ChannelMsg::RequestSubsystem { name, .. } => node.request_subsystem(true, name).await,
+        ChannelMsg::SetEnv { variable_name, variable_value, .. } => {
+            node.set_env(asks, variable_name, variable_value).await
+        }
+        ChannelMsg::RequestX11 {
+            single_connection,
+            x11_authentication_protocol: protocol,
+            x11_authentication_cookie: cookie,
+            x11_screen_number: screen,
+            ..
+        } => node.request_x11(asks, single_connection, protocol, cookie, screen).await,
+        ChannelMsg::Request { name, data, .. } => node.request(name, asks, data).await,
+        _ => Ok(()),
+    }
+}
+
+/// Passes on what the node sends, until it closes the channel.
+async fn downward(
+    shared: &Shared,
+    node: &mut ChannelReadHalf,
+    client: &ChannelWriteHalf<server::Msg>,
+    answers: &ChannelWriteHalf<client::Msg>,
+) {
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = node.wait() => message,
+            () = shared.unnamed() => {
+                if !shared.begin(None, client).await {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(message) = message else { return };
+        let passed = match message {
+            ChannelMsg::Data { data } => {
+                if !shared.begin(None, client).await || !shared.output(&data, client).await {
+                    return;
+                }
+                client.data_bytes(data).await
+            }
+            ChannelMsg::ExtendedData { data, ext } => client.extended_data_bytes(ext, data).await,
+            ChannelMsg::Success => shared.answered(true, client).await,
+            ChannelMsg::Failure => shared.answered(false, client).await,
+            ChannelMsg::Request { name, data, .. } if name == SESSION_ID_REQUEST => {
+                let id = std::str::from_utf8(&data).ok().and_then(|id| id.parse().ok());
+                if !shared.begin(id, client).await {
+                    return;
+                }
+                client.request(name, false, data).await
+            }
+            ChannelMsg::Request { name, want_reply, data } => {
+                let told = client.request(name, false, data).await;
+                if want_reply { answers.reply(false).await } else { told }
+            }
+            ChannelMsg::ExitStatus { exit_status } => {
+                shared.state.lock().exit = Some(exit_status);
+                client.exit_status(exit_status).await
+            }
+            ChannelMsg::ExitSignal { signal_name, core_dumped, error_message, lang_tag } => {
+                shared.signalled(client.id(), signal_name, core_dumped, (error_message, lang_tag)).await;
+                Ok(())
+            }
+            ChannelMsg::Eof => client.eof().await,
+            ChannelMsg::Close => return,
+            _ => Ok(()),
+        };
+        if passed.is_err() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// What a shell or command would be, given what was prepared.
+    fn kind(&self, command: Option<String>) -> Kind {
+        let state = self.state.lock();
+        let asked = state.pending.iter().rev().find_map(|pending| match &pending.what {
+            What::Terminal(size) => Some(size.clone()),
+            _ => None,
+        });
+        match (asked.or_else(|| state.size.clone()), command) {
+            (Some(size), command) => Kind::Terminal { size, command },
+            (None, Some(command)) => Kind::Command(command),
+            // A shell without a terminal reads commands like one.
+            (None, None) => Kind::Command(String::new()),
+        }
+    }
+
+    /// Remembers a request; false when too many are waiting.
+    fn expect(&self, pending: Pending) -> bool {
+        let mut state = self.state.lock();
+        let room = state.pending.len() < MOST_PENDING;
+        if room {
+            state.pending.push_back(pending);
+        }
+        room
+    }
+
+    /// The node has answered the oldest request.
+    async fn answered(&self, accepted: bool, client: &ChannelWriteHalf<server::Msg>) -> Result<(), russh::Error> {
+        let Some(Pending { want_reply, what }) = self.state.lock().pending.pop_front() else { return Ok(()) };
+        match what {
+            What::Terminal(size) if accepted => self.state.lock().size = Some(size),
+            What::Run(Kind::Subsystem(name)) => {
+                let refused = (!accepted).then_some("the node refused the subsystem");
+                subsystem(&self.visit, &name, refused).await;
+                self.open.send_replace(true);
+            }
+            What::Run(kind) if accepted => {
+                let named_by_node = matches!(kind, Kind::Terminal { .. });
+                {
+                    let mut state = self.state.lock();
+                    if state.trail.is_none() {
+                        state.begins = Some(kind);
+                    }
+                }
+                if named_by_node {
+                    self.accepted.notify_one();
+                } else {
+                    self.begin(None, client).await; // never fails without a terminal
+                }
+            }
+            _ => {}
+        }
+        if want_reply { client.reply(accepted).await } else { Ok(()) }
+    }
+
+    /// Returns when a session has been accepted for a while and the node has not told its id.
+    async fn unnamed(&self) {
+        loop {
+            let accepted = self.accepted.notified();
+            if self.state.lock().begins.is_some() {
+                return sleep(NAMING).await;
+            }
+            accepted.await;
+        }
+    }
+
+    /// Begins the recording of what the node has accepted; false when it has to end at once.
+    async fn begin(&self, id: Option<SessionId>, client: &ChannelWriteHalf<server::Msg>) -> bool {
+        let Some(kind) = self.state.lock().begins.take() else { return true };
+        match Trail::begin(&self.visit, id.unwrap_or_else(SessionId::random), kind).await {
+            Ok(trail) => {
+                self.state.lock().trail = Some(trail);
+                self.open.send_replace(true);
+                true
+            }
+            Err(reason) => {
+                say(client, &reason).await;
+                false
+            }
+        }
+    }
+
+    /// Records output; false when the session has to end.
+    async fn output(&self, data: &Bytes, client: &ChannelWriteHalf<server::Msg>) -> bool {
+        // Taken out, for a lock must not be held while the disk is slow. Nobody else takes it meanwhile.
+        let Some(mut trail) = self.state.lock().trail.take() else { return true };
+        let goes_on = trail.output(data).await;
+        self.state.lock().trail = Some(trail);
+        if !goes_on {
+            say(client, NOT_RECORDED).await;
+        }
+        goes_on
+    }
+
+    fn resized(&self, columns: u32, rows: u32) {
+        let size = size(columns, rows);
+        let mut state = self.state.lock();
+        if let Some(trail) = &state.trail {
+            trail.resized(&size);
+        }
+        state.size = state.size.is_some().then_some(size);
+    }
+
+    async fn signalled(
+        &self,
+        id: russh::ChannelId,
+        signal: russh::Sig,
+        core: bool,
+        (text, language): (String, String),
+    ) {
+        if let Some(client) = self.visit.target.client.get() {
+            let _ = client.exit_signal_request(id, signal, core, text, language).await; // the client may be gone
+        }
+    }
+}
+
+/// Sizes as events have them.
+fn size(columns: u32, rows: u32) -> String {
+    format!("{columns}:{rows}")
+}
+
+/// The session's last word to its user.
+async fn say(client: &ChannelWriteHalf<server::Msg>, text: &str) {
+    let said = client.extended_data_bytes(STDERR, Bytes::from(format!("{text}\r\n")));
+    let _ = timeout(LAST_WORDS, said).await;
+}
