@@ -1,6 +1,7 @@
 //! Playing recordings, from the cluster or from a file.
 
 mod player;
+mod search;
 
 use std::fs::File;
 use std::io::Write;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 
 pub use player::play;
 pub use recording::play::{Pace, Speed};
+pub use search::{Finder, Hit};
 
 /// A recording to play.
 pub enum Recording {
@@ -49,6 +51,8 @@ pub enum TextForm {
     Yaml,
     /// What the terminal showed.
     Text,
+    /// An asciicast, for asciinema and its players.
+    Asciicast,
 }
 
 impl Recording {
@@ -100,6 +104,7 @@ pub async fn export(recording: &Recording, form: TextForm, out: impl Write) -> R
         (TextForm::Json, Recording::File(_)) => ExportFormat::JsonLines,
         (TextForm::Yaml, _) => ExportFormat::Yaml,
         (TextForm::Text, _) => ExportFormat::Text,
+        (TextForm::Asciicast, _) => ExportFormat::Asciicast,
     };
     let mut export = Export::new(out, form);
     while let Some(event) = next {

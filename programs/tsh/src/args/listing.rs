@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Format;
 
@@ -87,19 +87,64 @@ pub struct RecordingsArgs {
 pub enum RecordingsCommand {
     /// List them
     Ls(RecordingsLsArgs),
-    /// Write the recording of a desktop as a video
-    #[command(hide = true)]
+    /// Write one as an asciicast or as text
     Export(RecordingsExportArgs),
+    /// Look for a pattern in what terminals showed; exits with 1 when it is nowhere
+    Search(RecordingsSearchArgs),
+}
+
+/// `tsh recordings search`.
+#[derive(Debug, Args)]
+pub struct RecordingsSearchArgs {
+    /// A regular expression, for single lines
+    pub pattern: String,
+    /// Small and capital letters are the same
+    #[arg(short, long)]
+    pub ignore_case: bool,
+    /// In which recordings
+    #[command(flatten)]
+    pub which: RecordingsLsArgs,
 }
 
 /// `tsh recordings export`.
 #[derive(Debug, Args)]
 pub struct RecordingsExportArgs {
-    /// Id of the session
+    /// Id of the session, or a .tar file
     pub session: String,
-    /// The file to write
+    /// The file to write, which must not be there [default: standard output]
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// The form
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: ExportForm,
+    /// The cluster
+    #[arg(short, long)]
+    pub cluster: Option<String>,
+}
+
+/// The form of an exported recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ExportForm {
+    /// For asciinema and its players
+    #[default]
+    Asciicast,
+    /// Its events in JSON
+    Json,
+    /// Its events in YAML
+    Yaml,
+    /// What the terminal showed
+    Text,
+}
+
+impl From<ExportForm> for client::play::TextForm {
+    fn from(form: ExportForm) -> Self {
+        match form {
+            ExportForm::Asciicast => Self::Asciicast,
+            ExportForm::Json => Self::Json,
+            ExportForm::Yaml => Self::Yaml,
+            ExportForm::Text => Self::Text,
+        }
+    }
 }
 
 /// `tsh recordings ls`.

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use listing::{
-    ClustersArgs, LsArgs, RecordingsArgs, RecordingsCommand, RecordingsLsArgs, SessionsArgs, SessionsCommand,
-    SessionsLsArgs,
+    ClustersArgs, LsArgs, RecordingsArgs, RecordingsCommand, RecordingsExportArgs, RecordingsLsArgs,
+    RecordingsSearchArgs, SessionsArgs, SessionsCommand, SessionsLsArgs,
 };
 pub use mfa::{DeviceKind, MfaAddArgs, MfaArgs, MfaCommand, MfaLsArgs};
 pub use session::{

@@ -159,7 +159,7 @@ pub async fn recordings(context: &Context, args: &RecordingsLsArgs) -> Result<i3
 }
 
 /// From when to when; a last day counts until its end.
-fn span(args: &RecordingsLsArgs, now: DateTime<Utc>) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
+pub(super) fn span(args: &RecordingsLsArgs, now: DateTime<Utc>) -> Result<(DateTime<Utc>, DateTime<Utc>)> {
     let day = |text: &str| {
         let day = NaiveDate::parse_from_str(text, "%Y-%m-%d");
         day.map_err(|_| Error::other(format!("day {text:?}: expected the form 2006-01-02")))
@@ -186,7 +186,7 @@ fn span(args: &RecordingsLsArgs, now: DateTime<Utc>) -> Result<(DateTime<Utc>, D
     Ok((from, to))
 }
 
-fn recording_row(event: &Map<String, Value>) -> [String; 5] {
+pub(super) fn recording_row(event: &Map<String, Value>) -> [String; 5] {
     let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let first =
         |names: &[&str]| names.iter().map(|name| text(name)).find(|value| !value.is_empty()).unwrap_or_default();

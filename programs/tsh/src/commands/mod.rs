@@ -8,6 +8,7 @@ mod login;
 mod mfa;
 mod play;
 mod proxy;
+mod recordings;
 mod resolve;
 mod scp;
 mod ssh;
@@ -62,10 +63,8 @@ pub async fn run(context: &Context, command: Command) -> Result<i32> {
         },
         Command::Recordings(args) => match args.command {
             RecordingsCommand::Ls(args) => list::recordings(context, &args).await,
-            RecordingsCommand::Export(args) => Err(Error::other(format!(
-                "videos of desktops are not part of this build yet; 'tsh play --format=text {}' writes what a terminal showed",
-                text::line(&args.session)
-            ))),
+            RecordingsCommand::Export(args) => recordings::export(context, &args).await,
+            RecordingsCommand::Search(args) => recordings::search(context, &args).await,
         },
         Command::Play(args) => play::play(context, &args).await,
         Command::Mfa(args) => mfa::mfa(context, &args.command).await,
