@@ -18,6 +18,7 @@ pub struct AgentSetup {
     proxy: Option<String>,
     ssh: Value,
     more: Value,
+    severity: &'static str,
 }
 
 impl AgentSetup {
@@ -35,6 +36,7 @@ impl AgentSetup {
             proxy: None,
             ssh: json!({}),
             more: json!({}),
+            severity: "INFO",
         }
     }
 
@@ -53,6 +55,12 @@ impl AgentSetup {
     /// Joining at the Auth Service's own address, whose authority has this pin, and listening for connections.
     pub fn at_auth_with_pin(mut self, pin: &str) -> Self {
         (self.direct, self.pin) = (true, Some(pin.to_owned()));
+        self
+    }
+
+    /// With everything in its log that can be.
+    pub fn talkative(mut self) -> Self {
+        self.severity = "TRACE";
         self
     }
 
@@ -93,7 +101,7 @@ impl AgentSetup {
             "nodename": self.name,
             "data_dir": format!("{folder}/{}", self.name),
             "join_params": { "method": "token", "token_name": token },
-            "log": { "output": "stderr", "severity": "INFO" },
+            "log": { "output": "stderr", "severity": self.severity },
         });
         let (key, address) =
             if self.direct { ("auth_server", auth) } else { ("proxy_server", self.proxy.as_deref().unwrap_or(proxy)) };

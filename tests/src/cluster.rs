@@ -19,7 +19,7 @@ use crate::ports::{free_port, listen};
 use crate::waiting::wait_for;
 
 /// The static token with which everything of the cluster may join.
-const TOKEN: &str = "e2e-static-join-token";
+pub const TOKEN: &str = "e2e-static-join-token";
 /// How long a command of `tctl` may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 

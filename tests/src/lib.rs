@@ -33,7 +33,7 @@ mod waiting;
 pub use agent::AgentSetup;
 pub use browser::{Answer, Browser};
 pub use client::Client;
-pub use cluster::{Cluster, ClusterSetup};
+pub use cluster::{Cluster, ClusterSetup, TOKEN};
 pub use command::{Finished, account, clean_environment, program, run, scanner};
 pub use daemon::Daemon;
 pub use http_proxy::{Asked, HttpProxy, Manner};

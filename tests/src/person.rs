@@ -16,6 +16,8 @@ pub struct Person {
     /// The password they set.
     pub password: String,
     phone: Totp,
+    /// What the phone has read.
+    address: String,
     /// The last step whose code was used; codes can be used once.
     used: u64,
 }
@@ -25,7 +27,7 @@ impl Person {
     #[track_caller]
     pub fn new(name: &str, password: &str, address: &str) -> Self {
         let phone = Totp::from_url(address).unwrap_or_else(|e| panic!("address of one-time codes {address}: {e:?}"));
-        Self { name: name.to_owned(), password: password.to_owned(), phone, used: 0 }
+        Self { name: name.to_owned(), password: password.to_owned(), phone, address: address.to_owned(), used: 0 }
     }
 
     /// A one-time code not given before. The code of the next half minute is accepted early, as from a phone
@@ -38,6 +40,12 @@ impl Person {
             if next <= now + 1 { Ok(next) } else { Err("all codes of this minute are used") }
         });
         self.last_code()
+    }
+
+    /// The secret in the phone, base32.
+    pub fn seed(&self) -> String {
+        let (_, after) = self.address.split_once("secret=").expect("a secret in the address");
+        after.split('&').next().unwrap_or_default().to_owned()
     }
 
     /// The code given last.

@@ -1,0 +1,247 @@
+//! Who records sessions, and how recordings are kept.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use e2e::{AgentSetup, Client, Cluster, ClusterSetup, account, free_port, wait_for};
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn record(cluster: &Cluster, spec: &serde_json::Value) {
+    cluster.create(&json!({
+        "kind": "session_recording_config", "version": "v2",
+        "metadata": { "name": "session-recording-config" }, "spec": spec,
+    }));
+}
+
+/// Works in a shell on the node and leaves a mark; the id of the session.
+fn session(client: &Client) -> String {
+    let mut shell = client.terminal(&["ssh", &format!("{}@node1", account())]);
+    shell.expect(r"[$#%>] ?");
+    shell.type_line("echo mark-$((40+2))-mark sid=$SSH_SESSION_ID=; stty size");
+    let session = shell.expect("mark-42-mark sid=([0-9a-f-]{36})=");
+    shell.expect("24 80");
+    shell.type_line("exit 3");
+    let (code, shown) = shell.finish();
+    assert_eq!(code, 3, "{shown}");
+    session
+}
+
+fn replays(cluster: &Cluster, client: &Client, session: &str) {
+    cluster.wait_event("session.upload", &[("sid", session)]);
+    wait_for("the recording to replay", LIMIT, || {
+        let (code, shown) = client.terminal(&["play", "--skip-idle-time", "--speed=8x", session]).finish();
+        if code == 0 && shown.contains("mark-42-mark") { Ok(()) } else { Err(shown) }
+    });
+}
+
+/// The file of a session's recording at the Auth Service.
+fn file(cluster: &Cluster, session: &str) -> PathBuf {
+    cluster.path("auth").join("log/records").join(format!("{session}.tar"))
+}
+
+#[test]
+fn the_proxy_records_where_the_cluster_says_so_and_the_node_knows_the_user() {
+    let cluster = Cluster::start("proxied.test");
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    let mut alice = cluster.user("alice", &["access", "auditor"]);
+    let client = cluster.login(&mut alice);
+    for mode in ["proxy", "proxy-sync"] {
+        record(&cluster, &json!({ "mode": mode }));
+        wait_for("sessions to be recorded by the proxy", LIMIT, || {
+            client.tsh(&["ssh", &format!("{}@node1", account()), "true"]).succeeded();
+            let starts = cluster.events("session.start");
+            let proxied = starts.iter().any(|e| e["session_recording"] == mode && e["forwarded_by"].is_string());
+            if proxied { Ok(()) } else { Err("recorded by the node") }
+        });
+        let session = session(&client);
+        replays(&cluster, &client, &session);
+        let start = cluster.wait_event("session.start", &[("sid", &session), ("session_recording", mode)]);
+        assert_eq!((start["user"].as_str(), start["login"].as_str()), (Some("alice"), Some(account().as_str())));
+        let listed = client.tsh(&["recordings", "ls", "--format=json"]).json();
+        let same = listed.as_array().unwrap().iter().filter(|e| e["sid"] == session.as_str()).count();
+        assert_eq!(same, 1, "{listed}");
+    }
+
+    let ran = client.tsh(&["ssh", &format!("{}@node1", account()), "cat; echo err >&2; exit 7"]);
+    assert_eq!((ran.code, ran.stderr.lines().any(|line| line == "err")), (7, true), "{ran}");
+    let denied = client.tsh(&["ssh", "nobody-such@node1", "true"]).refused();
+    assert!(denied.said().contains("access denied"), "{denied}");
+
+    // OpenSSH through a ProxyCommand, whose agent is tsh.
+    let config = client.home().join("ssh_config");
+    fs::write(&config, client.tsh(&["config"]).succeeded().stdout).unwrap();
+    let options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"];
+    let target = format!("{}@node1.proxied.test", account());
+    let ran = client.run(Command::new("ssh").arg("-F").arg(&config).args(options).args([&target, "echo over; exit 5"]));
+    assert_eq!((ran.code, ran.stdout.as_str()), (5, "over\n"), "{ran}");
+}
+
+/// An `ssh-agent` that ends with the test.
+struct SshAgent {
+    process: Child,
+    socket: PathBuf,
+}
+
+impl SshAgent {
+    fn start(cluster: &Cluster) -> Self {
+        let socket = cluster.new_path("agent");
+        let mut command = Command::new("ssh-agent");
+        let process = command.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+        wait_for("ssh-agent", LIMIT, || if socket.exists() { Ok(()) } else { Err("no socket") });
+        Self { process, socket }
+    }
+}
+
+impl Drop for SshAgent {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn a_jump_through_a_recording_proxy_needs_the_user_s_agent() {
+    let (ssh, tunnel) = (free_port(), free_port());
+    let cluster = ClusterSetup::new("jumped.test").separate(ssh, tunnel).start();
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    let mut alice = cluster.user("alice", &["access"]);
+    let agent = SshAgent::start(&cluster);
+    let client = cluster.client().with_variable("SSH_AUTH_SOCK", &agent.socket.display().to_string());
+    client.login(&mut alice);
+    record(&cluster, &json!({ "mode": "proxy" }));
+    let config = client.home().join("ssh_config");
+    fs::write(&config, client.tsh(&["config"]).succeeded().stdout).unwrap();
+    let (login, target) = (account(), format!("{}@node1.jumped.test", account()));
+    let through = |forward: &str| {
+        let known = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null";
+        let jump =
+            format!("ProxyCommand=ssh {forward} {known} -p {ssh} {login}@127.0.0.1 -s proxy:node1:0@jumped.test");
+        let options = ["-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", &jump];
+        client.run(Command::new("ssh").arg("-F").arg(&config).args(options).args([&target, "echo over; exit 5"]))
+    };
+    wait_for("sessions to be recorded by the proxy", LIMIT, || {
+        let ran = through("-A");
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, "over\n"), "{ran}");
+        let proxied = cluster.events("session.start").iter().any(|e| e["forwarded_by"].is_string());
+        if proxied { Ok(()) } else { Err("recorded by the node") }
+    });
+    let refused = through("-a");
+    assert!(refused.code == 255 && refused.said().contains("agent"), "{refused}");
+}
+
+#[test]
+fn recordings_are_sealed_from_when_the_cluster_says_so_and_play_as_before() {
+    let mut cluster = Cluster::start("sealed.test");
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    cluster.user("alice", &["access", "auditor"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    let plain = session(&client);
+    replays(&cluster, &client, &plain);
+    record(&cluster, &json!({ "mode": "node-sync", "encryption": { "enabled": true } }));
+    let sealed = session(&client);
+    replays(&cluster, &client, &sealed);
+    assert!(!fs::read(file(&cluster, &plain)).unwrap().starts_with(b"tp-seal"));
+    assert!(fs::read(file(&cluster, &sealed)).unwrap().starts_with(b"tp-seal"));
+    let copy = cluster.new_path("copy");
+    fs::create_dir(&copy).unwrap();
+    let copy = copy.join(format!("{sealed}.tar"));
+    fs::copy(file(&cluster, &sealed), &copy).unwrap();
+    let refused = client.tsh(&["play", "--format=json", &copy.display().to_string()]).refused();
+    assert!(refused.said().contains("sealed"), "{refused}");
+
+    cluster.auth.stop();
+    cluster.auth.launch();
+    cluster.wait_ready();
+    replays(&cluster, &client, &plain);
+    replays(&cluster, &client, &sealed);
+}
+
+/// An OpenSSH server that ends with the test.
+struct Sshd(Child);
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+impl Sshd {
+    /// A server with a certificate of the cluster, which trusts the authority for servers without an agent. `None` where
+    /// OpenSSH's server is not installed.
+    fn start(cluster: &Cluster, name: &str, port: u16) -> Option<Self> {
+        let program = "/usr/sbin/sshd";
+        if !Path::new(program).exists() || fs::create_dir_all("/run/sshd").is_err() {
+            return None;
+        }
+        let folder = cluster.new_path("sshd");
+        fs::create_dir(&folder).unwrap();
+        let path = |file: &str| folder.join(file).display().to_string();
+        let key = path("host");
+        cluster
+            .tctl(&["auth", "sign", &format!("--host={name}"), "--format=openssh", &format!("--out={key}")])
+            .succeeded();
+        let authority = cluster.tctl(&["auth", "export", "--type=openssh"]).succeeded().stdout;
+        // The export is in the form of known users' keys: options, key, comment.
+        let line =
+            authority.split_whitespace().skip_while(|word| !word.starts_with("ssh-") && !word.starts_with("ecdsa-"));
+        fs::write(path("authority"), line.take(2).collect::<Vec<_>>().join(" ")).unwrap();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {key}\nHostCertificate {key}-cert.pub\nPidFile none\nUsePAM no\n\
+             PermitRootLogin yes\nPasswordAuthentication no\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n",
+            path("authority")
+        );
+        fs::write(path("config"), config).unwrap();
+        let mut command = Command::new(program);
+        command.args(["-D", "-E", &path("log"), "-f", &path("config")]).stdin(Stdio::null());
+        let server = Self(command.spawn().unwrap());
+        wait_for("sshd", LIMIT, || TcpStream::connect(("127.0.0.1", port)));
+        Some(server)
+    }
+}
+
+#[test]
+fn a_server_without_an_agent_is_reached_by_role_and_recorded_by_the_proxy() {
+    let cluster = Cluster::start("agentless.test");
+    let port = free_port();
+    let Some(_sshd) = Sshd::start(&cluster, "legacy", port) else { return };
+    cluster.create(&json!({
+        "kind": "node", "sub_kind": "openssh", "version": "v2",
+        "metadata": { "name": "0b3d4c2e-0000-4000-8000-00000000000a", "labels": { "env": "old" } },
+        "spec": { "addr": format!("127.0.0.1:{port}"), "hostname": "legacy" },
+    }));
+    cluster.create(&json!({
+        "kind": "role", "version": "v7", "metadata": { "name": "elsewhere" },
+        "spec": { "allow": { "logins": [account()], "node_labels": { "env": "new" } } },
+    }));
+    cluster.user("alice", &["access", "auditor"]);
+    cluster.user("eve", &["elsewhere"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    let target = format!("{}@legacy", account());
+    let ran = client.tsh(&["ssh", &target, "echo out; exit 7"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (7, "out\n"), "{ran}");
+    let event = cluster.wait_event("exec", &[("user", "alice"), ("command", "echo out; exit 7")]);
+    assert_eq!((event["exitCode"].as_str(), event["server_hostname"].as_str()), (Some("7"), Some("legacy")), "{event}");
+
+    let mut shell = client.terminal(&["ssh", &target]);
+    shell.expect(r"[$#%>] ?");
+    shell.type_line("echo mark-$((40+2))-mark; exit 3");
+    let (code, shown) = shell.finish();
+    assert_eq!(code, 3, "{shown}");
+    let start = wait_for("the session's start", LIMIT, || {
+        let starts = cluster.events("session.start");
+        starts.into_iter().find(|e| e["size"].is_string()).ok_or("no session at a terminal")
+    });
+    assert_eq!(start["session_recording"], "proxy", "{start}");
+    replays(&cluster, &client, start["sid"].as_str().unwrap());
+
+    let eve = cluster.client_with(&cluster.sign_identity("eve", "1h"));
+    let denied = eve.tsh(&["ssh", &target, "true"]).refused();
+    assert!(denied.said().contains("denied") || denied.said().contains("not authorized"), "{denied}");
+    cluster.wait_event("auth", &[("user", "eve"), ("code", "T3007W")]);
+}
