@@ -244,4 +244,12 @@ fn a_server_without_an_agent_is_reached_by_role_and_recorded_by_the_proxy() {
     let denied = eve.tsh(&["ssh", &target, "true"]).refused();
     assert!(denied.said().contains("denied") || denied.said().contains("not authorized"), "{denied}");
     cluster.wait_event("auth", &[("user", "eve"), ("code", "T3007W")]);
+
+    let mut shell = client.terminal(&["ssh", &target]);
+    shell.expect(r"[$#%>] ?");
+    cluster.tctl(&["lock", &format!("--login={}", account()), "--message=under-repair"]).succeeded();
+    assert_ne!(shell.finish().0, 0, "a lock on the login ends the session");
+    cluster.wait_event("client.disconnect", &[("user", "alice"), ("server_hostname", "legacy")]);
+    let refused = client.tsh(&["ssh", &target, "true"]).refused();
+    assert!(refused.said().contains("under-repair"), "{refused}");
 }

@@ -25,8 +25,8 @@ use crate::{Error, EventExt, Page, Query, Result, Sink, json};
 
 /// How long the database may take for one statement.
 const STATEMENT: Duration = Duration::from_secs(30);
-/// How long events wait for a database that is away before they are refused.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long events wait for a database that is away before they are refused: less than members wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(8);
 /// Events that may wait to be stored.
 const QUEUE: usize = 4096;
 /// Events stored in one statement.

@@ -1,5 +1,6 @@
 //! `teleport.trust.v1.TrustService`: certificate authorities.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -209,10 +210,26 @@ fn require_recorded(api: &Api, message: &GenerateHostCertRequest, ttl: Option<Du
     if message.role != SystemRole::Node.name() {
         return Err(refused("proxies stand in for nodes only"));
     }
+    if !mode.starts_with("proxy") && names_another(api, message) {
+        return Err(refused("principals: expected names of the server without an agent alone"));
+    }
     if ttl.is_none_or(|ttl| ttl > LONGEST_FOR_PROXIES) {
         return Err(refused("ttl: expected at most 24h"));
     }
     Ok(())
+}
+
+/// Whether a name is that of another node than the one that a proxy stands in for.
+fn names_another(api: &Api, message: &GenerateHostCertRequest) -> bool {
+    let cluster = api.auth().cluster_name();
+    let short = |name: &str| name.strip_suffix(&format!(".{cluster}")).unwrap_or(name).to_owned();
+    let asked: HashSet<String> =
+        message.principals.iter().chain([&message.node_name]).map(|name| short(name)).collect();
+    api.auth().store().cached_list::<kind::Node>().iter().any(|node| {
+        let id = node.metadata.as_ref().map_or("", |metadata| &metadata.name);
+        let hostname = node.spec.as_ref().map_or("", |spec| &spec.hostname);
+        id != message.host_id && (asked.contains(id) || asked.contains(hostname))
+    })
 }
 
 fn duration(ttl: prost_types::Duration) -> Result<Duration> {

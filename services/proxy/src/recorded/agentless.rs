@@ -7,22 +7,28 @@ use audit::codes;
 use chrono::Utc;
 use pki::identity::Identity;
 use pki::keys::{KeyAlgorithm, PrivateKey};
-use rbac::{AccessState, Decision, RoleSet, SessionOwner, SessionPolicies};
+use rbac::{AccessState, Decision, KeyPolicy, LockSubject, RoleSet, SessionOwner, SessionPolicies, Strictness};
 use russh::client::{AuthResult, Handle};
 use russh::keys::Certificate;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 use tonic::Request;
-use wire::events::{AuthAttempt, Status};
+use wire::events::{AuthAttempt, ClientDisconnect, Status};
 use wire::proto::OpenSshCertRequest;
 use wire::proto::auth_service_client::AuthServiceClient;
 use wire::types::{Metadata, RoleV6, UserSpecV2, UserV2};
 use wire::wrappers::{LabelValues, StringValues};
 
+use super::door::Visit;
+use super::host::node_id;
 use super::target::NodeSide;
+use super::trail::server;
 use super::{Meeting, Shared};
 
 /// How long the Auth Service may take.
 const CALL: Duration = Duration::from_secs(10);
+/// For how long the list of locks may be out of date before strict mode refuses.
+const MAX_STALE_LOCKS: Duration = Duration::from_secs(5 * 60);
 /// The life of the proxy's certificate: it is used at once.
 const LIFE: Duration = Duration::from_secs(5 * 60);
 
@@ -58,11 +64,68 @@ fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -
             denial.explanation()
         ));
     }
+    if let Some(lock) = lock_on(shared, meeting, identity, login) {
+        return Err(lock);
+    }
+    let spec = preference.spec.clone().unwrap_or_default();
+    let cluster_wide = if spec.locking_mode == "strict" { Strictness::Strict } else { Strictness::BestEffort };
+    let stale = shared.cache.stale_for().is_some_and(|age| age > MAX_STALE_LOCKS);
+    if stale && roles.options().lock_mode(cluster_wide) == Strictness::Strict {
+        return Err(rbac::stale_locks_denial().message);
+    }
+    let required = roles.options().key_policy(spec.require_mfa_type);
+    let key = KeyPolicy::from_name(&identity.private_key_policy).unwrap_or(KeyPolicy::None);
+    if !key.satisfies(required) {
+        return Err(format!("private key policy not met: {}", required.name()));
+    }
     let policies = roles.session_policies();
     if SessionPolicies::new(SessionOwner { user, policies: &policies }, "ssh").is_moderated() {
         return Err("Moderated sessions cannot be created for OpenSSH nodes".to_owned());
     }
     Ok(())
+}
+
+/// The message of a lock on somebody at this server, if one is in force.
+fn lock_on(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Option<String> {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let subject = LockSubject {
+        user: identity.username.clone(),
+        roles: identity.groups.clone(),
+        login: some(login),
+        mfa_device: some(&identity.mfa_verified),
+        device: some(&identity.device.device_id),
+        access_requests: identity.active_requests.clone(),
+        servers: vec![(node_id(meeting).to_owned(), some(&meeting.cluster))],
+        windows_desktop: None,
+    };
+    let (now, targets) = (Utc::now(), rbac::lock_targets(&subject));
+    let locks = shared.cache.locks();
+    let lock = locks
+        .iter()
+        .find(|lock| rbac::lock_in_force(lock, now) && targets.iter().any(|target| rbac::lock_matches(lock, target)));
+    lock.map(|lock| rbac::lock_denial(lock).message)
+}
+
+/// Returns when a lock is on somebody at this server, with its message, which is in the audit log then.
+pub(super) async fn locked(visit: &Visit) -> String {
+    let Visit { shared, meeting, identity, login, .. } = visit;
+    let mut changes = shared.cache.subscribe();
+    loop {
+        if let Some(message) = lock_on(shared, meeting, identity, login) {
+            let body = ClientDisconnect {
+                user: Some(process::said::user_metadata(identity, login)),
+                connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
+                server: Some(server(shared, meeting)),
+                reason: message.clone(),
+                ..Default::default()
+            };
+            shared.log.emit(codes::CLIENT_DISCONNECT.event(body)).await;
+            return message;
+        }
+        if matches!(changes.recv().await, Err(RecvError::Closed)) {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 fn role_set(shared: &Shared, identity: &Identity) -> Result<RoleSet, String> {

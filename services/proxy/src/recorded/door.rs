@@ -75,6 +75,7 @@ pub(super) async fn serve(
         let Some(visit) = visit.get().cloned() else { return "not logged in".to_owned() };
         tokio::select! {
             words = visit.target.ended() => words,
+            words = agentless::locked(&visit), if visit.meeting.agentless => words,
             () = shared.shutdown.cancelled() => "the proxy is shutting down".to_owned(),
         }
     };

@@ -257,7 +257,7 @@ impl About {
 }
 
 /// The part of an event that says where it happened, and who saw it.
-fn server(shared: &Shared, meeting: &Meeting) -> ServerMetadata {
+pub(super) fn server(shared: &Shared, meeting: &Meeting) -> ServerMetadata {
     let spec = meeting.node.spec.clone().unwrap_or_default();
     let metadata = meeting.node.metadata.clone().unwrap_or_default();
     ServerMetadata {
