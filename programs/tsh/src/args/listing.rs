@@ -99,7 +99,7 @@ pub struct RecordingsSearchArgs {
     /// A regular expression, for single lines
     pub pattern: String,
     /// Small and capital letters are the same
-    #[arg(short, long)]
+    #[arg(long)]
     pub ignore_case: bool,
     /// In which recordings
     #[command(flatten)]
