@@ -180,12 +180,22 @@ impl Auth {
 
     /// The keys that sign what clients verify: while those who verify are only told of new keys, the old ones.
     pub(crate) async fn serving_signers(&self, ca_type: CaType) -> Result<Arc<Signers>> {
+        self.signers_in(ca_type, Phase::UpdateClients).await
+    }
+
+    /// The keys that sign what outlives a rotation: once there are new keys, the new ones.
+    pub(crate) async fn lasting_signers(&self, ca_type: CaType) -> Result<Arc<Signers>> {
+        self.signers_in(ca_type, Phase::Init).await
+    }
+
+    /// In this phase the keys that are only trusted, otherwise those that sign.
+    async fn signers_in(&self, ca_type: CaType, phase: Phase) -> Result<Arc<Signers>> {
         let name = format!("{ca_type}/{}", self.cluster_name());
         if let Ok(ca) = self.store().cached::<kind::CertAuthority>(&name)
-            && Phase::of(&ca) == Phase::UpdateClients
+            && Phase::of(&ca) == phase
         {
-            let old = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.clone());
-            return Ok(Arc::new(Signers::of_keys(&old.unwrap_or_default())?));
+            let trusted = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.clone());
+            return Ok(Arc::new(Signers::of_keys(&trusted.unwrap_or_default())?));
         }
         self.signers(ca_type).await
     }

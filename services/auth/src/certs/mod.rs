@@ -1,12 +1,14 @@
 //! Issuing certificates.
 
 mod claims;
+mod database;
 mod host;
 mod keys;
 mod local;
 mod rights;
 mod user;
 
+pub use database::DatabaseEnd;
 pub use host::HostCertRequest;
 pub use keys::PublicKeys;
 pub use local::{LocalIdentity, LocalIdentityRequest};

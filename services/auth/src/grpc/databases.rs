@@ -1,10 +1,18 @@
-//! What agents serve: whose record it is.
+//! What agents serve: whose record it is; and certificates for databases.
 
-use wire::error::Result;
-use wire::types::{AppServerV3, DatabaseServerV3, KubernetesServerV3};
+use std::time::Duration;
+
+use pki::x509::CertificateRequest;
+use resources::SystemRole;
+use wire::error::{Error, Result};
+use wire::proto::database_cert_request::{Extensions, Requester};
+use wire::proto::{DatabaseCertRequest, DatabaseCertResponse};
+use wire::types::{AppServerV3, DatabaseServerV3, KubernetesServerV3, Metadata, UserSpecV2, UserV2};
 
 use super::{Api, kinds, named};
+use crate::authority::crypto;
 use crate::authz::AuthContext;
+use crate::certs::DatabaseEnd;
 use crate::store::kind;
 
 /// The agent that serves an application.
@@ -28,4 +36,51 @@ pub async fn delete_service(api: &Api, context: &AuthContext, name: &str) -> Res
         context.require_own_server(named(name, "name")?)?;
     }
     kinds::delete::<kind::DatabaseService>(api, context, name).await
+}
+
+/// Signs the request of a database agent that wants to log in to a database, or of an administrator for a database server.
+pub async fn generate_database_cert(
+    api: &Api,
+    context: &AuthContext,
+    message: DatabaseCertRequest,
+) -> Result<DatabaseCertResponse> {
+    let end = match Requester::try_from(message.requester_name) {
+        Ok(Requester::Tctl) => DatabaseEnd::Server,
+        Ok(Requester::Unspecified) => DatabaseEnd::Client,
+        Err(_) => return Err(Error::bad_parameter("RequesterName: unknown")),
+    };
+    require_certificates(context, end)?;
+    if message.certificate_extensions != Extensions::Normal as i32 {
+        return Err(Error::not_implemented("certificates for smart-card logins are not part of this build yet"));
+    }
+    let mut names = message.server_names;
+    if names.is_empty() && !message.server_name.is_empty() {
+        names.push(message.server_name);
+    }
+    let text = String::from_utf8(message.csr).map_err(|_| Error::bad_parameter("CSR: expected PEM"))?;
+    let request = CertificateRequest::from_pem(named(&text, "CSR")?).map_err(crypto)?;
+    let ttl = u64::try_from(message.ttl).map_err(|_| Error::bad_parameter("TTL: negative"))?;
+    let signed = api.auth().sign_for_database(end, &request, &names, Duration::from_nanos(ttl)).await?;
+    Ok(DatabaseCertResponse { cert: signed.certificate, ca_certs: signed.trusted })
+}
+
+/// A client's certificate is good for every account of every database, so agents alone get it. A server's is for whoever
+/// has the verb, or may impersonate the agents of databases.
+fn require_certificates(context: &AuthContext, end: DatabaseEnd) -> Result<()> {
+    let agent = SystemRole::Db.name();
+    match end {
+        _ if context.is_admin() => Ok(()),
+        DatabaseEnd::Client if context.has_role(SystemRole::Db) => Ok(()),
+        DatabaseEnd::Client => Err(Error::access_denied(
+            "access denied: only database agents get certificates with which one logs in to databases",
+        )),
+        DatabaseEnd::Server => context.require("database_certificate", &["create"]).or_else(|denied| {
+            let user = UserV2 {
+                metadata: Some(Metadata { name: agent.to_owned(), ..Metadata::default() }),
+                spec: Some(UserSpecV2 { roles: vec![agent.to_owned()], ..UserSpecV2::default() }),
+                ..UserV2::default()
+            };
+            context.require_impersonation(&user, &[agent.to_owned()]).map_err(|_| denied)
+        }),
+    }
 }

@@ -202,8 +202,8 @@ pub(super) fn sign(
     seal(&tbs.to_der().map_err(malformed)?, key).map(CertificateDer::from)
 }
 
-/// Signs an encoded body and wraps both, as certificates and revocation lists do alike.
-fn seal(tbs: &[u8], key: &dyn Signer) -> Result<Vec<u8>, Error> {
+/// Signs an encoded body and wraps both, as certificates, requests and revocation lists do alike.
+pub(super) fn seal(tbs: &[u8], key: &dyn Signer) -> Result<Vec<u8>, Error> {
     let malformed = |error: der::Error| Error::malformed("certificate", error);
     let scheme = key.public_key().algorithm().x509_scheme();
     let signature = key.sign(scheme, tbs)?;

@@ -7,11 +7,13 @@ mod ca;
 mod certificate;
 mod leaf;
 mod name;
+mod request;
 
 pub use ca::{CA_LIFETIME, CaCertificate, Issuer};
 pub use certificate::{Certificate, to_pem};
 pub use leaf::{AlternativeNames, ExtendedUsage, ExtraExtension, KeyUsages, LeafTemplate, self_signed_web};
 pub use name::{DistinguishedName, oid};
+pub use request::CertificateRequest;
 
 #[cfg(test)]
 mod tests;

@@ -257,3 +257,51 @@ proptest! {
         let _ = Certificate::from_der(&der);
     }
 }
+
+#[test]
+fn a_request_is_read_by_openssl_and_back() {
+    for algorithm in ALL {
+        let key = PrivateKey::generate(algorithm).unwrap();
+        let mut subject = DistinguishedName::new();
+        subject.push(oid::ORGANIZATION, "root.example.com");
+        subject.push(oid::COMMON_NAME, "db.example.com");
+        let text = CertificateRequest::make(&subject, &key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("csr.pem");
+        fs::write(&file, &text).unwrap();
+        let said = openssl(&["req", "-verify", "-noout", "-subject", "-in", file.to_str().unwrap()]);
+        assert!(said.contains("db.example.com") && said.contains("root.example.com"), "{said}");
+        let read = CertificateRequest::from_pem(&text).unwrap();
+        assert_eq!(read.subject.first(oid::COMMON_NAME), Some("db.example.com"));
+        assert_eq!(read.public_key.to_spki_der(), key.public().to_spki_der());
+    }
+}
+
+#[test]
+fn a_request_of_openssl_is_read_with_its_attributes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, file) = (folder.path().join("key"), folder.path().join("csr.pem"));
+    let (key, file) = (key.to_str().unwrap(), file.to_str().unwrap());
+    let new = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=db", "-addext", "subjectAltName=DNS:x"];
+    openssl(&[&new[..], &["-keyout", key, "-out", file]].concat());
+    let read = CertificateRequest::from_pem(&fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(read.subject.first(oid::COMMON_NAME), Some("db"));
+}
+
+#[test]
+fn a_request_with_the_key_of_another_is_refused() {
+    let (mine, theirs) = (PrivateKey::generate(KeyAlgorithm::EcdsaP256), PrivateKey::generate(KeyAlgorithm::EcdsaP256));
+    let (mine, theirs) = (mine.unwrap(), theirs.unwrap());
+    let mut subject = DistinguishedName::new();
+    subject.push(oid::COMMON_NAME, "db");
+    let text = CertificateRequest::make(&subject, &mine).unwrap();
+    let mut der = crate::pem::blocks(&text).unwrap()[0].der.to_vec();
+    let key = mine.public().raw().to_vec();
+    let place = der.windows(key.len()).position(|window| window == key).unwrap();
+    der[place..place + key.len()].copy_from_slice(theirs.public().raw());
+    let said = CertificateRequest::from_der(&der).unwrap_err().to_string();
+    assert!(said.contains("not signed with the key"), "{said}");
+    for end in 0..der.len() {
+        assert!(CertificateRequest::from_der(&der[..end]).is_err());
+    }
+}

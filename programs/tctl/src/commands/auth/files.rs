@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;
@@ -73,6 +73,10 @@ impl Target {
             return Ok(Vec::new());
         }
         let mut written = Vec::new();
+        if files.0.iter().any(|(suffix, _)| suffix.starts_with('/')) {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
+            made.map_err(Error::io(format!("making the folder {}", self.path.display())))?;
+        }
         for (suffix, content) in &files.0 {
             let path = self.file(suffix);
             write_private(&path, content)?;

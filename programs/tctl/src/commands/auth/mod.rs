@@ -7,6 +7,7 @@ mod kubeconfig;
 mod ls;
 mod rotate;
 mod sign;
+mod sign_database;
 mod sign_host;
 mod tar;
 

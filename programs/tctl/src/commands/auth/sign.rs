@@ -16,6 +16,7 @@ use wire::trust::GetCertAuthoritiesRequest;
 use wire::types::CertAuthorityV2;
 
 use super::files::{Files, Target};
+use super::sign_database::{self, Layout};
 use super::{kubeconfig, sign_host};
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
@@ -37,7 +38,7 @@ pub struct Sign {
     /// What to write.
     #[arg(long, value_enum, default_value_t = Format::File)]
     format: Format,
-    /// How long a user's credentials last.
+    /// How long the credentials of a user or a database last.
     #[arg(long, value_name = "DURATION", default_value = "12h")]
     ttl: String,
     /// Form of SSH certificates: standard, or oldssh for OpenSSH before 7.4.
@@ -92,7 +93,20 @@ impl Format {
             Self::OpenSsh => &["", "-cert.pub"],
             Self::Tls => &[".key", ".crt", ".cas"],
             Self::Snowflake => &[".pub"],
+            Self::MongoDb => &[".crt", ".cas"],
+            Self::CockroachDb => sign_database::COCKROACH_FILES,
+            Self::Db | Self::Redis | Self::Elasticsearch | Self::Scylla => &[".key", ".crt", ".cas"],
             _ => &[""],
+        }
+    }
+
+    /// How a database that this is the form of takes its files.
+    fn layout(self) -> Option<Layout> {
+        match self {
+            Self::Db | Self::Redis | Self::Elasticsearch | Self::Scylla => Some(Layout::Apart),
+            Self::MongoDb => Some(Layout::Mongo),
+            Self::CockroachDb => Some(Layout::Cockroach),
+            _ => None,
         }
     }
 }
@@ -103,6 +117,11 @@ impl Sign {
         let ttl = time::lifetime(&self.ttl)?;
         let target = Target { path: self.out.clone(), overwrite: self.overwrite, tar: self.tar };
         let files = match (&self.user, self.format) {
+            (None, Format::Db | Format::Redis | Format::Elasticsearch | Format::Scylla) => {
+                self.database_files(api, &target, Layout::Apart, ttl).await?
+            }
+            (None, Format::MongoDb) => self.database_files(api, &target, Layout::Mongo, ttl).await?,
+            (None, Format::CockroachDb) => self.database_files(api, &target, Layout::Cockroach, ttl).await?,
             (Some(user), Format::File | Format::OpenSsh | Format::Tls | Format::Kubernetes) => {
                 target.check(self.format.suffixes())?;
                 self.user_files(api, user, ttl).await?
@@ -115,7 +134,9 @@ impl Sign {
                 target.check(self.format.suffixes())?;
                 sign_host::snowflake(api).await?
             }
-            (Some(_), Format::Snowflake) => return Err(Error::bad("--format=snowflake goes with --host")),
+            (Some(_), format) if format == Format::Snowflake || format.layout().is_some() => {
+                return Err(Error::bad(format!("--format={} goes with --host", format.name())));
+            }
             (None, Format::File | Format::Tls | Format::Kubernetes) => {
                 return Err(Error::bad(format!("--format={} goes with --user", self.format.name())));
             }
@@ -130,8 +151,16 @@ impl Sign {
         if !written.is_empty() {
             let paths: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
             say(&format!("The credentials have been written to {}\n", paths.join(", ")));
+            if let Some(layout) = self.format.layout() {
+                say(layout.advice());
+            }
         }
         Ok(())
+    }
+
+    async fn database_files(&self, api: &Api, target: &Target, layout: Layout, ttl: Duration) -> Result<Files> {
+        target.check(self.format.suffixes())?;
+        sign_database::files(api, layout, &self.hosts()?, ttl).await
     }
 
     fn hosts(&self) -> Result<Vec<String>> {
