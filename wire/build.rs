@@ -1,7 +1,7 @@
 //! Generates the protobuf messages and gRPC services from `proto/`, with serde attributes taken from the options
 //! of `proto/teleport/options.proto`, so that one type is a resource on the wire, in YAML and in storage.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{collections::BTreeMap, env, error::Error, fs, path::PathBuf};
 
 use prost_reflect::{Cardinality, DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 
@@ -68,7 +68,61 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .generate_default_stubs(true)
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    let fields = PathBuf::from(env::var("OUT_DIR")?).join("fields.rs");
+    fs::write(fields, field_tables(&pool))?;
     Ok(())
+}
+
+/// Whether the JSON of a message holds fields of other messages, or of a choice, beside its own. Serde loses track of
+/// unknown fields there. Events are not written by people.
+fn is_flattened(pool: &DescriptorPool, message: &MessageDescriptor) -> bool {
+    let embedded = |field: FieldDescriptor| flag(pool, &field.options(), "teleport.embedded");
+    has_json(message) && message.package_name() != "events" && {
+        message.oneofs().next().is_some() || message.fields().any(embedded)
+    }
+}
+
+/// Rust source of a table of the fields of flattened messages, and of all messages within their flattened fields.
+fn field_tables(pool: &DescriptorPool) -> String {
+    let mut waiting: Vec<_> = pool.all_messages().filter(|message| is_flattened(pool, message)).collect();
+    let mut tables = BTreeMap::new();
+    while let Some(message) = waiting.pop() {
+        if tables.contains_key(message.full_name()) {
+            continue;
+        }
+        let fields = json_fields(pool, &message, false);
+        let named = fields.iter().filter_map(|(_, nested, _)| pool.get_message_by_name(nested));
+        waiting.extend(named);
+        tables.insert(message.full_name().to_owned(), fields);
+    }
+    let rows: String = tables.iter().map(|(name, fields)| format!("    ({name:?}, &{fields:?}),\n")).collect();
+    format!("&[\n{rows}]")
+}
+
+/// The JSON fields of a message: name, the message that is its value or the value of its items, and whether it is taken
+/// from another message or a choice.
+fn json_fields(pool: &DescriptorPool, message: &MessageDescriptor, taken: bool) -> Vec<(String, String, bool)> {
+    let mut fields = Vec::new();
+    for field in message.fields() {
+        let options = field.options();
+        if flag(pool, &options, "teleport.hidden") {
+            continue;
+        }
+        let nested = match field.kind() {
+            Kind::Message(nested) => Some(nested),
+            _ => None,
+        };
+        if let Some(nested) = nested.as_ref().filter(|_| flag(pool, &options, "teleport.embedded")) {
+            fields.extend(json_fields(pool, nested, true));
+            continue;
+        }
+        let plain = text(pool, &options, "teleport.shape").is_empty() && !field.is_map();
+        let known = |m: &MessageDescriptor| has_json(m) || m.full_name().starts_with(&HEADER_PACKAGE[1..]);
+        let nested = nested.filter(|nested| plain && known(nested)).map(|nested| nested.full_name().to_owned());
+        let taken = taken || field.containing_oneof().is_some();
+        fields.push((field.json_name().to_owned(), nested.unwrap_or_default(), taken));
+    }
+    fields
 }
 
 /// Whether a message is, or is part of, a resource or an event. Requests of the newer services are not.
@@ -100,6 +154,10 @@ fn describe_json(config: &mut tonic_prost_build::Config, pool: &DescriptorPool, 
         "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]"
     };
     config.message_attribute(path, derive);
+    if is_flattened(pool, message) {
+        // By this name a reader of JSON finds the fields, which serde does not tell of such messages.
+        config.message_attribute(path, format!("#[serde(expecting = {path:?})]"));
+    }
     for field in message.fields().filter(|f| f.containing_oneof().is_none()) {
         let attribute = field_attribute(pool, &field);
         config.field_attribute(format!("{path}.{}", field.name()), format!("#[serde({attribute})]"));

@@ -181,6 +181,7 @@ pub use generated::{events, proto, types, webauthn, wrappers};
 pub mod client;
 pub mod duration;
 pub mod error;
+pub mod fields;
 pub mod json;
 pub mod time;
 

@@ -41,7 +41,7 @@ pub(crate) fn read<T: DeserializeOwned>(value: Value, fields: Fields) -> Result<
 mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
-    use wire::types::{AuthPreferenceV2, RoleV6, ServerV2, UserV2};
+    use wire::types::{AuthPreferenceV2, IntegrationV1, OidcConnectorV3, RoleV6, ServerV2, UserV2};
 
     use super::*;
 
@@ -64,6 +64,28 @@ mod tests {
         assert!(
             problem::<RoleV6>(value).starts_with("spec.allow.rules[1].verb: unknown field; did you mean \"verbs\"?")
         );
+    }
+
+    #[test]
+    fn misspelt_fields_are_refused_beside_embedded_messages_and_in_choices() {
+        let value = json!({"specc": {}, "metadata": {"nam": "x", "labels": {"any": "thing"}}, "spec": {}});
+        assert_eq!(
+            problem::<IntegrationV1>(value),
+            "metadata.nam: unknown field; did you mean \"name\"?; specc: unknown field; did you mean \"spec\"?"
+        );
+        let value = json!({"spec": {"aws_oidc": {"rolearn": "x"}, "aws_oidk": {}}});
+        assert_eq!(
+            problem::<IntegrationV1>(value),
+            "spec.aws_oidc.rolearn: unknown field; did you mean \"role_arn\"?; \
+             spec.aws_oidk: unknown field; did you mean \"aws_oidc\"?"
+        );
+        let value = json!({"spec": {"max_agee": "1h", "client_idd": "x"}});
+        let said = problem::<OidcConnectorV3>(value);
+        assert!(said.contains("\"max_age\"") && said.contains("\"client_id\""), "{said}");
+        let good = json!({"metadata": {"name": "a"}, "spec": {"aws_oidc": {"role_arn": "arn"}}});
+        assert!(read::<IntegrationV1>(good, Fields::Known).is_ok());
+        let found = problem::<IntegrationV1>(json!({"spec": 5}));
+        assert_eq!(found, "spec: expected a map, found the number 5");
     }
 
     #[test]

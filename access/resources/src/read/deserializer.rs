@@ -5,6 +5,7 @@ use serde::{
     de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 use serde_json::{Map, Value};
+use wire::fields::Field;
 
 use super::nearest;
 use crate::ResourceError;
@@ -168,7 +169,7 @@ impl<'a> Reader<'a> {
                 if let Some(known) = known {
                     map.retain(|name, value| {
                         if !known.contains(&name.as_str()) {
-                            unknown.borrow_mut().push(unknown_field(path, name, known));
+                            unknown.borrow_mut().push(unknown_field(path, name, known.iter().copied()));
                             return false;
                         }
                         !value.is_null()
@@ -180,10 +181,54 @@ impl<'a> Reader<'a> {
         }
         .map_err(|e: Problem| e.at(path))
     }
+
+    /// As [`fields`](Self::fields), for a message that holds fields of others beside its own: those reach it without
+    /// passing here again, so they are looked through at once.
+    fn flattened<'de, V: Visitor<'de>>(mut self, visitor: V, known: &[Field]) -> Result<V::Value, Problem> {
+        if let Value::Object(map) = &mut self.value {
+            let (path, unknown) = (self.path, self.unknown);
+            map.retain(|name, value| match known.iter().find(|field| field.0 == name) {
+                Some((_, nested, taken)) => {
+                    if *taken {
+                        find_unknown(value, nested, Path::Field(&path, name), unknown);
+                    }
+                    !value.is_null()
+                }
+                None => {
+                    unknown.borrow_mut().push(unknown_field(path, name, known.iter().map(|field| field.0)));
+                    false
+                }
+            });
+        }
+        self.fields(visitor, None)
+    }
 }
 
-fn unknown_field(path: Path<'_>, name: &str, known: &[&str]) -> ResourceError {
-    let problem = match nearest(name, known.iter().copied()) {
+/// Notes the fields within a value that its message does not have.
+fn find_unknown(value: &Value, message: &str, path: Path<'_>, unknown: &RefCell<Vec<ResourceError>>) {
+    let Some(known) = wire::fields::of(message) else { return };
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                match known.iter().find(|field| field.0 == name) {
+                    Some((_, nested, _)) => find_unknown(value, nested, Path::Field(&path, name), unknown),
+                    None => {
+                        unknown.borrow_mut().push(unknown_field(path, name, known.iter().map(|field| field.0)));
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                find_unknown(item, message, Path::Item(&path, index), unknown);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unknown_field<'n>(path: Path<'_>, name: &str, known: impl IntoIterator<Item = &'n str>) -> ResourceError {
+    let problem = match nearest(name, known) {
         Some(near) => format!("unknown field; did you mean {near:?}?"),
         None => "unknown field".to_owned(),
     };
@@ -260,7 +305,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
-        self.fields(visitor, None)
+        let expected = (&visitor as &dyn Expected).to_string();
+        match wire::fields::of(&expected) {
+            Some(known) => self.flattened(visitor, known),
+            None => self.fields(visitor, None),
+        }
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
