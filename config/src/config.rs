@@ -171,7 +171,9 @@ impl Config {
             crate::StateStorage::Sqlite(sqlite) => {
                 sqlite.path.clone().unwrap_or_else(|| self.global.data_dir.join("backend"))
             }
-            crate::StateStorage::Memory | crate::StateStorage::Postgres(_) => self.global.data_dir.join("backend"),
+            crate::StateStorage::Memory | crate::StateStorage::Postgres(_) | crate::StateStorage::Etcd(_) => {
+                self.global.data_dir.join("backend")
+            }
         }
     }
 

@@ -193,6 +193,16 @@ choices! {
     }
 }
 
+impl Severity {
+    /// The severity with this name, whatever its case.
+    ///
+    /// # Errors
+    /// What was expected, as one clause.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        Self::from_name(name).ok_or_else(|| format!("expected one of {}, found {name:?}", Self::NAMES.join(", ")))
+    }
+}
+
 choices! {
     /// The form of a log line.
     LogFormat {

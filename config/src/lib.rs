@@ -11,6 +11,7 @@
 mod address;
 mod auth;
 mod authentication;
+mod cloning;
 mod config;
 pub mod configure;
 mod error;
@@ -37,6 +38,7 @@ pub use authentication::{
     Authentication, AuthenticationType, DeviceTrust, DeviceTrustMode, HardwareKey, LockingMode, PivSlot, SecondFactor,
     SessionMfa, SignatureSuite, U2f, Webauthn,
 };
+pub use cloning::Cloning;
 pub use config::{Config, DEFAULT_FILE, Environment, Metrics, Source, Version};
 pub use error::{ConfigError, Problem, Problems};
 pub use global::{
@@ -49,4 +51,4 @@ pub use proxy::{KeyPair, Proxy, ProxyProtocol, ShowResources, Ui, UpgradeChannel
 pub use scalar::format_duration;
 pub use secret::{Secret, Token};
 pub use ssh::{Pam, Ssh, X11};
-pub use storage::{SqliteJournal, SqliteStorage, SqliteSync, StateStorage, Storage};
+pub use storage::{EtcdStorage, SqliteJournal, SqliteStorage, SqliteSync, StateStorage, Storage};

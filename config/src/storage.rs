@@ -30,6 +30,8 @@ pub enum StateStorage {
     Sqlite(SqliteStorage),
     /// A PostgreSQL database, which several Auth Services may share. The address may hold a password.
     Postgres(Secret),
+    /// An etcd cluster, which several Auth Services may share.
+    Etcd(EtcdStorage),
     /// The memory of this process; gone when it ends.
     Memory,
 }
@@ -47,6 +49,27 @@ pub struct SqliteStorage {
     pub busy_timeout: Duration,
     /// How many events may wait for a watcher.
     pub buffer_size: usize,
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EtcdStorage {
+    /// Addresses of its members, with `https://` or `http://` in front.
+    pub peers: Vec<String>,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// File with the authorities of the members; `None`: those of this machine.
+    pub tls_ca_file: Option<PathBuf>,
+    /// File with the certificate that is shown.
+    pub tls_cert_file: Option<PathBuf>,
+    /// File with its key.
+    pub tls_key_file: Option<PathBuf>,
+    /// The name to log in with.
+    pub username: Option<String>,
+    /// File with its password.
+    pub password_file: Option<PathBuf>,
+    /// How long connecting may take; `None`: the built-in choice.
+    pub dial_timeout: Option<Duration>,
 }
 
 choices! {
@@ -75,11 +98,25 @@ const TYPES: &[&str] =
     &["sqlite", "dir", "etcd", "dynamodb", "firestore", "postgresql", "postgres", "cockroachdb", "in-memory"];
 
 pub(crate) fn read(section: &Section<'_>) -> Storage {
+    let state = read_state(section);
+    later::check(section, AUDIT_KEYS);
+    Storage {
+        state,
+        audit_events_uris: section.one_or_more_texts("audit_events_uri"),
+        audit_sessions_uri: section.text("audit_sessions_uri"),
+        audit_retention: section.duration("retention_period"),
+        recordings_retention: section.duration("recordings_retention_period"),
+    }
+}
+
+/// Where the state is, of a section that may say more.
+pub(crate) fn read_state(section: &Section<'_>) -> StateStorage {
     let kind = section.text("type").unwrap_or_else(|| "sqlite".to_owned());
-    let state = match kind.as_str() {
+    match kind.as_str() {
         "sqlite" | "dir" => StateStorage::Sqlite(read_sqlite(section)),
         "in-memory" => StateStorage::Memory,
         "postgresql" | "postgres" => read_postgres(section),
+        "etcd" => StateStorage::Etcd(read_etcd(section)),
         other => {
             match keys_of(other) {
                 Some(keys) => {
@@ -97,14 +134,6 @@ pub(crate) fn read(section: &Section<'_>) -> Storage {
             }
             StateStorage::Memory
         }
-    };
-    later::check(section, AUDIT_KEYS);
-    Storage {
-        state,
-        audit_events_uris: section.one_or_more_texts("audit_events_uri"),
-        audit_sessions_uri: section.text("audit_sessions_uri"),
-        audit_retention: section.duration("retention_period"),
-        recordings_retention: section.duration("recordings_retention_period"),
     }
 }
 
@@ -123,6 +152,61 @@ fn read_postgres(section: &Section<'_>) -> StateStorage {
     }
     StateStorage::Postgres(Secret::new(address))
 }
+
+/// What all keys in etcd begin with when the file does not say.
+const ETCD_PREFIX: &str = "/teleport/";
+
+/// Without TLS the keys of all authorities would cross the network in the clear.
+fn read_etcd(section: &Section<'_>) -> EtcdStorage {
+    later::check(section, ETCD_TUNING);
+    let insecure = section.flag("insecure").unwrap_or(false);
+    let peers = section.texts("peers");
+    if peers.is_empty() {
+        section.reject("peers", "missing, expected addresses such as https://etcd-1.example.test:2379");
+    }
+    for peer in &peers {
+        let here = ["http://127.0.0.1:", "http://[::1]:", "http://localhost:"].iter().any(|own| peer.starts_with(own));
+        if !peer.starts_with("https://") && !peer.starts_with("http://") {
+            section.reject("peers", format!("expected https://host:port, found {peer:?}"));
+        } else if peer.starts_with("http://") && !here && !insecure {
+            section.reject(
+                "peers",
+                format!("{peer:?} is another machine and has no TLS: use https://, or set insecure: yes"),
+            );
+        }
+    }
+    if insecure && peers.iter().any(|peer| peer.starts_with("https://")) {
+        section.reject("insecure", "certificates of etcd are always verified, set tls_ca_file instead");
+    }
+    let storage = EtcdStorage {
+        peers,
+        prefix: prefix(&section.text("prefix").unwrap_or_else(|| ETCD_PREFIX.to_owned())),
+        tls_ca_file: section.path("tls_ca_file"),
+        tls_cert_file: section.path("tls_cert_file"),
+        tls_key_file: section.path("tls_key_file"),
+        username: section.text("username").filter(|name| !name.is_empty()),
+        password_file: section.path("password_file"),
+        dial_timeout: section.duration("dial_timeout"),
+    };
+    if storage.tls_cert_file.is_some() != storage.tls_key_file.is_some() {
+        section.reject("tls_cert_file", "tls_cert_file and tls_key_file go together");
+    }
+    if storage.password_file.is_some() && storage.username.is_none() {
+        section.reject("password_file", "username is missing");
+    }
+    storage
+}
+
+/// Keys of one cluster must not begin like those of another.
+fn prefix(text: &str) -> String {
+    if text.ends_with('/') { text.to_owned() } else { format!("{text}/") }
+}
+
+const ETCD_TUNING: &[(&str, Shape)] = &[
+    ("etcd_max_client_msg_size_bytes", Shape::Number),
+    ("client_pool_size", Shape::Number),
+    ("buffer_size", Shape::Number),
+];
 
 const CHANGE_FEED: &[(&str, Shape)] = &[
     ("change_feed_conn_string", Shape::Any),
@@ -163,20 +247,6 @@ const AUDIT_KEYS: &[(&str, Shape)] = &[
 
 fn keys_of(kind: &str) -> Option<&'static [(&'static str, Shape)]> {
     match kind {
-        "etcd" => Some(&[
-            ("peers", Shape::Texts),
-            ("prefix", Shape::Text),
-            ("tls_key_file", Shape::Text),
-            ("tls_cert_file", Shape::Text),
-            ("tls_ca_file", Shape::Text),
-            ("insecure", Shape::Flag),
-            ("username", Shape::Text),
-            ("password_file", Shape::Text),
-            ("dial_timeout", Shape::Duration),
-            ("etcd_max_client_msg_size_bytes", Shape::Number),
-            ("client_pool_size", Shape::Number),
-            ("buffer_size", Shape::Number),
-        ]),
         "dynamodb" => Some(&[
             ("table_name", Shape::Text),
             ("access_key", Shape::Text),

@@ -105,3 +105,33 @@ fn a_stop_during_the_start_ends_the_process() {
     wait_for("the start", LIMIT, || if node.log().contains("trying again") { Ok(()) } else { Err(node.log()) });
     node.stop();
 }
+
+#[test]
+fn a_process_reads_its_file_again_on_sighup_and_goes_on() {
+    let cluster = Cluster::start("reload.test");
+    let mut node = cluster.agent(&AgentSetup::node("node1").label("stage", "before").with_diagnostics());
+    cluster.user("alice", &["access"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    wait_reachable(&client, "node1");
+    let stage = || cluster.tctl(&["get", "nodes", "--format=json"]).json()[0]["metadata"]["labels"]["stage"].clone();
+
+    node.reload_with("stage: before", "stage: after");
+    wait_for("the new label", LIMIT, || if stage() == "after" { Ok(()) } else { Err(stage()) });
+    wait_reachable(&client, "node1");
+
+    // What is wrong is named in the log and changes nothing.
+    node.reload_with("stage: after", "stage: [wrong]");
+    wait_for("the reason in the log", LIMIT, || {
+        let log = node.log();
+        if log.contains("nothing has changed") && log.contains("stage") { Ok(()) } else { Err(log) }
+    });
+    assert_eq!((stage(), node.exit_code()), ("after".into(), None));
+
+    // Settings of the cluster follow the file of the Auth Service.
+    let set = |key: &str| cluster.tctl(&["get", "cap", "--format=json"]).json()[0]["spec"][key].clone();
+    cluster.auth.reload_with("second_factor", "locking_mode: strict\n    second_factor");
+    wait_for("the new mode", LIMIT, || {
+        let mode = set("locking_mode");
+        if mode == "strict" { Ok(()) } else { Err(mode) }
+    });
+}

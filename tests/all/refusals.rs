@@ -45,10 +45,16 @@ fn a_node_does_not_join_an_auth_service_with_another_pin() {
 #[test]
 fn a_node_does_not_join_with_a_token_nobody_made() {
     let cluster = Cluster::start("token.test");
-    let agent = cluster.start_agent(&AgentSetup::node("node1").token("0123456789abcdef"));
+    let mut agent = cluster.start_agent(&AgentSetup::node("node1").token("0123456789abcdef").with_diagnostics());
     wait_turned_away(&agent, &["token", "denied"]);
     assert_eq!(cluster.nodes(), Vec::<String>::new());
     assert!(!cluster.auth.log().contains("0123456789abcdef"), "a token is not written to the log");
+    assert!(agent.ready().is_err(), "a node that has not joined is not ready");
+
+    // Nobody need restart it once somebody has made the token.
+    cluster.tctl(&["tokens", "add", "--type=node", "--value=0123456789abcdef"]).succeeded();
+    agent.wait_ready();
+    assert_eq!(cluster.nodes(), ["node1"]);
 }
 
 #[test]

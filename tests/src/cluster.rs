@@ -128,6 +128,18 @@ impl Cluster {
         ClusterSetup::new(name).start()
     }
 
+    /// A further Auth Service on the same storage.
+    pub fn another_auth(&self, host: &str, storage: &Value) -> Daemon {
+        let config = json!({
+            "version": "v3",
+            "teleport": with(common(&self.path(host), host), &json!({ "storage": storage })),
+            "auth_service": auth_section(&self.name, free_port()),
+            "proxy_service": { "enabled": false },
+            "ssh_service": { "enabled": false },
+        });
+        Daemon::start(self.folder.path(), host, &config, &[], Some(free_port()))
+    }
+
     /// Auth and Proxy Service in a process each.
     #[track_caller]
     pub fn start_apart(name: &str) -> Self {
@@ -205,8 +217,14 @@ impl Cluster {
     /// Runs a command of `tctl` on the host of the Auth Service.
     #[track_caller]
     pub fn tctl(&self, arguments: &[&str]) -> Finished {
+        self.tctl_at(&self.auth, arguments)
+    }
+
+    /// The same on the host of one of several Auth Services.
+    #[track_caller]
+    pub fn tctl_at(&self, auth: &Daemon, arguments: &[&str]) -> Finished {
         let mut command = Command::new(program("tctl"));
-        command.arg("-c").arg(self.auth.config()).args(arguments).env_clear().envs(clean_environment());
+        command.arg("-c").arg(auth.config()).args(arguments).env_clear().envs(clean_environment());
         run(&mut command, b"", LIMIT)
     }
 

@@ -167,6 +167,21 @@ impl Daemon {
         self.launch();
     }
 
+    /// Replaces the first such piece of its configuration file.
+    #[track_caller]
+    pub fn edit(&self, piece: &str, replacement: &str) {
+        let text = fs::read_to_string(&self.config).expect("read a configuration file");
+        assert!(text.contains(piece), "expected {piece:?} in {text}");
+        fs::write(&self.config, text.replacen(piece, replacement, 1)).expect("write a configuration file");
+    }
+
+    /// The same, and has it read the file again.
+    #[track_caller]
+    pub fn reload_with(&self, piece: &str, replacement: &str) {
+        self.edit(piece, replacement);
+        kill(Pid::from_raw(self.pid() as i32), Signal::SIGHUP).expect("send SIGHUP");
+    }
+
     /// The TCP ports it listens on, from the tables of the kernel.
     pub fn listening_ports(&self) -> BTreeSet<u16> {
         let process = PathBuf::from(format!("/proc/{}", self.pid()));

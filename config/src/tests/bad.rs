@@ -207,7 +207,18 @@ fn what_is_not_built_is_refused_by_name_when_enabled() {
     );
     check(
         "teleport: {storage: {type: etcd, peers: [a], prefix: /x}}",
-        &["t.yaml:1: teleport.storage.type: storage type etcd is not part of this build yet"],
+        &["t.yaml:1: teleport.storage.peers: expected https://host:port, found \"a\""],
+    );
+    check(
+        "teleport: {storage: {type: etcd, peers: [\"http://e:2379\"], tls_cert_file: /c}}",
+        &[
+            "t.yaml:1: teleport.storage.peers: \"http://e:2379\" is another machine and has no TLS: use https://, or set insecure: yes",
+            "t.yaml:1: teleport.storage.tls_cert_file: tls_cert_file and tls_key_file go together",
+        ],
+    );
+    check(
+        "teleport: {storage: {type: dynamodb, table_name: x}}",
+        &["t.yaml:1: teleport.storage.type: storage type dynamodb is not part of this build yet"],
     );
     check(
         "teleport: {storage: {type: postgre}}",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_service::server::{BoundServer, ServerConfig};
-use auth_service::{Auth, AuthConfig, LocalIdentity, LocalIdentityRequest, SystemRole};
+use auth_service::{Auth, AuthConfig, FileSettings, LocalIdentity, LocalIdentityRequest, SystemRole};
 use backend::Backend;
 use config::{Config, HostPort, ProxyProtocol};
 use pki::keys::PrivateKey;
@@ -152,22 +152,33 @@ pub fn proxy_protocol(mode: Option<ProxyProtocol>) -> mux::ProxyProtocolMode {
 
 /// The service's settings from the file.
 fn settings(config: &Config, host_uuid: &str) -> Result<AuthConfig> {
-    let auth = &config.auth;
-    let static_tokens = auth.tokens.iter().map(|token| ProvisionTokenV1 {
-        roles: token.roles.iter().map(|r| r.as_str().to_owned()).collect(),
-        expires: None,
-        token: token.secret.expose().to_owned(),
-    });
+    let file = file_settings(config)?;
     let mut settings = AuthConfig::new(&config.global.data_dir);
     settings.cluster_name = config.cluster_name().to_owned();
     settings.node_name = config.global.nodename.clone();
     settings.host_uuid = Some(host_uuid.to_owned());
     settings.advertise_addr = announced(config).to_string();
-    settings.static_tokens = static_tokens.collect();
-    settings.auth_preference = preference(config)?;
-    settings.networking = networking(config)?;
-    settings.recording = recording(config)?;
+    settings.static_tokens = file.static_tokens;
+    settings.auth_preference = file.auth_preference;
+    settings.networking = file.networking;
+    settings.recording = file.recording;
     Ok(settings)
+}
+
+/// What the file says about the cluster itself.
+pub fn file_settings(config: &Config) -> Result<FileSettings> {
+    let static_tokens = config.auth.tokens.iter().map(|token| ProvisionTokenV1 {
+        roles: token.roles.iter().map(|r| r.as_str().to_owned()).collect(),
+        expires: None,
+        token: token.secret.expose().to_owned(),
+    });
+    Ok(FileSettings {
+        static_tokens: static_tokens.collect(),
+        auth_preference: preference(config)?,
+        networking: networking(config)?,
+        recording: recording(config)?,
+        audit: None,
+    })
 }
 
 /// Under which address others reach the port.

@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use config::{Config, Environment, Overrides, Secret, Source};
 
 use crate::error::{Failure, Result};
-use crate::run;
+use crate::reload::Origin;
+use crate::{cloning, debug, run};
 
 /// Environment variable that holds a whole configuration file in base64.
 const CONFIG_VARIABLE: &str = "TELEPORT_CONFIG";
@@ -43,6 +44,11 @@ enum Command {
     },
     /// Says which session this terminal is in.
     Status,
+    /// Asks something of the process that runs with a configuration file.
+    Debug(Debug),
+    /// The state of a cluster.
+    #[command(subcommand)]
+    Backend(BackendCommand),
     /// Does something for a user of a node: started by the daemon itself.
     #[command(name = crate::node::WORKER, hide = true)]
     Worker {
@@ -55,6 +61,42 @@ enum Command {
 enum Node {
     /// Prints a configuration file for an SSH node.
     Configure(Box<Configure>),
+}
+
+#[derive(Subcommand)]
+enum BackendCommand {
+    /// Copies the state from one storage to another, while no Auth Service runs.
+    Clone {
+        /// File that says from where to where: `src` and `dst` are written like `teleport.storage`.
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Debug {
+    /// The configuration file the process runs with.
+    #[arg(long, short, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    what: DebugCommand,
+}
+
+#[derive(Subcommand)]
+enum DebugCommand {
+    /// Prints down to which severity the process logs.
+    GetLogLevel,
+    /// Changes down to which severity the process logs, until it ends.
+    SetLogLevel {
+        /// ERROR, WARN, INFO, DEBUG or TRACE.
+        level: String,
+    },
+    /// Collects profiles of the process: not part of this build.
+    #[command(hide = true)]
+    Profile {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -192,17 +234,20 @@ impl Cli {
             Command::Version { raw: true } => say(wire::VERSION),
             Command::Version { raw: false } => say(&format!("Teleport v{} rust", wire::VERSION)),
             Command::Status => status(),
+            Command::Debug(debug) => debug.execute(),
+            Command::Backend(BackendCommand::Clone { config }) => {
+                let copied = cloning::run(&config)?;
+                say(&format!("Copied {copied} items."))
+            }
         }
     }
 }
 
 impl Start {
     fn execute(self) -> Result<()> {
-        let source = match (&self.config_string, &self.config, std::env::var(CONFIG_VARIABLE)) {
-            (Some(text), _, _) => Source::Base64 { name: "--config-string".into(), text: text.clone() },
-            (None, Some(path), _) => Source::File(path.clone()),
-            (None, None, Ok(text)) if !text.is_empty() => Source::Base64 { name: CONFIG_VARIABLE.into(), text },
-            _ => Source::Default,
+        let source = match &self.config_string {
+            Some(text) => Source::Base64 { name: "--config-string".into(), text: text.clone() },
+            None => source(self.config.as_deref()),
         };
         let overrides = Overrides {
             roles: self.roles,
@@ -219,7 +264,37 @@ impl Start {
             debug: self.debug,
             insecure: self.insecure,
         };
-        run::run(Config::load(&source, &overrides, &Environment::of_process())?)
+        let origin = Origin { source, overrides };
+        run::run(origin.read()?, origin)
+    }
+}
+
+/// Where the configuration is: a named file, the environment, or the default place.
+fn source(file: Option<&Path>) -> Source {
+    match (file, std::env::var(CONFIG_VARIABLE)) {
+        (Some(path), _) => Source::File(path.to_owned()),
+        (None, Ok(text)) if !text.is_empty() => Source::Base64 { name: CONFIG_VARIABLE.into(), text },
+        _ => Source::Default,
+    }
+}
+
+impl Debug {
+    fn execute(self) -> Result<()> {
+        let config = Config::load(&source(self.config.as_deref()), &Overrides::default(), &Environment::of_tool())?;
+        if !config.debug_service {
+            return Err(Failure("debug_service.enabled: the process answers no questions: it is off".into()));
+        }
+        let process = debug::Client::new(&config.global.data_dir);
+        match self.what {
+            DebugCommand::GetLogLevel => say(&process.log_level()?),
+            DebugCommand::SetLogLevel { level } => {
+                let severity = config::Severity::parse(&level).map_err(|e| Failure(format!("log level: {e}")))?;
+                say(&process.set_log_level(severity)?)
+            }
+            DebugCommand::Profile { .. } => {
+                Err(Failure("profiles are not part of this build, use perf(1) on the process".into()))
+            }
+        }
     }
 }
 

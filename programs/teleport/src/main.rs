@@ -2,6 +2,8 @@
 
 mod auth;
 mod cli;
+mod cloning;
+mod debug;
 mod diagnostics;
 mod error;
 mod exchange;
@@ -9,6 +11,7 @@ mod logging;
 mod member;
 mod node;
 mod proxy;
+mod reload;
 mod rotation;
 mod run;
 mod storage;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use auth_service::{Auth, LocalIdentityRequest, SystemRole};
 use cache::Cache;
-use config::{Config, HostPort, JoinMethod, Server};
+use config::{Config, HostPort, JoinMethod, Secret, Server};
 use dialer::webapi::JsonClient;
 use dialer::{AuthEndpoint, AuthTrust, Credentials, Dialer, ProxyEndpoint, Service, Verify};
-use process::{HostIdentity, IdentityStore, JoinRequest, join_at_auth, join_through_proxy};
+use process::{HostIdentity, IdentityStore, JoinError, JoinRequest, join_at_auth, join_through_proxy};
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use wire::client::{ApiChannel, api_channel};
 use zeroize::Zeroizing;
 
@@ -19,8 +19,24 @@ use crate::exchange::WebExchange;
 use crate::rotation::{Identities, Serve};
 
 /// Waits between attempts to join while the cluster is out of reach.
-const MIN_RETRY: Duration = Duration::from_millis(500);
-const MAX_RETRY: Duration = Duration::from_secs(10);
+const OUT_OF_REACH: Retry = Retry { first: Duration::from_millis(500), longest: Duration::from_secs(10) };
+/// Waits between attempts after a refusal: an administrator may still make the token, but nobody wants an audit log full
+/// of attempts until then.
+const REFUSED: Retry = Retry { first: Duration::from_secs(2), longest: Duration::from_secs(60) };
+
+/// Waits that double from the first to the longest.
+struct Retry {
+    first: Duration,
+    longest: Duration,
+}
+
+impl Retry {
+    /// The wait after so many attempts, some of it left to chance.
+    fn wait(&self, attempts: u32) -> Duration {
+        let doubled = self.first.saturating_mul(1 << attempts.min(16));
+        mux::listener::jittered(doubled.min(self.longest))
+    }
+}
 
 /// What every service of this process has in common.
 pub struct Process {
@@ -153,33 +169,50 @@ impl Process {
             )));
         }
         let token = join.token.as_ref().ok_or_else(|| Failure("teleport.join_params.token_name: missing".into()))?;
-        let token = token.read().map_err(Failure::new)?;
-        let request = JoinRequest {
+        let mut request = JoinRequest {
             role: role.name().to_owned(),
             host_uuid: self.host_uuid.clone(),
             node_name: self.config.global.nodename.clone(),
-            token: Arc::new(Zeroizing::new(token.expose().to_owned())),
+            token: secret(&token.read().map_err(Failure::new)?),
             principals: names.principals,
             dns_names: names.dns_names,
         };
-        let mut wait = MIN_RETRY;
+        let (mut unreached, mut refused) = (0, 0);
         loop {
-            let pins = &self.config.global.ca_pins;
-            let joined = match route {
-                Route::Auth(addresses) => {
-                    let addresses: Vec<_> = addresses.iter().map(host_port).collect();
-                    join_at_auth(&self.dialer, &addresses, pins, &request).await
+            let wait = match self.join_once(&request, route).await {
+                Ok(identity) => return Ok(identity),
+                Err(error) if error.is_temporary() => {
+                    let wait = OUT_OF_REACH.wait(unreached);
+                    warn!(%error, "cluster out of reach: trying again");
+                    unreached += 1;
+                    wait
                 }
-                Route::Proxy(address) => {
-                    join_through_proxy(&self.dialer, &host_port(address), self.verify(), pins, &request).await
+                Err(error) => {
+                    let wait = REFUSED.wait(refused);
+                    error!(%error, retry_seconds = wait.as_secs(), "the cluster does not take this process in");
+                    (unreached, refused) = (0, refused + 1);
+                    wait
                 }
             };
-            match joined {
-                Err(error) if error.is_temporary() => warn!(%error, "cluster out of reach: trying again"),
-                other => return Ok(other?),
+            sleep(wait).await;
+            // Whoever replaces an old token in its file by a good one need not restart anything.
+            match token.read() {
+                Ok(read) => request.token = secret(&read),
+                Err(error) => warn!(%error, "the token's file cannot be read"),
             }
-            sleep(mux::listener::jittered(wait)).await;
-            wait = (wait * 2).min(MAX_RETRY);
+        }
+    }
+
+    async fn join_once(&self, request: &JoinRequest, route: &Route) -> Result<HostIdentity, JoinError> {
+        let pins = &self.config.global.ca_pins;
+        match route {
+            Route::Auth(addresses) => {
+                let addresses: Vec<_> = addresses.iter().map(host_port).collect();
+                join_at_auth(&self.dialer, &addresses, pins, request).await
+            }
+            Route::Proxy(address) => {
+                join_through_proxy(&self.dialer, &host_port(address), self.verify(), pins, request).await
+            }
         }
     }
 
@@ -208,7 +241,25 @@ impl Process {
     }
 }
 
+fn secret(token: &Secret) -> Arc<Zeroizing<String>> {
+    Arc::new(Zeroizing::new(token.expose().to_owned()))
+}
+
 /// An address of the configuration as the dialer takes it.
 pub fn host_port(address: &HostPort) -> dialer::HostPort {
     dialer::HostPort::new(address.host.clone(), address.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        for attempts in 0..100 {
+            let most = REFUSED.first.saturating_mul(1 << attempts.min(16)).min(REFUSED.longest);
+            let wait = REFUSED.wait(attempts);
+            assert!(wait <= most && wait >= most / 2, "{attempts}: {wait:?}");
+        }
+    }
 }

@@ -54,13 +54,7 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
             macs: process.config.global.macs.clone(),
         },
         max_connections: usize::try_from(process.config.global.limits.max_connections).unwrap_or(usize::MAX),
-        features: Features {
-            port_forwarding: ssh.port_forwarding,
-            file_copy: ssh.file_copy,
-            user_environment: ssh.permit_user_env,
-            host_users: ssh.create_host_user,
-            displays: ssh.x11.map(|x11| (x11.display_offset, x11.max_display)),
-        },
+        features: features(ssh),
         worker: vec![THIS_PROGRAM.into(), WORKER.into()],
     };
     let data_dir = &process.config.global.data_dir;
@@ -72,4 +66,15 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
     });
     let identities = process.identities(member, service.cache().clone(), serve);
     Ok((service, identities))
+}
+
+/// What the administrator of the node allows.
+pub fn features(ssh: &config::Ssh) -> Features {
+    Features {
+        port_forwarding: ssh.port_forwarding,
+        file_copy: ssh.file_copy,
+        user_environment: ssh.permit_user_env,
+        host_users: ssh.create_host_user,
+        displays: ssh.x11.map(|x11| (x11.display_offset, x11.max_display)),
+    }
 }

@@ -1,28 +1,30 @@
 //! The life of the process: start what is configured, wait, stop.
 
-use std::convert::Infallible;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use auth_service::Auth;
 use config::{Config, HostPort};
 use dialer::Dialer;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process::IdentityStore;
 use proxy_service::ProxyService;
-use ssh_service::{Presence, SshService};
-use tokio::signal::unix::{SignalKind, signal};
+use ssh_service::{NodeSettings, Presence, SshService};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, timeout};
 use tracing::{info, warn};
 
 use crate::auth::{self, AuthProcess};
 use crate::diagnostics::{self, Health, Status};
 use crate::error::Result;
+use crate::logging::LogLevel;
 use crate::member::Process;
-use crate::{logging, node, proxy};
+use crate::reload::{Origin, Reload};
+use crate::{debug, logging, node, proxy};
 
 /// How long sessions may go on after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(10);
@@ -30,7 +32,11 @@ const TERM_GRACE: Duration = Duration::from_secs(10);
 const QUIT_GRACE: Duration = Duration::from_secs(30 * 3600);
 
 /// How often metrics that nobody reports by themselves are read.
-const METRICS: Duration = Duration::from_millis(500);
+const REPORT: Duration = Duration::from_millis(500);
+
+/// How long following a new configuration may take.
+const RELOAD: Duration = Duration::from_secs(30);
+
 /// How long a node may be unknown to the cluster, as it is while a proxy restarts, before that is reported.
 const RECONNECT: Duration = Duration::from_secs(15);
 
@@ -45,8 +51,8 @@ struct Services {
 }
 
 /// Runs the process to its end.
-pub fn run(config: Config) -> Result<()> {
-    logging::start(&config.global.log)?;
+pub fn run(config: Config, origin: Origin) -> Result<()> {
+    let level = logging::start(&config.global.log)?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -54,53 +60,73 @@ pub fn run(config: Config) -> Result<()> {
     // Everything that speaks TLS uses this one implementation.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // only fails when it is installed already
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, origin, level));
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, origin: Origin, level: LogLevel) -> Result<()> {
     let status = Status::new();
     status.report("process", Health::Starting);
     if let Some(address) = &config.global.diag_addr {
         diagnostics::serve(proxy::socket(address)?, status.clone()).await?;
     }
     write_pid_file(config.global.pid_file.as_deref())?;
-    let mut stop = Stop::new()?;
+    let mut signals = Signals::new()?;
     let mut services = Services::default();
+    let running = config.clone();
     let started = tokio::select! {
-        started = start(config, &status, &mut services) => Some(started),
-        _ = stop.wait() => None,
-    };
-    let (grace, result) = match started {
-        Some(Ok(())) => {
-            status.report("process", Health::Ok);
-            let grace = tokio::select! {
-                grace = stop.wait() => grace,
-                never = follow(&services, &status) => match never {},
-            };
-            info!("stopping");
-            (grace, Ok(()))
-        }
-        Some(Err(error)) => (Duration::ZERO, Err(error)),
-        None => {
+        started = start(config, &level, &status, &mut services) => started.map(|()| true),
+        _ = signals.stop() => {
             info!("stopped before the start was complete");
-            (Duration::ZERO, Ok(()))
+            Ok(false)
         }
     };
+    let grace = match started {
+        Ok(true) => {
+            status.report("process", Health::Ok);
+            let mut reload = Reload { origin, running, level, auth: services.auth(), node: services.node() };
+            live(&services, &status, &mut signals, &mut reload).await
+        }
+        Ok(false) | Err(_) => Duration::ZERO,
+    };
+    info!("stopping");
     tokio::select! {
         () = services.stop(grace) => {}
         // Whoever asked for patience may change their mind.
-        _ = stop.wait() => info!("stopping at once"),
+        () = signals.stop() => info!("stopping at once"),
     }
-    result
+    started.map(drop)
+}
+
+/// Until a signal ends the process; says how long sessions may go on.
+async fn live(services: &Services, status: &Status, signals: &mut Signals, reload: &mut Reload) -> Duration {
+    let mut report = interval(REPORT);
+    loop {
+        tokio::select! {
+            wanted = signals.wait() => match wanted {
+                Wanted::Stop(grace) => return grace,
+                Wanted::Reload => if timeout(RELOAD, reload.run()).await.is_err() {
+                    warn!("the configuration was read again, but could not be followed within 30 s");
+                },
+            },
+            _ = report.tick() => {
+                if let Some(proxy) = &services.proxy {
+                    status.report_tunnels(proxy.tunnel_count());
+                }
+            }
+        }
+    }
 }
 
 /// Starts the configured services, each needing those before it.
-async fn start(config: Config, status: &Status, services: &mut Services) -> Result<()> {
+async fn start(config: Config, level: &LogLevel, status: &Status, services: &mut Services) -> Result<()> {
     let data_dir = config.global.data_dir.clone();
     let host_uuid = process::host_uuid(&data_dir)?;
     let store = Arc::new(IdentityStore::open(&data_dir).await?);
+    if config.debug_service {
+        debug::serve(&data_dir, level.clone());
+    }
     let dialer = Dialer::from_env()?;
     let mut process = Process { config, host_uuid, store, dialer, auth: None, local_auth: Vec::new() };
     if process.config.auth.enabled {
@@ -150,17 +176,15 @@ async fn follow_presence(mut presence: watch::Receiver<Presence>, status: Status
     }
 }
 
-/// Keeps the metrics current for ever.
-async fn follow(services: &Services, status: &Status) -> Infallible {
-    loop {
-        if let Some(proxy) = &services.proxy {
-            status.report_tunnels(proxy.tunnel_count());
-        }
-        sleep(METRICS).await;
-    }
-}
-
 impl Services {
+    fn auth(&self) -> Option<Auth> {
+        self.auth.as_ref().map(|auth| auth.auth.clone())
+    }
+
+    fn node(&self) -> Option<NodeSettings> {
+        self.ssh.as_ref().map(SshService::settings)
+    }
+
     /// Stops in the reverse order of the start, so that nothing loses what it needs.
     async fn stop(mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
@@ -178,29 +202,44 @@ impl Services {
     }
 }
 
-/// The signals that end the process.
-struct Stop {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
+/// The signals that the process listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hang_up: Signal,
 }
 
-impl Stop {
+/// What a signal asks for.
+enum Wanted {
+    /// To stop; sessions may go on for so long.
+    Stop(Duration),
+    /// To read the configuration again.
+    Reload,
+}
+
+impl Signals {
     fn new() -> Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Waits for a signal; says how long sessions may go on.
-    async fn wait(&mut self) -> Duration {
+    async fn wait(&mut self) -> Wanted {
         tokio::select! {
-            _ = self.terminate.recv() => TERM_GRACE,
-            _ = self.interrupt.recv() => Duration::from_secs(1),
-            _ = self.quit.recv() => QUIT_GRACE,
+            _ = self.terminate.recv() => Wanted::Stop(TERM_GRACE),
+            _ = self.interrupt.recv() => Wanted::Stop(Duration::from_secs(1)),
+            _ = self.quit.recv() => Wanted::Stop(QUIT_GRACE),
+            _ = self.hang_up.recv() => Wanted::Reload,
         }
+    }
+
+    /// Waits for the end. There is nothing to reload before the start is complete.
+    async fn stop(&mut self) {
+        while matches!(self.wait().await, Wanted::Reload) {}
     }
 }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use audit::{Lines, PostgresLogOptions, Sink};
 use auth_service::AuthConfig;
-use backend::{Backend, Journal, Memory, Postgres, PostgresOptions, Sqlite, SqliteOptions, Synchronous};
-use config::{Config, SqliteStorage, StateStorage};
+use backend::{
+    Backend, Etcd, EtcdOptions, Journal, Memory, Postgres, PostgresOptions, Sqlite, SqliteOptions, Synchronous,
+};
+use config::{Config, EtcdStorage, SqliteStorage, StateStorage};
 use recording::ObjectLocation;
 use tracing::warn;
 
@@ -41,14 +43,36 @@ pub async fn configure(config: &Config, settings: &mut AuthConfig) -> Result<Arc
 }
 
 async fn state(config: &Config) -> Result<Arc<dyn Backend>> {
-    Ok(match &config.global.storage.state {
-        StateStorage::Sqlite(sqlite) => Arc::new(Sqlite::open(options(&config.backend_dir(), sqlite)?).await?),
+    open(&config.global.storage.state, &config.backend_dir()).await
+}
+
+/// Opens a storage; `folder` is where a database of this machine lies when the file does not say.
+pub async fn open(storage: &StateStorage, folder: &Path) -> Result<Arc<dyn Backend>> {
+    Ok(match storage {
+        StateStorage::Sqlite(sqlite) => {
+            let folder = sqlite.path.as_deref().unwrap_or(folder);
+            Arc::new(Sqlite::open(options(folder, sqlite)?).await?)
+        }
         StateStorage::Postgres(address) => Arc::new(Postgres::open(PostgresOptions::parse(address.expose())?).await?),
+        StateStorage::Etcd(storage) => Arc::new(Etcd::open(etcd(storage)).await?),
         StateStorage::Memory => {
             warn!("the state of the cluster is in memory: it is gone when this process ends");
             Arc::new(Memory::new())
         }
     })
+}
+
+fn etcd(storage: &EtcdStorage) -> EtcdOptions {
+    EtcdOptions {
+        peers: storage.peers.clone(),
+        prefix: storage.prefix.clone(),
+        tls_ca_file: storage.tls_ca_file.clone(),
+        tls_cert_file: storage.tls_cert_file.clone(),
+        tls_key_file: storage.tls_key_file.clone(),
+        username: storage.username.clone(),
+        password_file: storage.password_file.clone(),
+        dial_timeout: storage.dial_timeout,
+    }
 }
 
 fn options(path: &Path, storage: &SqliteStorage) -> Result<SqliteOptions> {

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
+use arc_swap::ArcSwap;
 use audit::Log;
 use backend::{Clock, Sqlite, SqliteOptions};
 use chrono::{DateTime, Utc};
@@ -13,7 +14,7 @@ use wire::{
 };
 
 use crate::{
-    AuthConfig, authority, init,
+    AuthConfig, FileSettings, authority, init,
     integrity::Integrity,
     login::{Hasher, Lockout},
     roles::ParsedRoles,
@@ -29,6 +30,8 @@ pub struct Auth(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) config: AuthConfig,
+    /// What the file says by now about the cluster itself.
+    pub(crate) file: ArcSwap<FileSettings>,
     pub(crate) host_uuid: String,
     pub(crate) cluster_name: String,
     pub(crate) cluster_id: String,
@@ -54,7 +57,7 @@ impl Auth {
     /// # Errors
     /// When the state cannot be read or written, or settings of the file contradict themselves.
     pub async fn open(mut config: AuthConfig) -> Result<Self> {
-        init::check_settings(&config)?;
+        init::check_settings(&config.file_settings())?;
         init::prepare_folder(&config.data_dir)?;
         let host_uuid = init::host_uuid(&config)?;
         let owns_backend = config.backend.is_none();
@@ -85,6 +88,7 @@ impl Auth {
             recordings: init::recordings(&config, &sealing)?,
             sealing,
             owns_backend,
+            file: ArcSwap::from_pointee(config.file_settings()),
             config,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),

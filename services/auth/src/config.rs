@@ -54,7 +54,33 @@ pub struct AuthConfig {
     pub backend: Option<Arc<dyn Backend>>,
 }
 
+/// What the file says about the cluster itself: stored at the start and whenever the file is read again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FileSettings {
+    /// Join tokens that never expire.
+    pub static_tokens: Vec<types::ProvisionTokenV1>,
+    /// Authentication settings, when the file has any.
+    pub auth_preference: Option<types::AuthPreferenceV2>,
+    /// Networking settings, when the file has any.
+    pub networking: Option<types::ClusterNetworkingConfigV2>,
+    /// Recording settings, when the file has any.
+    pub recording: Option<types::SessionRecordingConfigV2>,
+    /// Audit settings, when the file has any.
+    pub audit: Option<types::ClusterAuditConfigV2>,
+}
+
 impl AuthConfig {
+    /// The part that may change while the service runs.
+    pub fn file_settings(&self) -> FileSettings {
+        FileSettings {
+            static_tokens: self.static_tokens.clone(),
+            auth_preference: self.auth_preference.clone(),
+            networking: self.networking.clone(),
+            recording: self.recording.clone(),
+            audit: self.audit.clone(),
+        }
+    }
+
     /// The defaults for a data directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {

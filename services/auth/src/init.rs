@@ -21,7 +21,7 @@ use wire::{
 };
 
 use crate::{
-    Auth, AuthConfig, authority, settings,
+    Auth, AuthConfig, FileSettings, authority, settings,
     store::{self, Store, kind, kind::Kind},
 };
 
@@ -29,8 +29,8 @@ use crate::{
 const HOST_UUID: &str = "host_uuid";
 
 /// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists.
-pub(crate) fn check_settings(config: &AuthConfig) -> Result<()> {
-    config.auth_preference.as_ref().map_or(Ok(()), settings::check_second_factor)
+pub(crate) fn check_settings(file: &FileSettings) -> Result<()> {
+    file.auth_preference.as_ref().map_or(Ok(()), settings::check_second_factor)
 }
 
 /// Makes the data directory, readable by its owner only.
@@ -119,7 +119,7 @@ pub(crate) async fn cluster(store: &Store, config: &AuthConfig) -> Result<Arc<Cl
                 let wanted = &config.cluster_name;
                 tracing::warn!(stored, wanted, "the name of a cluster cannot change: the stored name is kept");
             }
-            take_over_settings(store, config).await?;
+            take_over_settings(store, &config.file_settings()).await?;
             Ok(name)
         }
         Err(e) if e.kind == ErrorKind::NotFound => first_start(store, config).await,
@@ -150,7 +150,7 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
         store::put::<kind::NetworkingConfig>(&networking(config)?, Condition::Whatever)?,
         store::put::<kind::RecordingConfig>(&recording(config)?, Condition::Whatever)?,
         store::put::<kind::AuditConfig>(&audit_settings(config)?, Condition::Whatever)?,
-        store::put::<kind::StaticTokens>(&static_tokens(config)?, Condition::Whatever)?,
+        store::put::<kind::StaticTokens>(&static_tokens(&config.file_settings())?, Condition::Whatever)?,
     ];
     for role in presets::roles() {
         writes.push(store::put::<kind::Role>(&role, Condition::Whatever)?);
@@ -174,20 +174,37 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
 }
 
 /// Settings of the file replace what is stored; what a file no longer says keeps its value but may be edited again.
-async fn take_over_settings(store: &Store, config: &AuthConfig) -> Result<()> {
-    let mut preference = config.auth_preference.clone();
+async fn take_over_settings(store: &Store, file: &FileSettings) -> Result<()> {
+    let mut preference = file.auth_preference.clone();
     if let (Some(wanted), Ok(stored)) = (&mut preference, store.cached::<kind::AuthPreference>("")) {
         keep_suite(wanted, &stored);
     }
     take_over::<kind::AuthPreference>(store, preference.as_ref()).await?;
-    take_over::<kind::NetworkingConfig>(store, config.networking.as_ref()).await?;
-    take_over::<kind::RecordingConfig>(store, config.recording.as_ref()).await?;
-    take_over::<kind::AuditConfig>(store, config.audit.as_ref()).await?;
-    let tokens = static_tokens(config)?;
+    take_over::<kind::NetworkingConfig>(store, file.networking.as_ref()).await?;
+    take_over::<kind::RecordingConfig>(store, file.recording.as_ref()).await?;
+    take_over::<kind::AuditConfig>(store, file.audit.as_ref()).await?;
+    let tokens = static_tokens(file)?;
     if store.cached::<kind::StaticTokens>("").map_or(true, |stored| stored.spec != tokens.spec) {
         store.upsert::<kind::StaticTokens>(tokens).await?;
     }
     Ok(())
+}
+
+impl Auth {
+    /// Takes over what the file says by now; what cannot be stored as a whole changes nothing.
+    ///
+    /// # Errors
+    /// `BadParameter` and `NotImplemented` for settings that are refused at the start as well.
+    pub async fn follow_file(&self, file: FileSettings) -> Result<()> {
+        check_settings(&file)?;
+        setting(file.auth_preference.as_ref())?;
+        setting(file.networking.as_ref())?;
+        setting(file.recording.as_ref())?;
+        setting(file.audit.as_ref())?;
+        take_over_settings(self.store(), &file).await?;
+        self.0.file.store(Arc::new(file));
+        Ok(())
+    }
 }
 
 /// A file that does not choose the algorithms leaves them as they are.
@@ -245,8 +262,8 @@ fn audit_settings(config: &AuthConfig) -> Result<ClusterAuditConfigV2> {
     setting(config.audit.as_ref())
 }
 
-fn static_tokens(config: &AuthConfig) -> Result<StaticTokensV2> {
-    let spec = StaticTokensSpecV2 { static_tokens: config.static_tokens.clone() };
+fn static_tokens(file: &FileSettings) -> Result<StaticTokensV2> {
+    let spec = StaticTokensSpecV2 { static_tokens: file.static_tokens.clone() };
     let mut tokens = StaticTokensV2 { spec: Some(spec), ..StaticTokensV2::default() };
     tokens.check_and_set_defaults().map_err(Error::from)?;
     Ok(tokens)

@@ -50,7 +50,7 @@ impl Auth {
     /// # Errors
     /// `BadParameter` while they come from the configuration file.
     pub async fn reset_auth_preference(&self, caller: &Caller) -> Result<AuthPreferenceV2> {
-        let mut defaults = self.0.config.auth_preference.clone().unwrap_or_else(cluster::auth_preference);
+        let mut defaults = self.0.file.load().auth_preference.clone().unwrap_or_else(cluster::auth_preference);
         defaults.spec.get_or_insert_default().signature_algorithm_suite = self.signature_suite().to_number();
         let stored = self.reset::<kind::AuthPreference>(defaults).await?;
         self.emit_auth_preference(caller).await?;
@@ -78,7 +78,7 @@ impl Auth {
     /// # Errors
     /// `BadParameter` while they come from the configuration file.
     pub async fn reset_networking(&self, caller: &Caller) -> Result<ClusterNetworkingConfigV2> {
-        let defaults = self.0.config.networking.clone().unwrap_or_else(cluster::networking_config);
+        let defaults = self.0.file.load().networking.clone().unwrap_or_else(cluster::networking_config);
         let stored = self.reset::<kind::NetworkingConfig>(defaults).await?;
         self.emit_networking(caller).await?;
         Ok(stored)
@@ -106,7 +106,7 @@ impl Auth {
     /// # Errors
     /// `BadParameter` while they come from the configuration file.
     pub async fn reset_recording_config(&self, caller: &Caller) -> Result<SessionRecordingConfigV2> {
-        let defaults = self.0.config.recording.clone().unwrap_or_else(cluster::session_recording_config);
+        let defaults = self.0.file.load().recording.clone().unwrap_or_else(cluster::session_recording_config);
         let stored = self.reset::<kind::RecordingConfig>(defaults).await?;
         self.follow_sealing().await?;
         self.emit_recording(caller).await?;

@@ -93,7 +93,7 @@ impl Connection {
         if self.access.login == JOIN_LOGIN {
             return Err("attempted port forwarding in join-only mode".into());
         }
-        if !self.node.config.features.port_forwarding {
+        if !self.node.features.borrow().port_forwarding {
             return Err("node does not allow port forwarding".into());
         }
         if !self.access.permit.options.port_forwarding {
@@ -130,7 +130,7 @@ impl Connection {
 
     /// The variables of the user's environment file, where the node reads it.
     pub async fn user_environment(&self) -> Vec<(String, String)> {
-        if !self.node.config.features.user_environment {
+        if !self.node.features.borrow().user_environment {
             return Vec::new();
         }
         match self.open_as_user(Operation::Environment).await {

@@ -19,7 +19,7 @@ use wire::proto::{
 };
 use wire::types::{Metadata, ServerSpecV2, ServerV2};
 
-use crate::labels::CommandLabels;
+use crate::labels::NodeLabels;
 use crate::node::NodeConfig;
 
 /// How long a record lives without a heartbeat.
@@ -37,7 +37,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub(crate) struct NodeRecord {
     config: Arc<NodeConfig>,
-    commands: watch::Receiver<CommandLabels>,
+    labels: watch::Receiver<Arc<NodeLabels>>,
     /// The proxies with a tunnel, where that is not all of them.
     proxies: watch::Receiver<Vec<String>>,
 }
@@ -45,37 +45,34 @@ pub(crate) struct NodeRecord {
 impl NodeRecord {
     pub fn new(
         config: Arc<NodeConfig>,
-        commands: watch::Receiver<CommandLabels>,
+        labels: watch::Receiver<Arc<NodeLabels>>,
         proxies: watch::Receiver<Vec<String>>,
     ) -> Self {
-        Self { config, commands, proxies }
+        Self { config, labels, proxies }
     }
 
-    /// All labels with their present values. A label that is fixed wins over a command of the same name.
+    /// All labels with their present values.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let commands = self.commands.borrow();
-        let mut labels: BTreeMap<_, _> = commands.iter().map(|(name, l)| (name.clone(), l.result.clone())).collect();
-        labels.extend(self.config.labels.fixed.iter().map(|(name, value)| (name.clone(), value.clone())));
-        labels
+        self.labels.borrow().values()
     }
 
     /// The record with the present values of labels.
     pub fn current(&self) -> ServerV2 {
-        let config = &self.config;
+        let (config, labels) = (&self.config, self.labels.borrow().clone());
         ServerV2 {
             kind: "node".into(),
             version: "v2".into(),
             metadata: Some(Metadata {
                 name: config.host_uuid.clone(),
                 namespace: "default".into(),
-                labels: config.labels.fixed.clone(),
+                labels: labels.fixed.clone(),
                 expires: Some(wire::time::timestamp(Utc::now() + TTL)),
                 ..Default::default()
             }),
             spec: Some(ServerSpecV2 {
                 addr: config.address.map(|a| a.to_string()).unwrap_or_default(),
                 hostname: config.hostname.clone(),
-                cmd_labels: (**self.commands.borrow()).clone(),
+                cmd_labels: labels.commands.clone(),
                 use_tunnel: config.address.is_none(),
                 version: wire::VERSION.into(),
                 public_addrs: config.public_addrs.clone(),
@@ -161,8 +158,8 @@ async fn follow(
     send(heartbeat())?;
     presence.send_replace(Presence::Known);
     info!("the cluster knows this node");
-    let mut commands = record.commands.clone();
-    commands.mark_unchanged();
+    let mut labels = record.labels.clone();
+    labels.mark_unchanged();
     let mut proxies = record.proxies.clone();
     proxies.mark_unchanged();
     let mut repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0));
@@ -181,10 +178,9 @@ async fn follow(
                     send(Msg::Pong(UpstreamInventoryPong { id: ping.id }))?;
                 },
             },
-            // A node without command labels has nobody who could change them.
-            Ok(()) = commands.changed() => {
+            Ok(()) = labels.changed() => {
                 sleep(Duration::from_millis(100)).await; // several labels often change together
-                commands.mark_unchanged();
+                labels.mark_unchanged();
                 send(heartbeat())?;
             },
             Ok(()) = proxies.changed() => {

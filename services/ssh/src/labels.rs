@@ -1,11 +1,11 @@
-//! Labels whose values commands give.
+//! A node's labels: fixed ones, and those whose values commands give.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::CommandLabel;
+use config::{CommandLabel, Labels};
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -16,30 +16,68 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The longest value taken from a command.
 const MAX_VALUE: usize = 1024;
 
-/// Values of labels by name.
-pub(crate) type CommandLabels = Arc<BTreeMap<String, CommandLabelV2>>;
+/// A node's labels as they are at a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct NodeLabels {
+    /// Those with fixed values.
+    pub fixed: BTreeMap<String, String>,
+    /// Those whose values commands gave.
+    pub commands: BTreeMap<String, CommandLabelV2>,
+}
 
-/// Runs the commands, each at its own pace, for ever. The receiver sees every change.
-pub(crate) fn run(labels: Vec<CommandLabel>) -> (watch::Receiver<CommandLabels>, impl Future<Output = ()> + Send) {
-    let start = labels.iter().map(|label| (label.name.clone(), value(label, String::new()))).collect();
-    let (sender, receiver) = watch::channel(Arc::new(start));
-    let sender = Arc::new(sender);
+impl NodeLabels {
+    /// Names with present values. A label that is fixed wins over a command of the same name.
+    pub fn values(&self) -> BTreeMap<String, String> {
+        let mut values: BTreeMap<_, _> = self.commands.iter().map(|(n, l)| (n.clone(), l.result.clone())).collect();
+        values.extend(self.fixed.iter().map(|(name, value)| (name.clone(), value.clone())));
+        values
+    }
+}
+
+/// Keeps labels as the configuration says, for ever: runs the commands, each at its own pace, and starts again when the
+/// configuration changes. The receiver sees every change.
+pub(crate) fn run(
+    mut wanted: watch::Receiver<Labels>,
+) -> (watch::Receiver<Arc<NodeLabels>>, impl Future<Output = ()> + Send) {
+    let (sender, receiver) = watch::channel(Arc::new(begin(&wanted.borrow_and_update(), &NodeLabels::default())));
     let work = async move {
-        let runs = labels.into_iter().map(|label| keep(label, sender.clone()));
-        futures::future::join_all(runs).await;
+        loop {
+            let commands = wanted.borrow().commands.clone();
+            let runs = futures::future::join_all(commands.into_iter().map(|label| keep(label, &sender)));
+            let changed = async {
+                if wanted.changed().await.is_err() {
+                    std::future::pending::<()>().await; // nobody is left who could change them
+                }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = async { runs.await; std::future::pending().await } => {}
+            }
+            let begun = begin(&wanted.borrow_and_update(), &sender.borrow());
+            sender.send_replace(Arc::new(begun));
+        }
     };
     (receiver, work)
 }
 
-async fn keep(label: CommandLabel, sender: Arc<watch::Sender<CommandLabels>>) {
+/// Labels of a configuration before its commands ran: those that are unchanged keep their values.
+fn begin(wanted: &Labels, before: &NodeLabels) -> NodeLabels {
+    let commands = wanted.commands.iter().map(|label| {
+        let same = before.commands.get(&label.name).filter(|known| known.command == label.command);
+        (label.name.clone(), value(label, same.map(|known| known.result.clone()).unwrap_or_default()))
+    });
+    NodeLabels { fixed: wanted.fixed.clone(), commands: commands.collect() }
+}
+
+async fn keep(label: CommandLabel, sender: &watch::Sender<Arc<NodeLabels>>) {
     loop {
         let result = execute(&label.command).await;
         sender.send_if_modified(|all| {
-            if all.get(&label.name).is_some_and(|l| l.result == result) {
+            if all.commands.get(&label.name).is_some_and(|l| l.result == result) {
                 return false;
             }
             let mut changed = (**all).clone();
-            changed.insert(label.name.clone(), value(&label, result));
+            changed.commands.insert(label.name.clone(), value(&label, result));
             *all = Arc::new(changed);
             true
         });
@@ -86,12 +124,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_label_takes_the_trimmed_output_of_its_command() {
-        let (mut values, work) =
-            run(vec![label("arch", &["echo", " x86 "]), label("bad", &["sh", "-c", "echo no; exit 3"])]);
+        let commands = vec![label("arch", &["echo", " x86 "]), label("bad", &["sh", "-c", "echo no; exit 3"])];
+        let (_sender, wanted) = watch::channel(Labels { commands, ..Labels::default() });
+        let (mut values, work) = run(wanted);
         tokio::spawn(work);
-        let done = |all: &CommandLabels| all.values().all(|l| !l.result.is_empty());
+        let done = |all: &Arc<NodeLabels>| all.commands.values().all(|l| !l.result.is_empty());
         let all = values.wait_for(done).await.unwrap().clone();
-        assert_eq!(all["arch"].result, "x86");
-        assert_eq!(all["bad"].result, "exit status: 3 output: no");
+        assert_eq!(all.commands["arch"].result, "x86");
+        assert_eq!(all.commands["bad"].result, "exit status: 3 output: no");
+    }
+
+    #[tokio::test]
+    async fn labels_follow_the_configuration() {
+        let fixed = |value: &str| BTreeMap::from([("env".to_owned(), value.to_owned())]);
+        let commands = vec![label("kept", &["echo", "1"]), label("gone", &["echo", "2"])];
+        let (sender, wanted) = watch::channel(Labels { fixed: fixed("one"), commands: commands.clone() });
+        let (mut values, work) = run(wanted);
+        tokio::spawn(work);
+        values.wait_for(|all| all.commands.values().all(|l| !l.result.is_empty())).await.unwrap();
+        sender.send_replace(Labels { fixed: fixed("two"), commands: commands[..1].to_vec() });
+        let all = values.wait_for(|all| all.fixed == fixed("two")).await.unwrap().clone();
+        let expected = [("env", "two"), ("kept", "1")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        assert_eq!(all.values(), BTreeMap::from(expected));
     }
 }

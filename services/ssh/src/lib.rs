@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use ::audit::RemoteLog;
 use cache::{Cache, Kind};
+use config::Labels;
 use mux::listener::{ConnectionLimit, Listener};
 use parking_lot::RwLock;
 use recording::{ToAuth, Uploader, UploaderConfig, Uploads};
@@ -67,9 +68,29 @@ pub enum Reach {
     },
 }
 
+/// What of a node's configuration can be changed while it runs. Clones share it.
+#[derive(Clone)]
+pub struct NodeSettings {
+    labels: Arc<watch::Sender<Labels>>,
+    features: Arc<watch::Sender<Features>>,
+}
+
+impl NodeSettings {
+    /// Has the node use these labels; the cluster hears of them at once.
+    pub fn set_labels(&self, labels: Labels) {
+        self.labels.send_if_modified(|present| std::mem::replace(present, labels) != *present);
+    }
+
+    /// Has the node allow this from now on. What runs goes on; whether accounts are made is decided at the start only.
+    pub fn set_features(&self, features: Features) {
+        self.features.send_replace(features);
+    }
+}
+
 /// A running node.
 pub struct SshService {
     node: Node,
+    settings: NodeSettings,
     presence: watch::Receiver<Presence>,
     shutdown: CancellationToken,
     connections: CancellationToken,
@@ -95,10 +116,13 @@ impl SshService {
             return Err(Error::connection_problem("waited 30 s for the auth service"));
         }
         let config = Arc::new(config);
-        let (commands, work) = labels::run(config.labels.commands.clone());
+        let (labels, wanted) = watch::channel(config.labels.clone());
+        let (features, allowed) = watch::channel(config.features);
+        let settings = NodeSettings { labels: Arc::new(labels), features: Arc::new(features) };
+        let (labels, work) = labels::run(wanted);
         background.spawn(until(&shutdown, work));
         let (proxies, connected) = watch::channel(Vec::new());
-        let record = NodeRecord::new(config.clone(), commands, connected);
+        let record = NodeRecord::new(config.clone(), labels, connected);
         let facts =
             Facts { host_uuid: config.host_uuid.clone(), hostname: config.hostname.clone(), record: record.clone() };
         let spool = data_dir.join("log").join("events.spool");
@@ -126,6 +150,7 @@ impl SshService {
             host: identity.clone(),
             algorithms: config.algorithms.preferences(),
             resumable: Resumable::default(),
+            features: allowed,
             leases,
             host_users: start_host_users(&config, &tasks, &background, &shutdown),
             connections: Arc::default(),
@@ -144,12 +169,17 @@ impl SshService {
             }
             Reach::Listener { address } => listen(&node, address, &background, &shutdown)?,
         }
-        Ok(Self { node, presence, shutdown, connections, tasks, background })
+        Ok(Self { node, settings, presence, shutdown, connections, tasks, background })
     }
 
     /// What the node knows of the cluster.
     pub fn cache(&self) -> &Cache {
         &self.node.cache
+    }
+
+    /// What of the configuration can be changed while the node runs.
+    pub fn settings(&self) -> NodeSettings {
+        self.settings.clone()
     }
 
     /// How to show another identity, from the next connection and the next tunnel on.

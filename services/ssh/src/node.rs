@@ -16,6 +16,7 @@ use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
 use rbac::{AccessState, Decision, KeyPolicy, LockSubject, MfaRequired, RoleSet, SshPermit, Strictness};
 use resume::server::Resumable;
 use russh::keys::Certificate;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::HostIdentity;
@@ -41,7 +42,7 @@ pub struct NodeConfig {
     pub hostname: String,
     /// Name of the cluster.
     pub cluster: String,
-    /// Labels, fixed and by command.
+    /// Labels to start with, fixed and by command.
     pub labels: Labels,
     /// Address under which proxies reach the node; `None` when they come through a reverse tunnel.
     pub address: Option<SocketAddr>,
@@ -51,7 +52,7 @@ pub struct NodeConfig {
     pub algorithms: Algorithms,
     /// Simultaneous connections of one address; for nodes that listen.
     pub max_connections: usize,
-    /// What users may do here, whatever their roles say.
+    /// What users may do here to start with, whatever their roles say.
     pub features: Features,
     /// The program that acts for users, with the arguments that make it do so: [`crate::worker::run`].
     pub worker: Vec<OsString>,
@@ -94,6 +95,8 @@ pub(crate) struct Node {
     pub algorithms: russh::Preferred,
     /// Connections that may be resumed.
     pub resumable: Resumable,
+    /// What the administrator allows at present.
+    pub features: watch::Receiver<Features>,
     /// Role sets as compiled for users who came before, while no role changed.
     pub compiled: Arc<Mutex<CompiledRoles>>,
 }
@@ -150,6 +153,7 @@ impl Node {
         let denied = |reason: String| Denial { user: user.clone(), reason };
 
         let roles = self.role_set(&identity.groups, identity.traits.as_ref()).map_err(denied)?;
+        let roles = roles.bound_by_certificate(&self.config.cluster, &identity.allowed_resource_ids);
         let preference = self.cache.auth_preference();
         let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), has_trusted_device(&identity));
         let server = self.record.current();

@@ -2,7 +2,7 @@
 //!
 //! Everything the Auth Service knows is an [`Item`]: a path-like [`Key`], opaque bytes, an optional
 //! expiry and a revision that changes with every write. The [`Backend`] trait is what the layers above
-//! see; [`Sqlite`] keeps the state on disk, [`Postgres`] in a database that several Auth Services share,
+//! see; [`Sqlite`] keeps the state on disk, [`Postgres`] and [`Etcd`] where several Auth Services share it,
 //! and [`Memory`] for the life of the process. All pass one conformance suite, which the feature `conformance` offers to other crates.
 //!
 //! # Promises of every implementation
@@ -31,6 +31,7 @@ mod api;
 mod atomic;
 mod clock;
 mod error;
+mod etcd;
 mod item;
 mod key;
 mod local;
@@ -51,6 +52,7 @@ pub use api::{Backend, MAX_PAGE, MAX_RANGE, Pager, get_all};
 pub use atomic::{Action, Condition, ConditionalAction, MAX_ATOMIC_ACTIONS};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::BackendError;
+pub use etcd::{Etcd, EtcdOptions};
 pub use item::{Item, Lease, NO_REVISION};
 pub use key::{Key, KeyRange};
 pub use lock::{Lock, LockOptions};

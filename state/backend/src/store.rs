@@ -12,6 +12,10 @@ use crate::{Action, BackendError, Condition, ConditionalAction, Event, Item, Key
 pub(crate) trait Store: Send + 'static {
     /// Whether other processes write as well.
     const SHARED: bool = false;
+    /// How many keys one transaction writes before no further write joins it.
+    const MAX_BATCH: usize = 1024;
+    /// The same for bytes of values.
+    const MAX_BATCH_BYTES: usize = 8 << 20;
 
     /// Begins a transaction; says what others have committed since the last time, all of which comes before it.
     fn begin(&mut self) -> Result<Foreign>;
@@ -59,6 +63,14 @@ pub(crate) enum Write {
 }
 
 impl Write {
+    /// How many keys it writes, as far as it says.
+    pub(crate) fn keys(&self) -> usize {
+        match self {
+            Self::Atomic(actions) => actions.len(),
+            _ => 1,
+        }
+    }
+
     /// About how many bytes it adds to a transaction.
     pub(crate) fn weight(&self) -> usize {
         match self {

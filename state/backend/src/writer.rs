@@ -25,10 +25,6 @@ use crate::{
 /// How many writes may wait; further writers wait for a place.
 const QUEUE: usize = 4096;
 
-/// How many writes one transaction takes at most, and how many bytes of values.
-const MAX_BATCH: usize = 1024;
-const MAX_BATCH_BYTES: usize = 8 << 20;
-
 /// How often expired items are looked for, and how many are removed in one transaction.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 const EXPIRY_BATCH: usize = 1024;
@@ -143,7 +139,7 @@ impl<S: Store> WriterThread<S> {
             match first {
                 Ok(Job::Write { write, reply, .. }) => {
                     self.looking.store(false, Ordering::SeqCst);
-                    let (batch, end) = gather(write, reply, queue);
+                    let (batch, end) = gather::<S>(write, reply, queue);
                     self.commit(batch);
                     match end {
                         End::Waiting => {}
@@ -308,12 +304,13 @@ enum End {
 }
 
 /// Takes everything that waits, up to the size of a batch.
-fn gather(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue: &Receiver<Job>) -> (Batch, End) {
-    let mut bytes = write.weight();
+fn gather<S: Store>(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue: &Receiver<Job>) -> (Batch, End) {
+    let (mut keys, mut bytes) = (write.keys(), write.weight());
     let mut batch = vec![(write, reply)];
-    while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+    while keys < S::MAX_BATCH && bytes < S::MAX_BATCH_BYTES {
         match queue.try_recv() {
             Ok(Job::Write { write, reply, .. }) => {
+                keys += write.keys();
                 bytes += write.weight();
                 batch.push((write, reply));
             }

@@ -22,7 +22,7 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// Why files may not be copied; `None` when they may.
 pub(super) fn forbidden(connection: &Connection) -> Option<&'static str> {
-    if !connection.node.config.features.file_copy {
+    if !connection.node.features.borrow().file_copy {
         return Some("node does not allow file copying via SCP or SFTP");
     }
     if !connection.access.permit.options.ssh_file_copy {

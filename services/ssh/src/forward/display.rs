@@ -60,7 +60,7 @@ impl Connection {
         if self.access.login == JOIN_LOGIN {
             return Err("attempted x11-req request in join-only mode".into());
         }
-        let (first, last) = self.node.config.features.displays.ok_or("X11 forwarding is not enabled")?;
+        let (first, last) = self.node.features.borrow().displays.ok_or("X11 forwarding is not enabled")?;
         if !self.access.permit.options.x11_forwarding {
             return Err("x11 forwarding not permitted: no role of the user has options.permit_x11_forwarding".into());
         }
