@@ -25,6 +25,7 @@ pub mod openssh;
 pub mod play;
 pub mod profile;
 pub mod proxy_stream;
+pub mod requests;
 pub mod sessions;
 pub mod sftp;
 pub mod ssh;

@@ -264,6 +264,10 @@ impl RoleSet {
     /// Whether the identity is bound to no resources, or to this one.
     fn is_among_only(&self, target: &Target<'_>) -> bool {
         let Some(only) = self.only() else { return true };
+        // What is bound may lie in another cluster; that one looks at it.
+        if target.kind == resources::kind::REMOTE_CLUSTER {
+            return true;
+        }
         let pod_like = |kind: &str| kind == "pod" || resources::KUBERNETES_KINDS.contains(&kind);
         only.ids.iter().any(|id| {
             let kind = id.kind == target.kind || (target.kind == resources::kind::KUBE_CLUSTER && pod_like(&id.kind));

@@ -26,6 +26,8 @@ mod moderation;
 mod node;
 mod options;
 mod pattern;
+mod requests;
+mod review;
 mod role;
 mod role_set;
 mod rules;
@@ -47,6 +49,8 @@ pub use moderation::{JoinMode, OnLeave, Participant, SessionOwner, SessionPolici
 pub use node::{HostUser, HostUserMode, SshPermit};
 pub use options::{CertificateFormat, KeyPolicy, MfaRequired, Options, RequestOptions, RolesOnMfa, Strictness};
 pub use pattern::Pattern;
+pub use requests::{Thresholds, Wish};
+pub use review::reviewed_state;
 pub use role::{ParsedRole, Role};
 pub use role_set::{CertificateLogins, RoleSet};
 pub use rules::RuleContext;

@@ -1,7 +1,7 @@
 //! Users of other clusters: their roles and traits here.
 
 use resources::presets::IMPLICIT_ROLE;
-use wire::types::RoleMapping;
+use wire::types::{ClaimMapping, RoleMapping};
 
 use crate::{
     decision::{Cause, Denial},
@@ -36,6 +36,28 @@ pub fn map_roles(mappings: &[RoleMapping], remote: &[String]) -> Result<Vec<Stri
         return Err(Denial::new(Cause::NotGranted, message));
     }
     Ok(local)
+}
+
+/// The roles that a mapping gives somebody with these traits: for every value of its trait that fits, its roles, in which
+/// `$1` stands for what a wildcard or a group stood for. What came from the user stands for itself.
+///
+/// # Errors
+/// The value is no regular expression.
+pub(crate) fn claimed_roles(mapping: &ClaimMapping, traits: &Traits) -> Result<Vec<String>, String> {
+    let regex = build_regex(&expression(&mapping.value))?;
+    let mut roles: Vec<String> = Vec::new();
+    for captures in traits.get(&mapping.claim).iter().filter_map(|value| regex.captures(value)) {
+        for template in &mapping.roles {
+            let mut name = String::new();
+            captures.expand(template, &mut name);
+            // A role that is written as a pattern may match; what a user's trait adds to it may not make it one.
+            let added_pattern = name.contains(['*', '{', '^']) && name != *template;
+            if !name.is_empty() && !added_pattern && !roles.contains(&name) {
+                roles.push(name);
+            }
+        }
+    }
+    Ok(roles)
 }
 
 /// The regular expression of a name with wildcards; one that is an expression already stays as it is.

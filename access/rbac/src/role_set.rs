@@ -97,6 +97,16 @@ impl RoleSet {
         Self { inner: Arc::new(inner) }
     }
 
+    /// The same set, bound to the resources that a certificate names as the only ones; one that names none binds to
+    /// nothing. What cannot be read among them is no resource.
+    #[must_use]
+    pub fn bound_by_certificate(&self, cluster: &str, names: &[String]) -> Self {
+        let mut inner = Inner::clone(&self.inner);
+        let ids = names.iter().filter_map(|name| resources::parse_resource_id(name).ok()).collect();
+        inner.only = (!names.is_empty()).then(|| OnlyResources { cluster: cluster.to_owned(), ids });
+        Self { inner: Arc::new(inner) }
+    }
+
     /// The expanded roles, ordered by name.
     pub fn roles(&self) -> &[Arc<Role>] {
         &self.inner.roles

@@ -24,6 +24,7 @@ mod place;
 mod read;
 mod reference;
 mod resource;
+mod resource_id;
 mod system_role;
 
 pub use any::AnyResource;
@@ -37,4 +38,5 @@ pub use place::{Place, places};
 pub use read::nearest;
 pub use reference::Reference;
 pub use resource::{NAMESPACE, ORIGIN_LABEL, Origin, Resource};
+pub use resource_id::{parse_resource_id, resource_id_text};
 pub use system_role::{SystemRole, UnknownSystemRole};

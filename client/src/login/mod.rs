@@ -24,7 +24,7 @@ use messages::{
 };
 
 pub use authorities::fetch as fetch_authorities;
-pub use reissue::{select_cluster, single_use_certificate};
+pub use reissue::{exchange_requests, select_cluster, single_use_certificate};
 
 /// How long certificates are asked for when neither the user nor the cluster says it.
 const DEFAULT_TTL: Duration = Duration::from_secs(12 * 3600);

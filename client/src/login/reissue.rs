@@ -34,6 +34,30 @@ pub async fn select_cluster(account: &Account, cluster: &str) -> Result<Account>
     Ok(account)
 }
 
+/// New certificates with the roles of further access requests, or without those of some (`*`: of all). They are saved
+/// where the login is kept.
+///
+/// # Errors
+/// When a request is not approved, or not this user's.
+pub async fn exchange_requests(client: &ClusterClient, added: &[String], dropped: &[String]) -> Result<Account> {
+    let mut account = client.account().clone();
+    let mut request = request_for(&account)?;
+    account.cluster.clone_into(&mut request.route_to_cluster);
+    let drops = |id: &String| dropped.iter().any(|one| one == "*" || one == id);
+    request.access_requests.retain(|id| !drops(id));
+    for id in added {
+        if !request.access_requests.contains(id) {
+            request.access_requests.push(id.clone());
+        }
+    }
+    request.drop_access_requests = dropped.to_vec();
+    let certs = client.root_auth().generate_user_certs(request).await?.into_inner();
+    account.keys.ssh_certificate = ssh_certificate(&certs)?;
+    account.keys.tls_certificate = tls_certificate(&certs)?;
+    account.save_keys()?;
+    Ok(account)
+}
+
 /// An SSH certificate for one session on one node, which a second factor was shown for.
 pub async fn single_use_certificate(
     client: &ClusterClient,

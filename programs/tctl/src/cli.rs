@@ -7,8 +7,8 @@ use resources::kind;
 
 use crate::api::Api;
 use crate::commands::{
-    self, access, alerts, audit, auth, bots, create, edit, get, inventory, listed, lock, nodes, recordings, rm, tokens,
-    update, users,
+    self, access, alerts, audit, auth, bots, create, edit, get, inventory, listed, lock, nodes, recordings, requests,
+    rm, tokens, update, users,
 };
 use crate::connect::{Wanted, connect};
 use crate::error::Result;
@@ -108,6 +108,9 @@ enum Command {
     /// Recorded sessions.
     #[command(subcommand)]
     Recordings(recordings::Recordings),
+    /// Requests of users for more access.
+    #[command(subcommand, alias = "request")]
+    Requests(requests::Requests),
     /// Show the version of this program.
     Version,
     #[command(external_subcommand)]
@@ -177,6 +180,7 @@ impl Command {
             Self::Lock(command) => command.run(api).await,
             Self::Alerts(command) => command.run(api).await,
             Self::Recordings(command) => command.run(api).await,
+            Self::Requests(command) => command.run(api).await,
             Self::Audit(command) => command.run(api).await,
             Self::Access(_) | Self::Version | Self::Other(_) => Ok(()),
         }

@@ -25,6 +25,7 @@ mod presence;
 mod random;
 mod recordings;
 mod records;
+mod requests;
 mod roles;
 mod rotation;
 mod sealing;
@@ -41,12 +42,13 @@ mod users;
 pub use auth::Auth;
 pub use caller::{Caller, Principal};
 pub use certs::{CertUsage, HostCertRequest, LocalIdentity, LocalIdentityRequest, PublicKeys, UserCertRequest};
-pub use config::AuthConfig;
+pub use config::{AuthConfig, FileSettings};
 pub use integrity::{HostReport, Verification};
 pub use login::{
     ChallengeScope, Credentials, LoginClient, SshLogin, SshLoginResponse, TrustedCertificates, WebSessionRequest,
 };
 pub use presence::SERVER_TTL;
+pub use requests::Reviewer;
 pub use resources::SystemRole;
 pub use rotation::{Phase, RotationRequest};
 pub use settings::Write;

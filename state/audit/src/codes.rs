@@ -295,6 +295,8 @@ kinds! {
     ACCESS_REQUEST_REVIEW: AccessRequestCreate = "access_request.review" "T5002I";
     /// A request for more access was removed.
     ACCESS_REQUEST_DELETE: AccessRequestDelete = "access_request.delete" "T5003I";
+    /// Resources were listed with the roles that somebody may request.
+    ACCESS_REQUEST_SEARCH: AccessRequestResourceSearch = "access_request.search" "T5004I";
     /// An event this build does not know.
     UNKNOWN: Unknown = "unknown" "TCC00E";
 }

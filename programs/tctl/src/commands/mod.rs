@@ -14,6 +14,7 @@ pub mod lock;
 pub mod nodes;
 pub mod other;
 pub mod recordings;
+pub mod requests;
 pub mod rm;
 pub mod status;
 pub mod tokens;

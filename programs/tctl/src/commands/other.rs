@@ -5,7 +5,7 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 15] = [
+const LATER: [&str; 14] = [
     "acl",
     "devices",
     "externalauditstorage",
@@ -14,7 +14,6 @@ const LATER: [&str; 15] = [
     "login_rule",
     "notifications",
     "plugins",
-    "requests",
     "saml",
     "sso",
     "terraform",
@@ -24,7 +23,7 @@ const LATER: [&str; 15] = [
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 24] = [
     "audit",
     "access",
     "apps",
@@ -47,6 +46,7 @@ const KNOWN: [&str; 23] = [
     "lock",
     "alerts",
     "recordings",
+    "requests",
     "version",
 ];
 

@@ -2,6 +2,7 @@
 
 mod listing;
 mod mfa;
+mod request;
 mod session;
 
 use std::path::PathBuf;
@@ -13,6 +14,10 @@ pub use listing::{
     RecordingsSearchArgs, SessionsArgs, SessionsCommand, SessionsLsArgs,
 };
 pub use mfa::{DeviceKind, MfaAddArgs, MfaArgs, MfaCommand, MfaLsArgs};
+pub use request::{
+    RequestArgs, RequestCommand, RequestCreateArgs, RequestDropArgs, RequestLsArgs, RequestReviewArgs,
+    RequestSearchArgs, RequestShowArgs,
+};
 pub use session::{
     ConfigArgs, JoinArgs, LatencyArgs, LatencyCommand, LatencySshArgs, PlayArgs, PlayForm, ProxyArgs, ProxyCommand,
     ProxySshArgs, ResolveArgs, ScpArgs, SshArgs,
@@ -117,6 +122,9 @@ pub enum Command {
     Play(PlayArgs),
     /// Second factors
     Mfa(MfaArgs),
+    /// Requests for more access
+    #[command(visible_alias = "requests")]
+    Request(Box<RequestArgs>),
     /// Say which host a name, an id or labels mean
     Resolve(ResolveArgs),
     /// Measure how long a host takes to answer
@@ -166,14 +174,20 @@ pub struct LoginArgs {
     /// Say more about the login
     #[arg(short, long)]
     pub verbose: bool,
-    /// Roles to request
-    #[arg(long, hide = true)]
+    /// Ask for these roles as well; * for all that may be asked for
+    #[arg(long, value_name = "ROLES")]
     pub request_roles: Option<String>,
-    /// Reason of the request
-    #[arg(long, hide = true)]
+    /// Why they are asked for
+    #[arg(long, value_name = "TEXT")]
     pub request_reason: Option<String>,
-    /// Request to use
-    #[arg(long, hide = true)]
+    /// Who should review that
+    #[arg(long, value_name = "USERS", value_delimiter = ',')]
+    pub request_reviewers: Vec<String>,
+    /// Do not wait for a decision
+    #[arg(long)]
+    pub request_nowait: bool,
+    /// Use a request that was made
+    #[arg(long, value_name = "ID", conflicts_with = "request_roles")]
     pub request_id: Option<String>,
     /// Kubernetes cluster to select
     #[arg(long, hide = true)]

@@ -103,7 +103,7 @@ pub(super) fn node_row(lead: &[&str], host: &ServerV2, verbose: bool) -> Vec<Str
     row
 }
 
-fn labels(labels: &BTreeMap<String, String>, all: bool) -> String {
+pub(super) fn labels(labels: &BTreeMap<String, String>, all: bool) -> String {
     let shown = labels.iter().filter(|(name, _)| all || !OWN_LABELS.iter().any(|own| name.starts_with(own)));
     shown.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
 }

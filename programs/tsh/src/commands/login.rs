@@ -9,6 +9,7 @@ use client::login::{LoginRequest, login as log_in, select_cluster};
 use client::terminal::Echo;
 use client::{Error, Result, agent, logout as leave};
 
+use super::request::{self, AtLogin};
 use super::status;
 use crate::args::LoginArgs;
 use crate::ask::Terminal;
@@ -24,14 +25,18 @@ enum Form {
 
 /// Logs in, or selects a cluster of a login that exists.
 pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
-    for (given, name) in [
-        (args.request_roles.as_deref().filter(|roles| *roles != "no"), "--request-roles"),
-        (args.request_id.as_deref(), "--request-id"),
-        (args.kube_cluster.as_deref(), "--kube-cluster"),
-    ] {
-        if given.is_some() {
-            return Err(Error::other(format!("{name} is not part of this build yet")));
-        }
+    if args.kube_cluster.is_some() {
+        return Err(Error::other("--kube-cluster is not part of this build yet"));
+    }
+    let wanted = AtLogin {
+        id: args.request_id.as_deref(),
+        roles: args.request_roles.as_deref().filter(|roles| *roles != "no"),
+        reason: args.request_reason.as_deref(),
+        reviewers: &args.request_reviewers,
+        nowait: args.request_nowait,
+    };
+    if args.out.is_some() && (wanted.id.is_some() || wanted.roles.is_some()) {
+        return Err(Error::other("an access request cannot go into a file: leave out --out, or the request"));
     }
     if context.global.identity.is_some() {
         return Err(Error::other("an identity file takes the place of a login: leave out -i to log in"));
@@ -47,7 +52,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
     if args.out.is_none()
         && let Ok(account) = selection.valid_account(Utc::now())
     {
-        return again(context, account, args).await;
+        return again(context, account, args, &wanted).await;
     }
     let request = context.login_request(&selection)?;
     let request = request.ok_or_else(|| Error::other("no proxy is known: say where it is with --proxy=<address>"))?;
@@ -63,7 +68,8 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
         None => {
             login.save()?;
             agent::add(&login.account, add_keys).await?;
-            print(&status::active_text(&login.account, args.verbose)?)?;
+            let account = request::at_login(context, login.account, &wanted).await?;
+            print(&status::active_text(&account, args.verbose)?)?;
         }
     }
     for alert in &login.alerts {
@@ -73,7 +79,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
 }
 
 /// Whoever is logged in already may select another cluster, or just see the login.
-async fn again(context: &Context, account: Account, args: &LoginArgs) -> Result<i32> {
+async fn again(context: &Context, account: Account, args: &LoginArgs, wanted: &AtLogin<'_>) -> Result<i32> {
     let account = match &args.cluster {
         Some(cluster) if *cluster != account.cluster => select_cluster(&account, cluster).await?,
         _ => {
@@ -81,6 +87,7 @@ async fn again(context: &Context, account: Account, args: &LoginArgs) -> Result<
             account
         }
     };
+    let account = request::at_login(context, account, wanted).await?;
     print(&status::active_text(&account, args.verbose)?)?;
     Ok(0)
 }

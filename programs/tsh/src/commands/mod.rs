@@ -9,6 +9,7 @@ mod mfa;
 mod play;
 mod proxy;
 mod recordings;
+mod request;
 mod resolve;
 mod scp;
 mod ssh;
@@ -37,8 +38,6 @@ const LATER: &[&str] = &[
     "kube",
     "kubectl",
     "puttyconfig",
-    "request",
-    "requests",
     "scan",
     "show",
     "svid",
@@ -68,6 +67,7 @@ pub async fn run(context: &Context, command: Command) -> Result<i32> {
         },
         Command::Play(args) => play::play(context, &args).await,
         Command::Mfa(args) => mfa::mfa(context, &args.command).await,
+        Command::Request(args) => request::request(context, &args.command).await,
         Command::Resolve(args) => resolve::resolve(context, &args).await,
         Command::Latency(args) => match args.command {
             LatencyCommand::Ssh(args) => latency::ssh(context, &args).await,

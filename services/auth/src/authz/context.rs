@@ -269,6 +269,40 @@ impl AuthContext {
         }
     }
 
+    /// The roles of a person; `None` for everybody else.
+    pub fn roles(&self) -> Option<&RoleSet> {
+        match &self.access {
+            Access::Person(person) => Some(&person.roles),
+            _ => None,
+        }
+    }
+
+    /// The same caller as if a request for the roles that he may search as, or that he may preview requests as, had
+    /// been approved. For lists only.
+    ///
+    /// # Errors
+    /// `AccessDenied` for callers that are no people.
+    pub fn searching(&self, auth: &Auth, preview: bool) -> Result<Self> {
+        let Access::Person(person) = &self.access else {
+            return Err(Error::access_denied("access denied: only people search with roles that they may request"));
+        };
+        let further = if preview { person.roles.preview_as_roles() } else { person.roles.search_as_roles() };
+        let mut role_names = person.role_names.clone();
+        role_names.extend(further.into_iter().filter(|name| auth.role(name).is_ok()));
+        role_names.sort();
+        role_names.dedup();
+        let traits = person.roles.traits().iter().map(|(name, values)| (name.to_owned(), values.to_vec())).collect();
+        let roles = auth.role_set(&role_names, &traits, &self.name)?;
+        let person = Person { roles, role_names, rules: person.rules.clone() };
+        Ok(Self {
+            caller: self.caller.clone(),
+            name: self.name.clone(),
+            access: Access::Person(Box::new(person)),
+            disconnects_expired: self.disconnects_expired,
+            lock_targets: self.lock_targets.clone(),
+        })
+    }
+
     /// The logins that the caller can use on a server.
     pub fn logins_on(&self, node: &ServerV2) -> Vec<String> {
         match &self.access {
@@ -380,7 +414,8 @@ impl Person {
             _ => error,
         })?;
         let rules = RuleContext::new().with_user(&user);
-        Ok(Self { roles, role_names, rules })
+        let bound = identity.map(|identity| identity.allowed_resource_ids.as_slice()).unwrap_or_default();
+        Ok(Self { roles: roles.bound_by_certificate(auth.cluster_name(), bound), role_names, rules })
     }
 
     /// A user of a trusted cluster, with the roles to which those in his certificate are mapped.
@@ -396,6 +431,7 @@ impl Person {
             _ => error,
         })?;
         let roles = RoleSet::compile(roles.iter().map(|role| RoleV6::clone(role)), traits);
+        let roles = roles.bound_by_certificate(auth.cluster_name(), &identity.allowed_resource_ids);
         let user = UserV2 {
             metadata: Some(Metadata { name: crate::caller::remote_user_name(name, home), ..Default::default() }),
             spec: Some(UserSpecV2 { roles: role_names.clone(), ..Default::default() }),

@@ -95,6 +95,7 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "GenerateHostCerts" => OwnServerOnly(INSTANCES),
         "AssertSystemRole" => OwnServerOnly(INSTANCES),
         "InventoryControlStream" => OwnServerOnly(INSTANCES),
+        "GenerateDatabaseCert" => Message("database agents for logins; create on database_certificate for servers"),
         "GenerateOpenSSHCert" => Builtin(&[Proxy]),
         "EmitAuditEvent" => OwnServerOnly(SESSION_SERVICES),
         "CreateAuditStream" => OwnServerOnly(SESSION_SERVICES),
@@ -262,8 +263,14 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "ClearAlertAcks" => Verbs("cluster_alert", &["delete"]),
 
         // Requests for more access.
-        "ListAccessRequests" => AnyAuthenticated,
+        "ListAccessRequests" => Message("one's own; those one may review; with list and read on access_request all"),
+        "GetAccessRequestsV2" => Message("one's own; those one may review; with list and read on access_request all"),
+        "CreateAccessRequestV2" => Message("users for themselves, by request of their roles; create on access_request"),
+        "SetAccessRequestState" => Verbs("access_request", &["update"]),
+        "SubmitAccessReview" => Message("users whose roles let them review the request"),
+        "DeleteAccessRequest" => Verbs("access_request", &["delete"]),
         "GetAccessCapabilities" => SelfOrVerbs("access_request", READ),
+        "GetAccessRequestAllowedPromotions" => Message("whoever may see the request"),
 
         // The audit log and recordings.
         "GetEvents" => Verbs("event", &["list"]),
@@ -462,14 +469,12 @@ mod tests {
 
     /// RPCs that have messages and no handler yet: without a row, they are unknown to everybody.
     const NOT_BUILT: &[&str] = &[
-        "/proto.AuthService/CreateAccessRequestV2",
         "/proto.AuthService/CreateAppSession",
         "/proto.AuthService/CreateGithubAuthRequest",
         "/proto.AuthService/CreateOIDCAuthRequest",
         "/proto.AuthService/CreatePrivilegeToken",
         "/proto.AuthService/CreateSAMLAuthRequest",
         "/proto.AuthService/CreateSnowflakeSession",
-        "/proto.AuthService/DeleteAccessRequest",
         "/proto.AuthService/DeleteAllAppSessions",
         "/proto.AuthService/DeleteAllSnowflakeSessions",
         "/proto.AuthService/DeleteAllWebTokens",
@@ -479,11 +484,8 @@ mod tests {
         "/proto.AuthService/DeleteWebToken",
         "/proto.AuthService/ExportUpgradeWindows",
         "/proto.AuthService/GenerateAppToken",
-        "/proto.AuthService/GenerateDatabaseCert",
         "/proto.AuthService/GenerateSnowflakeJWT",
         "/proto.AuthService/GenerateWindowsDesktopCert",
-        "/proto.AuthService/GetAccessRequestAllowedPromotions",
-        "/proto.AuthService/GetAccessRequestsV2",
         "/proto.AuthService/GetActiveSessionTrackersWithFilter",
         "/proto.AuthService/GetAppSession",
         "/proto.AuthService/GetDesktopBootstrapScript",
@@ -501,9 +503,7 @@ mod tests {
         "/proto.AuthService/ListAppSessions",
         "/proto.AuthService/MaintainSessionPresence",
         "/proto.AuthService/SendKeepAlives",
-        "/proto.AuthService/SetAccessRequestState",
         "/proto.AuthService/SignDatabaseCSR",
-        "/proto.AuthService/SubmitAccessReview",
         "/proto.AuthService/UpdateHeadlessAuthenticationState",
         "/proto.AuthService/UpdatePluginData",
         "/proto.AuthService/WatchPendingHeadlessAuthentications",

@@ -19,6 +19,7 @@ use wire::{
     events, proto,
     proto::user_certs_request,
     time,
+    types::ResourceId,
     wrappers::{LabelValues, StringValues},
 };
 
@@ -125,6 +126,8 @@ pub struct UserCertRequest {
     pub generation: u64,
     /// The access requests whose roles are included.
     pub active_requests: Vec<String>,
+    /// The only resources that may be reached; empty: all that the roles reach.
+    pub only_resources: Vec<ResourceId>,
     /// When the certificate ends that this one was made from.
     pub previous_expiry: Option<DateTime<Utc>>,
     /// Whether the roles' longest session does not count, nor how long each login is allowed for.
@@ -284,6 +287,7 @@ impl Auth {
             pinned_ip: rights.pinned_ip(&request.login_ip)?,
             impersonator: request.impersonator.clone(),
             active_requests: request.active_requests.clone(),
+            allowed_resource_ids: request.only_resources.iter().map(resources::resource_id_text).collect(),
             disallow_reissue: request.disallow_reissue,
             renewable: request.renewable,
             generation: request.generation,

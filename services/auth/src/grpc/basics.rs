@@ -1,4 +1,4 @@
-//! What everybody asks first: who this is, what it can do, whom to trust; and lists of what is not served yet.
+//! What everybody asks first: who this is, what it can do, whom to trust.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,10 @@ use futures::{Stream, stream};
 use tonic::Status;
 use wire::error::{Error, Result};
 use wire::proto::{
-    EntitlementInfo, Features, GetClusterCaCertResponse, GetDomainNameResponse, ListAccessRequestsRequest,
-    ListAccessRequestsResponse, PingRequest, PingResponse, SystemRoleAssertion,
+    EntitlementInfo, Features, GetClusterCaCertResponse, GetDomainNameResponse, PingRequest, PingResponse,
+    SystemRoleAssertion,
 };
-use wire::types::{
-    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestV3, ResourceRequest, RoleV6,
-    TrustedClusterV2, TrustedClusterV2List,
-};
+use wire::types::{ResourceRequest, RoleV6, TrustedClusterV2, TrustedClusterV2List};
 
 use super::{Api, named, page};
 use crate::authz::AuthContext;
@@ -61,35 +58,6 @@ pub async fn get_current_user_roles(
     Ok(stream::iter(roles.into_iter().map(|role| Ok(RoleV6::clone(&role)))))
 }
 
-/// The requests that the caller made, or all when the roles allow it.
-pub async fn list_access_requests(
-    api: &Api,
-    context: &AuthContext,
-    message: ListAccessRequestsRequest,
-) -> Result<ListAccessRequestsResponse> {
-    let filter = message.filter.unwrap_or_default();
-    let all = context.require("access_request", &["list", "read"]).is_ok();
-    let limit = page::limit(message.limit)?;
-    let found = api.auth().store().page::<kind::AccessRequest>(&message.start_key, limit, |request| {
-        let own = request.spec.as_ref().is_some_and(|spec| context.is_user(&spec.user));
-        (all || own) && wanted(&filter, request)
-    });
-    let found = found.await?;
-    Ok(ListAccessRequestsResponse { access_requests: page::owned(found.items), next_key: found.next_key })
-}
-
-/// What the caller could ask for: nothing, as long as requests are not served.
-pub async fn get_access_capabilities(
-    _: &Api,
-    context: &AuthContext,
-    message: AccessCapabilitiesRequest,
-) -> Result<AccessCapabilities> {
-    if !message.user.is_empty() {
-        context.require_self_or(&message.user, "access_request", &["list", "read"])?;
-    }
-    Ok(AccessCapabilities::default())
-}
-
 pub async fn get_trusted_cluster(api: &Api, _: &AuthContext, message: ResourceRequest) -> Result<TrustedClusterV2> {
     Ok((*api.auth().store().get::<kind::TrustedCluster>(named(&message.name, "Name")?).await?).clone())
 }
@@ -130,14 +98,4 @@ async fn proxy_public_address(api: &Api) -> Result<String> {
     let proxies = api.auth().store().list::<kind::Proxy>().await?;
     let addresses = proxies.iter().filter_map(|proxy| proxy.spec.as_ref()?.public_addrs.first());
     Ok(addresses.into_iter().next().cloned().unwrap_or_default())
-}
-
-fn wanted(filter: &AccessRequestFilter, request: &AccessRequestV3) -> bool {
-    let name = request.metadata.as_ref().map_or("", |metadata| metadata.name.as_str());
-    let (user, state) = request.spec.as_ref().map_or(("", 0), |spec| (spec.user.as_str(), spec.state));
-    let equals = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
-    equals(&filter.id, name)
-        && equals(&filter.user, user)
-        && equals(&filter.requester, user)
-        && (filter.state == 0 || filter.state == state)
 }

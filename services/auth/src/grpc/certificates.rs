@@ -263,6 +263,7 @@ fn request(
         impersonator: subject.impersonator,
         disallow_reissue: subject.by_role_request,
         active_requests: subject.active_requests,
+        only_resources: subject.only_resources,
         renewable: false,
         ..Default::default()
     })

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use pki::identity::Traits;
 use wire::error::{Error, ErrorKind, Result};
 use wire::proto::UserCertsRequest;
-use wire::types::{RequestState, UserV2};
+use wire::types::{RequestState, ResourceId, UserV2};
 
 use super::Api;
 use crate::authz::AuthContext;
@@ -21,6 +21,8 @@ pub struct Subject {
     pub impersonator: String,
     /// The access requests whose roles are included.
     pub active_requests: Vec<String>,
+    /// The resources that one of these requests is about: the certificate is good for no others.
+    pub only_resources: Vec<ResourceId>,
     /// When the first of these requests ends.
     pub expires: Option<DateTime<Utc>>,
     /// Whether the roles were chosen by the caller, as bots do.
@@ -114,13 +116,34 @@ async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -
 }
 
 async fn add_request(api: &Api, subject: &mut Subject, user: &str, id: &str) -> Result<()> {
-    let request = api.auth().store().get::<kind::AccessRequest>(id).await?;
+    let request = api.auth().store().get::<kind::AccessRequest>(id).await.map_err(|error| match error.kind {
+        ErrorKind::NotFound => {
+            Error::not_found(format!("access_request {id:?} not found: it has ended or was removed"))
+        }
+        _ => error,
+    })?;
     let spec = request.spec.clone().unwrap_or_default();
     if spec.user != user {
         return Err(Error::not_found(format!("access_request {id:?} not found")));
     }
     if spec.state != RequestState::Approved as i32 {
         return Err(Error::access_denied(format!("access denied: access request {id:?} is not approved")));
+    }
+    let starts = wire::time::moment(spec.assume_start_time.as_ref());
+    if let Some(starts) = starts.filter(|starts| *starts > api.auth().now()) {
+        return Err(Error::access_denied(format!(
+            "access denied: the roles of access request {id:?} can be had from {} on",
+            starts.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+        )));
+    }
+    if !spec.requested_resource_i_ds.is_empty() {
+        // The roles of one request are not for the resources of another.
+        if !subject.only_resources.is_empty() {
+            return Err(Error::bad_parameter(
+                "only one access request for resources can be active at a time: drop the other one first",
+            ));
+        }
+        subject.only_resources.clone_from(&spec.requested_resource_i_ds);
     }
     if let Some(ends) = wire::time::moment(spec.expires.as_ref()) {
         subject.expires = Some(subject.expires.map_or(ends, |first| first.min(ends)));

@@ -4,10 +4,12 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use audit::codes;
 use prost::Message;
 use rbac::{Labelled, ResourceFilter};
 use resources::Resource as _;
 use wire::error::{Error, Result};
+use wire::events::AccessRequestResourceSearch;
 use wire::proto::paginated_resource::Resource;
 use wire::proto::{
     ListResourcesRequest, ListResourcesResponse, ListUnifiedResourcesRequest, ListUnifiedResourcesResponse,
@@ -71,6 +73,8 @@ pub async fn list_resources(
         count: message.need_total_count,
     };
     let kind = named(&message.resource_type, "ResourceType")?;
+    let searching = search(api, context, message.use_search_as_roles, message.use_preview_as_roles, kind).await?;
+    let context = searching.as_ref().unwrap_or(context);
     let found = if EMPTY_KINDS.contains(&kind) {
         Found::default()
     } else {
@@ -101,6 +105,9 @@ pub async fn list_unified_resources(
     if message.kinds.is_empty() {
         kinds.extend(UNIFIED);
     }
+    let asked = message.kinds.join(",");
+    let searching = search(api, context, message.use_search_as_roles, message.use_preview_as_roles, &asked).await?;
+    let context = searching.as_ref().unwrap_or(context);
     kinds.retain(|(_, rules)| context.require(rules, &["list", "read"]).is_ok());
     // Nobody has pinned anything: preferences of users are not kept yet.
     if kinds.is_empty() || message.pinned_only {
@@ -126,6 +133,31 @@ pub async fn list_unified_resources(
         kinds => unified(api, context, &question, kinds).await?,
     };
     Ok(ListUnifiedResourcesResponse { resources: found.items, next_key: found.next_key })
+}
+
+/// The caller with the roles that he may search as; that somebody does so is told to the audit log.
+async fn search(
+    api: &Api,
+    context: &AuthContext,
+    as_roles: bool,
+    preview: bool,
+    asked: &str,
+) -> Result<Option<AuthContext>> {
+    if !as_roles && !preview {
+        return Ok(None);
+    }
+    let searching = context.searching(api.auth(), preview && !as_roles)?;
+    let further = searching.role_names().iter().filter(|name| !context.role_names().contains(name));
+    api.auth()
+        .emit(codes::ACCESS_REQUEST_SEARCH.event(AccessRequestResourceSearch {
+            user: Some(context.caller().user_metadata()),
+            search_as_roles: further.cloned().collect(),
+            resource_type: asked.to_owned(),
+            namespace: resources::NAMESPACE.to_owned(),
+            ..Default::default()
+        }))
+        .await?;
+    Ok(Some(searching))
 }
 
 /// The records of one kind, each as an item of a list.

@@ -30,6 +30,7 @@ mod mfa;
 mod nodes;
 mod page;
 mod presence;
+mod requests;
 mod roles;
 mod rpcs;
 mod semaphores;

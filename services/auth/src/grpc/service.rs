@@ -10,7 +10,7 @@ use super::databases::{self, host_of_app, host_of_cluster, host_of_database};
 use super::rpcs::service;
 use super::{
     alerts, audit, audit_stream, basics, certificates, clusters, configs, connectors, desktops, devices, inventory,
-    kinds, listing, locks, maintenance, mfa, nodes, roles, semaphores, sessions, tokens, trust, watch,
+    kinds, listing, locks, maintenance, mfa, nodes, requests, roles, semaphores, sessions, tokens, trust, watch,
 };
 use crate::Write;
 use crate::store::kind;
@@ -47,14 +47,25 @@ service! {
             certificates::generate_user_certs(api, context, message).await;
         generate_host_certs(proto::HostCertsRequest) -> proto::Certs =
             certificates::generate_host_certs(api, context, message).await;
+        generate_database_cert(proto::DatabaseCertRequest) -> proto::DatabaseCertResponse =
+            databases::generate_database_cert(api, context, message).await;
         generate_open_ssh_cert(proto::OpenSshCertRequest) -> proto::OpenSshCert =
             certificates::generate_open_ssh_cert(api, context, message).await;
         is_mfa_required(proto::IsMfaRequiredRequest) -> proto::IsMfaRequiredResponse =
             mfa::is_mfa_required(api, context, message).await;
         list_access_requests(proto::ListAccessRequestsRequest) -> proto::ListAccessRequestsResponse =
-            basics::list_access_requests(api, context, message).await;
+            requests::list_access_requests(api, context, message).await;
+        create_access_request_v2(types::AccessRequestV3) -> types::AccessRequestV3 =
+            requests::create_access_request(api, context, message).await;
+        set_access_request_state(proto::RequestStateSetter) -> () =
+            requests::set_access_request_state(api, context, message).await;
+        delete_access_request(proto::RequestId) -> () = requests::delete_access_request(api, context, message).await;
+        submit_access_review(types::AccessReviewSubmission) -> types::AccessRequestV3 =
+            requests::submit_access_review(api, context, message).await;
         get_access_capabilities(types::AccessCapabilitiesRequest) -> types::AccessCapabilities =
-            basics::get_access_capabilities(api, context, message).await;
+            requests::get_access_capabilities(api, context, message).await;
+        get_access_request_allowed_promotions(proto::AccessRequestAllowedPromotionRequest) -> proto::AccessRequestAllowedPromotionResponse =
+            requests::get_allowed_promotions(api, context, message).await;
         ping(proto::PingRequest) -> proto::PingResponse = basics::ping(api, context, message).await;
         get_reset_password_token(proto::GetResetPasswordTokenRequest) -> types::UserTokenV3 =
             devices::get_reset_password_token(api, context, message).await;
@@ -320,6 +331,8 @@ service! {
             inventory::get_instances(api, context, message).await;
         get_active_session_trackers(()) -> types::SessionTrackerV1 =
             sessions::get_active_session_trackers(api, context, message).await;
+        get_access_requests_v2(types::AccessRequestFilter) -> types::AccessRequestV3 =
+            requests::get_access_requests(api, context, message).await;
         watch_events(proto::Watch) -> proto::Event = watch::watch_events(api, context, message).await;
         get_current_user_roles(()) -> types::RoleV6 = basics::get_current_user_roles(api, context, message).await;
         create_audit_stream(Streaming<proto::AuditStreamRequest>) -> events::StreamStatus =

@@ -38,7 +38,7 @@ pub struct Cluster {
 }
 
 /// A client's key and certificate.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Holder {
     pub key: PrivateKey,
     pub certificate: Certificate,

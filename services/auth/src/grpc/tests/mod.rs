@@ -4,6 +4,8 @@
 
 mod agent;
 mod clients;
+mod databases;
 mod kinds;
+mod requests;
 mod strangers;
 mod table;

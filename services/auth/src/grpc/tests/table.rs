@@ -12,12 +12,13 @@ use crate::authz::permissions::{PERMISSIONS, Rule};
 use crate::server::testing::Cluster;
 
 /// Calls that stream; an empty stream is sent to those that take one.
-const STREAMING: [&str; 8] = [
+const STREAMING: [&str; 9] = [
     "InventoryControlStream",
     "GetInstances",
     "GetServerInfos",
     "GetActiveSessionTrackers",
     "WatchEvents",
+    "GetAccessRequestsV2",
     "GetCurrentUserRoles",
     "CreateAuditStream",
     "StreamSessionEvents",

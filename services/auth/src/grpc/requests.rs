@@ -1,0 +1,222 @@
+//! Requests for more access: who may see, make and decide them.
+
+use std::cmp::Ordering;
+
+use futures::{Stream, stream};
+use resources::Resource as _;
+use tonic::Status;
+use wire::error::{Error, Result};
+use wire::proto::{
+    AccessRequestAllowedPromotionRequest, AccessRequestAllowedPromotionResponse, AccessRequestSort,
+    ListAccessRequestsRequest, ListAccessRequestsResponse, RequestId, RequestStateSetter,
+};
+use wire::types::{
+    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestAllowedPromotions, AccessRequestFilter,
+    AccessRequestScope, AccessRequestSpecV3, AccessRequestV3, AccessReviewSubmission, RequestState,
+};
+
+use super::{Api, named, page, required};
+use crate::authz::AuthContext;
+use crate::requests::{Reviewer, state_of};
+use crate::store::kind;
+
+const KIND: &str = "access_request";
+/// Most words of one search.
+const MAX_WORDS: usize = 64;
+
+/// Whose requests a caller sees.
+struct View<'a> {
+    context: &'a AuthContext,
+    /// All, by the roles' rules.
+    all: bool,
+    /// Those that the roles let him review.
+    reviews: bool,
+}
+
+impl<'a> View<'a> {
+    fn of(context: &'a AuthContext) -> Self {
+        let all = context.require(KIND, &["list", "read"]).is_ok();
+        let reviews = context.roles().is_some_and(rbac::RoleSet::may_review_some);
+        Self { context, all, reviews }
+    }
+
+    fn shows(&self, spec: &AccessRequestSpecV3) -> bool {
+        self.all || self.context.is_user(&spec.user) || self.may_review(spec)
+    }
+
+    fn may_review(&self, spec: &AccessRequestSpecV3) -> bool {
+        let local = self.reviews && self.context.is_local_person() && !self.context.is_user(&spec.user);
+        local && self.context.roles().is_some_and(|roles| roles.check_review(spec).is_allowed())
+    }
+
+    fn has_reviewed(&self, spec: &AccessRequestSpecV3) -> bool {
+        spec.reviews.iter().any(|review| self.context.is_user(&review.author))
+    }
+
+    /// Whether a request is wanted and may be seen.
+    fn finds(&self, filter: &AccessRequestFilter, request: &AccessRequestV3) -> bool {
+        let Some(spec) = &request.spec else { return false };
+        let equals = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
+        let word = |word: &String| searched(request, spec).any(|text| text.contains(&word.to_lowercase()));
+        equals(&filter.id, request.name())
+            && equals(&filter.user, &spec.user)
+            && equals(&filter.requester, &spec.user)
+            && (filter.state == 0 || filter.state == spec.state)
+            && filter.search_keywords.iter().all(word)
+            && self.is_in(filter.scope(), spec)
+            && self.shows(spec)
+    }
+
+    fn is_in(&self, scope: AccessRequestScope, spec: &AccessRequestSpecV3) -> bool {
+        match scope {
+            AccessRequestScope::Default => true,
+            AccessRequestScope::MyRequests => self.context.is_user(&spec.user),
+            AccessRequestScope::NeedsReview => {
+                let waits = state_of(spec) == RequestState::Pending && !self.has_reviewed(spec);
+                waits && !self.context.is_user(&spec.user)
+            }
+            AccessRequestScope::Reviewed => self.has_reviewed(spec),
+        }
+    }
+}
+
+/// The texts that words are searched in.
+fn searched<'r>(request: &'r AccessRequestV3, spec: &'r AccessRequestSpecV3) -> impl Iterator<Item = String> + 'r {
+    let ids = spec.requested_resource_i_ds.iter().map(|id| id.name.as_str());
+    let texts = [request.name(), spec.user.as_str(), spec.request_reason.as_str(), spec.resolve_reason.as_str()];
+    texts.into_iter().chain(spec.roles.iter().map(String::as_str)).chain(ids).map(str::to_lowercase)
+}
+
+/// The requests that the caller may see, a page at a time.
+pub async fn list_access_requests(
+    api: &Api,
+    context: &AuthContext,
+    message: ListAccessRequestsRequest,
+) -> Result<ListAccessRequestsResponse> {
+    let filter = message.filter.clone().unwrap_or_default();
+    let limit = page::limit(message.limit)?;
+    let mut found = visible(api, context, &filter).await?;
+    let by = |a: &AccessRequestV3, b: &AccessRequestV3| compare(message.sort(), a, b).then(a.name().cmp(b.name()));
+    found.sort_by(|a, b| if message.descending { by(b, a) } else { by(a, b) });
+    let start = match message.start_key.as_str() {
+        "" => 0,
+        key => found.iter().position(|request| request.name() == key).ok_or_else(|| {
+            Error::bad_parameter("StartKey: the request with which the page begins is gone: list from the start")
+        })?,
+    };
+    let mut rest = found.split_off(start);
+    let mut next_key = rest.get(limit).map(|request| request.name().to_owned()).unwrap_or_default();
+    rest.truncate(limit);
+    page::fit(&mut rest, &mut next_key, |request| request.name().to_owned());
+    Ok(ListAccessRequestsResponse { access_requests: rest, next_key })
+}
+
+/// The same for older clients, as a stream.
+pub async fn get_access_requests(
+    api: &Api,
+    context: &AuthContext,
+    filter: AccessRequestFilter,
+) -> Result<impl Stream<Item = Result<AccessRequestV3, Status>> + Send + 'static + use<>> {
+    Ok(stream::iter(visible(api, context, &filter).await?.into_iter().map(Ok)))
+}
+
+async fn visible(api: &Api, context: &AuthContext, filter: &AccessRequestFilter) -> Result<Vec<AccessRequestV3>> {
+    if filter.search_keywords.len() > MAX_WORDS {
+        return Err(Error::bad_parameter(format!("a search has at most {MAX_WORDS} words")));
+    }
+    let view = View::of(context);
+    let mut all = api.auth().store().list::<kind::AccessRequest>().await?;
+    all.retain(|request| view.finds(filter, request));
+    Ok(page::owned(all))
+}
+
+fn compare(sort: AccessRequestSort, a: &AccessRequestV3, b: &AccessRequestV3) -> Ordering {
+    let spec = |request: &AccessRequestV3| request.spec.clone().unwrap_or_default();
+    match sort {
+        AccessRequestSort::Default => Ordering::Equal,
+        AccessRequestSort::Created => {
+            let created = |request| spec(request).created.map(|at| (at.seconds, at.nanos));
+            created(a).cmp(&created(b))
+        }
+        AccessRequestSort::State => spec(a).state.cmp(&spec(b).state),
+        AccessRequestSort::User => spec(a).user.cmp(&spec(b).user),
+    }
+}
+
+/// Makes a request: for oneself, or with the verb for somebody else.
+pub async fn create_access_request(
+    api: &Api,
+    context: &AuthContext,
+    request: AccessRequestV3,
+) -> Result<AccessRequestV3> {
+    let user = named(request.spec.as_ref().map_or("", |spec| &spec.user), "spec.user")?;
+    let own = context.is_local_person() && context.is_user(user);
+    if !own {
+        context.require(KIND, &["create"])?;
+    }
+    // Somebody who acts for another has no session of theirs.
+    let session_end = if own { context.expires() } else { None };
+    api.auth().create_access_request(context.caller(), request, session_end).await
+}
+
+pub async fn set_access_request_state(api: &Api, context: &AuthContext, message: RequestStateSetter) -> Result<()> {
+    named(&message.id, "ID")?;
+    api.auth().set_access_request_state(context.caller(), message).await
+}
+
+pub async fn delete_access_request(api: &Api, context: &AuthContext, message: RequestId) -> Result<()> {
+    api.auth().delete_access_request(context.caller(), named(&message.id, "ID")?).await
+}
+
+/// Counts the review of the caller; the administrator on this machine names whose it is.
+pub async fn submit_access_review(
+    api: &Api,
+    context: &AuthContext,
+    message: AccessReviewSubmission,
+) -> Result<AccessRequestV3> {
+    let review = required(message.review, "review")?;
+    let id = named(&message.request_id, "id")?;
+    if context.is_admin() {
+        let author = named(&review.author, "review.author")?.to_owned();
+        let (_, roles) = api.auth().user_role_set(&author)?;
+        let reviewer = Reviewer { name: &author, roles: &roles };
+        return api.auth().review_access_request(context.caller(), id, reviewer, review).await;
+    }
+    let roles = context.roles().filter(|_| context.is_local_person());
+    let roles =
+        roles.ok_or_else(|| Error::access_denied("access denied: only users of this cluster review requests"))?;
+    if !review.author.is_empty() && !context.is_user(&review.author) {
+        return Err(Error::access_denied("access denied: nobody reviews in the name of somebody else"));
+    }
+    let reviewer = Reviewer { name: context.username(), roles };
+    api.auth().review_access_request(context.caller(), id, reviewer, review).await
+}
+
+/// What the caller, or with the verbs somebody else, could ask for.
+pub async fn get_access_capabilities(
+    api: &Api,
+    context: &AuthContext,
+    mut message: AccessCapabilitiesRequest,
+) -> Result<AccessCapabilities> {
+    if message.user.is_empty() {
+        message.user = context.username().to_owned();
+    }
+    context.require_self_or(&message.user, KIND, &["list", "read"])?;
+    api.auth().access_capabilities(message).await
+}
+
+/// The access lists that a request could become a membership of: none, as long as reviews cannot promote.
+pub async fn get_allowed_promotions(
+    api: &Api,
+    context: &AuthContext,
+    message: AccessRequestAllowedPromotionRequest,
+) -> Result<AccessRequestAllowedPromotionResponse> {
+    let id = named(&message.access_request_id, "accessRequestID")?;
+    let request = api.auth().store().get::<kind::AccessRequest>(id).await;
+    let shown = request.as_ref().is_ok_and(|r| r.spec.as_ref().is_some_and(|spec| View::of(context).shows(spec)));
+    if !shown {
+        return Err(Error::not_found(format!("access request {id:?} not found")));
+    }
+    let allowed_promotions = Some(AccessRequestAllowedPromotions::default());
+    Ok(AccessRequestAllowedPromotionResponse { allowed_promotions })
+}
