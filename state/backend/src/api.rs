@@ -86,6 +86,13 @@ pub trait Backend: Send + Sync + 'static {
     /// written after it was received follows, so a reader that lists after it misses nothing.
     async fn watch(&self, watch: Watch) -> Result<Watcher>;
 
+    /// Waits until whatever was acknowledged anywhere before this call is in the queues of the watchers: what another
+    /// process on the same storage has written as well.
+    ///
+    /// # Errors
+    /// `ConnectionProblem` when that cannot be known at the moment.
+    async fn sync(&self) -> Result<()>;
+
     /// The time by which items expire.
     fn now(&self) -> DateTime<Utc>;
 

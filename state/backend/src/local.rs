@@ -31,6 +31,8 @@ pub struct Local<R> {
     reader: R,
     fanout: Arc<Fanout>,
     clock: Arc<dyn Clock>,
+    /// Whether other processes write as well.
+    shared: bool,
 }
 
 impl<R> std::fmt::Debug for Local<R> {
@@ -43,7 +45,7 @@ impl<R: Reader> Local<R> {
     pub(crate) fn start<S: Store>(store: S, reader: R, clock: Arc<dyn Clock>) -> Self {
         let fanout = Arc::new(Fanout::default());
         let writer = Writer::start(store, Arc::clone(&fanout), Arc::clone(&clock));
-        Self { writer, reader, fanout, clock }
+        Self { writer, reader, fanout, clock, shared: S::SHARED }
     }
 
     /// The same for a store that other processes write to as well: `reader` gets a way to have the writer look.
@@ -51,7 +53,7 @@ impl<R: Reader> Local<R> {
         let fanout = Arc::new(Fanout::default());
         let writer = Writer::start(store, Arc::clone(&fanout), Arc::clone(&clock));
         let reader = reader(writer.look());
-        Self { writer, reader, fanout, clock }
+        Self { writer, reader, fanout, clock, shared: S::SHARED }
     }
 
     async fn revision(&self, write: Write) -> Result<String> {
@@ -131,6 +133,10 @@ impl<R: Reader> Backend for Local<R> {
 
     async fn watch(&self, watch: Watch) -> Result<Watcher> {
         self.fanout.subscribe(&watch, self.clock.now())
+    }
+
+    async fn sync(&self) -> Result<()> {
+        if self.shared { self.writer.sync().await } else { Ok(()) }
     }
 
     fn now(&self) -> DateTime<Utc> {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
@@ -37,8 +38,13 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct Writer {
     jobs: Sender<Job>,
     look_waiting: Arc<AtomicBool>,
+    /// Who waits for the next look.
+    lookers: Lookers,
     places: Arc<Semaphore>,
 }
+
+/// Those who are told when a look that began after they asked is over.
+type Lookers = Arc<Mutex<Vec<oneshot::Sender<Result<()>>>>>;
 
 enum Job {
     Write {
@@ -78,7 +84,10 @@ impl Writer {
         let (jobs, queue) = channel();
         let look_waiting = Arc::new(AtomicBool::new(false));
         let looking = Arc::clone(&look_waiting);
-        let thread = WriterThread { store, fanout, clock, looking, next_expiry: None, last_expiry: None };
+        let lookers = Lookers::default();
+        let of_thread = Arc::clone(&lookers);
+        let thread =
+            WriterThread { store, fanout, clock, looking, lookers: of_thread, next_expiry: None, last_expiry: None };
         let started = std::thread::Builder::new()
             .name("backend-writer".to_owned())
             .stack_size(512 << 10)
@@ -86,12 +95,20 @@ impl Writer {
         if let Err(error) = started {
             tracing::error!(%error, "starting the storage thread failed");
         }
-        Self { jobs, look_waiting, places: Arc::new(Semaphore::new(QUEUE)) }
+        Self { jobs, look_waiting, lookers, places: Arc::new(Semaphore::new(QUEUE)) }
     }
 
     /// A way to have it look for what other processes have written.
     pub(crate) fn look(&self) -> Look {
         Look { jobs: self.jobs.clone(), waiting: Arc::clone(&self.look_waiting) }
+    }
+
+    /// Waits until what other processes have written before this call is taken in. Many callers share one look.
+    pub(crate) async fn sync(&self) -> Result<()> {
+        let (done, looked) = oneshot::channel();
+        self.lookers.lock().push(done);
+        self.look().now();
+        looked.await.map_err(|_| BackendError::Closed)?
     }
 
     /// Queues a write and waits until it is durable.
@@ -118,6 +135,7 @@ struct WriterThread<S> {
     fanout: Arc<Fanout>,
     clock: Arc<dyn Clock>,
     looking: Arc<AtomicBool>,
+    lookers: Lookers,
     /// No item expires before this time.
     next_expiry: Option<DateTime<Utc>>,
     last_expiry: Option<Instant>,
@@ -138,9 +156,11 @@ impl<S: Store> WriterThread<S> {
             };
             match first {
                 Ok(Job::Write { write, reply, .. }) => {
-                    self.looking.store(false, Ordering::SeqCst);
                     let (batch, end) = gather::<S>(write, reply, queue);
-                    self.commit(batch);
+                    // After gathering, which passes over wishes to look: the transaction begins with a look.
+                    let lookers = self.lookers();
+                    let looked = self.commit(batch);
+                    tell(lookers, &looked);
                     match end {
                         End::Waiting => {}
                         End::Closing(done) => break Some(done),
@@ -179,12 +199,18 @@ impl<S: Store> WriterThread<S> {
         if !S::SHARED {
             return;
         }
-        // First, so that what is written from now on is looked for again.
-        self.looking.store(false, Ordering::SeqCst);
-        match self.store.look() {
-            Ok(foreign) => self.take_in(foreign, self.clock.now()),
-            Err(error) => tracing::debug!(%error, "looking for changes of other processes failed"),
+        let lookers = self.lookers();
+        let looked = self.store.look().map(|foreign| self.take_in(foreign, self.clock.now()));
+        if let Err(error) = &looked {
+            tracing::debug!(%error, "looking for changes of other processes failed");
         }
+        tell(lookers, &looked);
+    }
+
+    /// Those who wait for the look that begins now; whoever comes later waits for the next one.
+    fn lookers(&self) -> Vec<oneshot::Sender<Result<()>>> {
+        self.looking.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *self.lookers.lock())
     }
 
     fn take_in(&mut self, foreign: Foreign, now: DateTime<Utc>) {
@@ -197,20 +223,22 @@ impl<S: Store> WriterThread<S> {
         self.fanout.publish(&foreign.events, now);
     }
 
-    fn commit(&mut self, batch: Batch) {
+    /// Does the writes; whether the look before them was made.
+    fn commit(&mut self, batch: Batch) -> Result<()> {
         let now = self.clock.now();
         let (writes, replies): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let answers = match self.transaction(now, writes) {
-            Ok(answers) => answers,
+        let (answers, looked) = match self.transaction(now, writes) {
+            Ok(answers) => (answers, Ok(())),
             Err(error) => {
                 tracing::error!(%error, writes = replies.len(), "writing to storage failed");
-                replies.iter().map(|_| Err(error.clone())).collect()
+                (replies.iter().map(|_| Err(error.clone())).collect(), Err(error))
             }
         };
         for (reply, answer) in replies.into_iter().zip(answers) {
             // A caller that went away does not need the answer.
             let _ = reply.send(answer);
         }
+        looked
     }
 
     /// Does all writes in one transaction. An error means that none of them happened.
@@ -297,6 +325,14 @@ impl<S: Store> WriterThread<S> {
     }
 }
 
+/// Says how a look went.
+fn tell(lookers: Vec<oneshot::Sender<Result<()>>>, looked: &Result<()>) {
+    for looker in lookers {
+        // A caller that went away does not want to know.
+        let _ = looker.send(looked.clone());
+    }
+}
+
 enum End {
     Waiting,
     Closing(oneshot::Sender<()>),
@@ -315,7 +351,7 @@ fn gather<S: Store>(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue
                 batch.push((write, reply));
             }
             Ok(Job::Close { done }) => return (batch, End::Closing(done)),
-            // A transaction begins with a look anyway.
+            // The transaction begins with a look.
             Ok(Job::Look) => {}
             Err(TryRecvError::Empty) => return (batch, End::Waiting),
             Err(TryRecvError::Disconnected) => return (batch, End::Abandoned),

@@ -63,6 +63,8 @@ impl Authorizer {
     /// message for whoever is locked; `BadParameter` when the private key does not satisfy the roles' policy.
     pub async fn context(&self, peer: &Peer) -> Result<Arc<AuthContext>> {
         let caller = peer.caller.as_ref().map_err(Clone::clone)?;
+        // Whoever heard of a write from another Auth Service on the same storage sees it here as well.
+        self.auth.store().refresh().await;
         let generation = self.auth.store().policy_generation();
         let kept = peer.context.lock().clone();
         let context = match kept {

@@ -25,6 +25,9 @@ use memory::Memory;
 /// How often changes that others made (expiry, other writers) are taken over when nobody writes here.
 const IDLE_PUMP: Duration = Duration::from_millis(500);
 
+/// How long a call waits to know what others have written.
+const REFRESH: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// How often a read-modify-write is tried before its caller learns that others were faster.
 const UPDATE_ATTEMPTS: usize = 16;
 
@@ -87,6 +90,17 @@ impl Store {
     /// A number that grows whenever an authority changes.
     pub(crate) fn authority_generation(&self) -> u64 {
         self.memory.authority_generation()
+    }
+
+    /// Applies every change that was acknowledged before this call, by this process or by another on the same storage.
+    /// While that cannot be known, what is known has to do.
+    pub(crate) async fn refresh(&self) {
+        match tokio::time::timeout(REFRESH, self.backend.sync()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "what other Auth Services have written is not known"),
+            Err(_) => tracing::debug!("what other Auth Services have written was not known within 2 s"),
+        }
+        self.catch_up().await;
     }
 
     /// Applies every change that is already known to the backend of this process.

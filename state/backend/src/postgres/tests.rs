@@ -122,3 +122,17 @@ async fn watchers_end_when_changes_were_missed() {
     assert_eq!(ended.kind(), crate::ErrorKind::ConnectionProblem, "{ended}");
     assert!(a.watch(Watch::new("again", [])).await.is_ok());
 }
+
+#[tokio::test]
+async fn after_a_sync_the_writes_of_the_other_process_are_known() {
+    let Some((a, b, _)) = two().await else { return };
+    let mut watcher = b.watch(Watch::new("b", [])).await.unwrap();
+    assert_eq!(watcher.try_recv().unwrap(), Some(Event::Init));
+    for number in 0..50 {
+        a.put(Item::new(key("told"), format!("{number}"))).await.unwrap();
+        let (first, second) = tokio::join!(b.sync(), b.sync());
+        first.and(second).unwrap();
+        let Some(Event::Put(item)) = watcher.try_recv().unwrap() else { panic!("{number} is not known yet") };
+        assert_eq!(item.value, format!("{number}"));
+    }
+}
