@@ -7,8 +7,8 @@ use resources::kind;
 
 use crate::api::Api;
 use crate::commands::{
-    self, access, alerts, audit, auth, bots, create, edit, get, inventory, listed, lock, nodes, recordings, requests,
-    rm, tokens, update, users,
+    self, access, acl, alerts, audit, auth, bots, create, devices, edit, get, inventory, listed, lock, nodes,
+    recordings, requests, rm, tokens, update, users,
 };
 use crate::connect::{Wanted, connect};
 use crate::error::Result;
@@ -99,6 +99,12 @@ enum Command {
     /// What roles decide, and why.
     #[command(subcommand)]
     Access(access::Access),
+    /// Access lists and their members.
+    #[command(subcommand)]
+    Acl(acl::Acl),
+    /// Devices that can be trusted.
+    #[command(subcommand)]
+    Devices(devices::Devices),
     /// Messages to the users of the cluster.
     #[command(subcommand)]
     Alerts(alerts::Alerts),
@@ -178,6 +184,8 @@ impl Command {
             Self::Kube(command) => command.run(api, kind::KUBE_SERVER).await,
             Self::WindowsDesktops(command) => command.run(api, kind::WINDOWS_DESKTOP).await,
             Self::Lock(command) => command.run(api).await,
+            Self::Acl(command) => command.run(api).await,
+            Self::Devices(command) => command.run(api).await,
             Self::Alerts(command) => command.run(api).await,
             Self::Recordings(command) => command.run(api).await,
             Self::Requests(command) => command.run(api).await,

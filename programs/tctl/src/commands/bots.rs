@@ -4,11 +4,11 @@ use chrono::Utc;
 use clap::{Args, Subcommand};
 use resources::{AnyResource, Resource, SystemRole};
 use serde::Serialize;
-use uuid::Uuid;
 use wire::machineid::{Bot, BotSpec, CreateBotRequest, DeleteBotRequest, GetBotRequest, Trait, UpsertBotRequest};
 use wire::proto::{UpsertTokenV2Request, upsert_token_v2_request};
-use wire::types::{LockSpecV2, LockTarget, LockV2, Metadata, ProvisionTokenSpecV2, ProvisionTokenV2, ResourceRequest};
+use wire::types::{LockTarget, Metadata, ProvisionTokenSpecV2, ProvisionTokenV2, ResourceRequest};
 
+use super::lock::Terms;
 use super::tokens::{Place, random_token};
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
@@ -100,15 +100,8 @@ pub struct Update {
 pub struct Lock {
     /// The name of the bot.
     name: String,
-    /// What it is told.
-    #[arg(long)]
-    message: Option<String>,
-    /// Until when, as 2037-01-02T03:04:05Z.
-    #[arg(long, value_name = "TIME", conflicts_with = "ttl")]
-    expires: Option<String>,
-    /// For how long.
-    #[arg(long, value_name = "DURATION")]
-    ttl: Option<String>,
+    #[command(flatten)]
+    terms: Terms,
 }
 
 /// Running bots.
@@ -293,27 +286,8 @@ impl Lock {
     async fn run(self, api: &Api) -> Result<()> {
         let request = GetBotRequest { bot_name: self.name.clone() };
         let bot = api.bots().get_bot(request).within("reading the bot").await?;
-        let expires = match (&self.expires, &self.ttl) {
-            (Some(at), _) => Some(time::rfc3339(at).map_err(|e| Error::bad(format!("--expires: {e}")))?),
-            (None, Some(ttl)) => Some(time::after(Utc::now(), time::lifetime(ttl)?)?),
-            (None, None) => None,
-        };
-        let name = Uuid::new_v4().to_string();
         let user = bot.status.unwrap_or_default().user_name;
-        let mut lock = LockV2 {
-            metadata: Some(Metadata { name: name.clone(), ..Default::default() }),
-            spec: Some(LockSpecV2 {
-                target: Some(LockTarget { user, ..Default::default() }),
-                message: self.message.unwrap_or_default(),
-                expires: expires.map(wire::time::timestamp),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        lock.check_and_set_defaults()?;
-        api.auth().upsert_lock(lock).within("making the lock").await?;
-        say(&format!("Created a lock with name {name:?}.\n"));
-        Ok(())
+        self.terms.lock(api, LockTarget { user, ..Default::default() }).await
     }
 }
 

@@ -21,6 +21,19 @@ pub enum Listed {
 /// List what agents serve.
 #[derive(Args, Debug)]
 pub struct Ls {
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// How to show them.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// Show everything, however wide it gets.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+/// What narrows a list.
+#[derive(Args, Debug)]
+pub struct Wanted {
     /// Labels they must have, as key=value,key2=value2.
     labels: Option<String>,
     /// Words they must have in a name or a label, separated by commas.
@@ -29,26 +42,26 @@ pub struct Ls {
     /// Expression they must satisfy, such as 'labels["env"] == "prod"'.
     #[arg(long, value_name = "EXPRESSION")]
     query: Option<String>,
-    /// How to show them.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    /// Show everything, however wide it gets.
-    #[arg(short, long)]
-    verbose: bool,
+}
+
+impl Wanted {
+    /// The question for a kind.
+    pub fn question(&self, kind: &str) -> Result<ListResourcesRequest> {
+        Ok(ListResourcesRequest {
+            resource_type: kind.to_owned(),
+            labels: self.labels.as_deref().map(labels::parse).transpose()?.unwrap_or_default(),
+            search_keywords: self.search.iter().map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect(),
+            predicate_expression: self.query.clone().unwrap_or_default(),
+            ..Default::default()
+        })
+    }
 }
 
 impl Listed {
     /// Lists the records of a kind.
     pub async fn run(self, api: &Api, kind: &str) -> Result<()> {
         let Self::Ls(command) = self;
-        let request = ListResourcesRequest {
-            resource_type: kind.to_owned(),
-            labels: command.labels.as_deref().map(labels::parse).transpose()?.unwrap_or_default(),
-            search_keywords: command.search.iter().map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect(),
-            predicate_expression: command.query.clone().unwrap_or_default(),
-            ..Default::default()
-        };
-        let found = resource::listed(api, &request).await?;
+        let found = resource::listed(api, &command.wanted.question(kind)?).await?;
         say(&output::resources(&found, command.format, || table(kind, &found, command.verbose))?);
         Ok(())
     }

@@ -37,6 +37,13 @@ pub struct Lock {
     /// A server: an agent of any kind.
     #[arg(long, value_name = "ID", alias = "node")]
     server_id: Option<String>,
+    #[command(flatten)]
+    terms: Terms,
+}
+
+/// What a lock says, and how long it lasts.
+#[derive(Args, Debug)]
+pub struct Terms {
     /// What those who are kept out read.
     #[arg(long)]
     message: Option<String>,
@@ -48,17 +55,44 @@ pub struct Lock {
     ttl: Option<String>,
 }
 
-impl Lock {
-    /// Makes the lock.
-    pub async fn run(self, api: &Api) -> Result<()> {
-        let lock = self.lock()?;
+impl Terms {
+    /// Makes a lock, and says its name.
+    pub async fn lock(&self, api: &Api, target: LockTarget) -> Result<()> {
+        let lock = self.of(target)?;
         let name = lock.name().to_owned();
         api.auth().upsert_lock(lock).within("making the lock").await?;
         say(&format!("Created a lock with name {name:?}.\n"));
         Ok(())
     }
 
-    fn lock(&self) -> Result<LockV2> {
+    fn of(&self, target: LockTarget) -> Result<LockV2> {
+        let expires = match (&self.expires, &self.ttl) {
+            (Some(at), _) => Some(time::rfc3339(at).map_err(|e| Error::bad(format!("--expires: {e}")))?),
+            (None, Some(ttl)) => Some(time::after(Utc::now(), time::lifetime(ttl)?)?),
+            (None, None) => None,
+        };
+        let mut lock = LockV2 {
+            metadata: Some(Metadata { name: Uuid::new_v4().to_string(), ..Default::default() }),
+            spec: Some(LockSpecV2 {
+                target: Some(target),
+                message: self.message.clone().unwrap_or_default(),
+                expires: expires.map(wire::time::timestamp),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        lock.check_and_set_defaults()?;
+        Ok(lock)
+    }
+}
+
+impl Lock {
+    /// Makes the lock.
+    pub async fn run(self, api: &Api) -> Result<()> {
+        self.terms.lock(api, self.target()?).await
+    }
+
+    fn target(&self) -> Result<LockTarget> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         let target = LockTarget {
             user: text(&self.user),
@@ -77,23 +111,7 @@ impl Lock {
                  --windows-desktop, --access-request or --device",
             ));
         }
-        let expires = match (&self.expires, &self.ttl) {
-            (Some(at), _) => Some(time::rfc3339(at).map_err(|e| Error::bad(format!("--expires: {e}")))?),
-            (None, Some(ttl)) => Some(time::after(Utc::now(), time::lifetime(ttl)?)?),
-            (None, None) => None,
-        };
-        let mut lock = LockV2 {
-            metadata: Some(Metadata { name: Uuid::new_v4().to_string(), ..Default::default() }),
-            spec: Some(LockSpecV2 {
-                target: Some(target),
-                message: text(&self.message),
-                expires: expires.map(wire::time::timestamp),
-                ..Default::default()
-            }),
-            ..Default::default()
-        };
-        lock.check_and_set_defaults()?;
-        Ok(lock)
+        Ok(target)
     }
 }
 
@@ -112,7 +130,8 @@ mod tests {
     }
 
     fn lock(line: &str) -> Result<LockV2> {
-        Line::try_parse_from(line.split(' ')).unwrap().lock.lock()
+        let lock = Line::try_parse_from(line.split(' ')).unwrap().lock;
+        lock.terms.of(lock.target()?)
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The commands, one module each.
 
 pub mod access;
+pub mod acl;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
 pub mod bots;
 pub mod create;
+pub mod devices;
 pub mod edit;
 pub mod get;
 pub mod inventory;

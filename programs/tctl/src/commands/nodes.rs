@@ -1,10 +1,9 @@
 //! `nodes`.
 
 use clap::{Args, Subcommand};
-use resources::{AnyResource, SystemRole};
-use wire::proto::ListResourcesRequest;
+use resources::{AnyResource, SystemRole, kind};
 
-use super::labels;
+use super::listed::Ls;
 use super::tokens::{DEFAULT_TTL, Place, create, random_token};
 use crate::api::Api;
 use crate::error::{Error, Result};
@@ -19,25 +18,6 @@ pub enum Nodes {
     Ls(Ls),
     /// Make a token with which a server joins.
     Add(Add),
-}
-
-/// List servers.
-#[derive(Args, Debug)]
-pub struct Ls {
-    /// Labels that servers must have, as key=value,key2=value2.
-    labels: Option<String>,
-    /// Words that servers must have in a name or a label, separated by commas.
-    #[arg(long, value_delimiter = ',', value_name = "WORDS")]
-    search: Vec<String>,
-    /// Expression that servers must satisfy, such as 'labels["env"] == "prod"'.
-    #[arg(long, value_name = "EXPRESSION")]
-    query: Option<String>,
-    /// How to show them.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    /// Show everything, however wide it gets.
-    #[arg(short, long)]
-    verbose: bool,
 }
 
 /// Make a token with which a server joins.
@@ -61,25 +41,17 @@ impl Nodes {
     /// Does what the command line says.
     pub async fn run(self, api: &Api) -> Result<()> {
         match self {
-            Self::Ls(command) => command.run(api).await,
+            Self::Ls(command) => list(api, command).await,
             Self::Add(command) => command.run(api).await,
         }
     }
 }
 
-impl Ls {
-    async fn run(self, api: &Api) -> Result<()> {
-        let request = ListResourcesRequest {
-            labels: self.labels.as_deref().map(labels::parse).transpose()?.unwrap_or_default(),
-            search_keywords: self.search.iter().map(|w| w.trim().to_owned()).filter(|w| !w.is_empty()).collect(),
-            predicate_expression: self.query.clone().unwrap_or_default(),
-            ..Default::default()
-        };
-        let servers = resource::nodes(api, &request).await?;
-        let found: Vec<AnyResource> = servers.iter().cloned().map(Into::into).collect();
-        say(&output::resources(&found, self.format, || resource::nodes_table(&servers, self.verbose))?);
-        Ok(())
-    }
+async fn list(api: &Api, command: Ls) -> Result<()> {
+    let servers = resource::nodes(api, &command.wanted.question(kind::NODE)?).await?;
+    let found: Vec<AnyResource> = servers.iter().cloned().map(Into::into).collect();
+    say(&output::resources(&found, command.format, || resource::nodes_table(&servers, command.verbose))?);
+    Ok(())
 }
 
 impl Add {

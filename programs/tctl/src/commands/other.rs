@@ -5,9 +5,7 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 14] = [
-    "acl",
-    "devices",
+const LATER: [&str; 12] = [
     "externalauditstorage",
     "idp",
     "loadtest",
@@ -23,12 +21,14 @@ const LATER: [&str; 14] = [
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 26] = [
     "audit",
     "access",
+    "acl",
     "apps",
     "bots",
     "db",
+    "devices",
     "kube",
     "windows_desktops",
     "status",

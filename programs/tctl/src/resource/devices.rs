@@ -35,6 +35,11 @@ pub async fn get(api: &Api, reference: &Reference) -> Result<Vec<AnyResource>> {
     }
 }
 
+/// Registers a device.
+pub async fn register(api: &Api, device: DeviceV1) -> Result<()> {
+    put(api, device, false, "registering the device").await
+}
+
 /// Registers a device, or changes the one there is if it `exists`.
 pub async fn put(api: &Api, device: DeviceV1, exists: bool, what: &str) -> Result<()> {
     let spec = device.spec.clone().unwrap_or_default();

@@ -8,6 +8,7 @@ mod rows;
 mod served;
 mod write;
 
+pub use devices::register as register_device;
 pub use read::{Secrets, current, get, get_all, nodes, users};
 pub use remove::remove;
 pub use rows::{labels_text, nodes_table, table, tokens_table};

@@ -1,14 +1,17 @@
 //! `access explain`.
 
+use std::path::PathBuf;
+
 use chrono::Utc;
 use clap::Args;
-use rbac::{Ask, Decision, Explanation, FieldCheck, LockSubject, RoleSet, RuleContext, Target};
+use rbac::{Ask, Decision, Explanation, FieldCheck, LockSubject, RoleSet, RuleContext, Wish};
 use resources::{Reference, Resource, kind};
 use serde::Serialize;
 use wire::proto::GetLocksRequest;
-use wire::types::{LockV2, UserV2};
+use wire::types::{AccessRequestSpecV3, LockV2, UserV2};
 
-use super::subject::Cluster;
+use super::reach::{self, Account};
+use super::subject::{Cluster, proposed};
 use crate::api::Call;
 use crate::connect::Wanted;
 use crate::error::{Error, Result};
@@ -23,10 +26,16 @@ const VERBS: [&str; 5] = ["list", "read", "create", "update", "delete"];
 pub struct Explain {
     /// Name of the user.
     user: String,
-    /// The resource, as kind/name: a server to reach, or anything to manage.
+    /// The resource, as kind/name: a node, app, db, kube_cluster or windows_desktop to reach, or anything to manage.
     resource: Reference,
-    /// The account on the server.
+    /// The account on the node, in the database or on the desktop.
     login: Option<String>,
+    /// The database.
+    #[arg(long, value_name = "NAME")]
+    db_name: Option<String>,
+    /// Roles that count in place of stored ones of the same name.
+    #[arg(long, value_name = "FILE")]
+    roles: Vec<PathBuf>,
     /// As if a second factor was used for the session.
     #[arg(long)]
     mfa: bool,
@@ -73,13 +82,16 @@ struct VerbView {
 impl Explain {
     /// Shows it.
     pub async fn run(self, wanted: &Wanted) -> Result<()> {
-        let cluster = Cluster::new(wanted, Vec::new());
+        let cluster = Cluster::new(wanted, proposed(&self.roles)?);
         let user = cluster.user(&self.user).await?;
         let rights = cluster.rights(&user).await?;
-        let answer = match self.resource.kind.as_str() {
-            kind::NODE => self.node(&cluster, &user, &rights).await?,
-            _ if self.login.is_some() => return Err(Error::bad("an account goes with node/<name> only")),
-            _ => self.rules(&cluster, &user, &rights).await?,
+        let account = Account { login: self.login.as_deref(), database: self.db_name.as_deref() };
+        let answer = match reach::reached(&self.resource.kind) {
+            Some(kind) => self.reach(&cluster, &user, &rights, (kind, &account.asks(kind)?)).await?,
+            None => {
+                account.asks(&self.resource.kind)?;
+                self.rules(&cluster, &user, &rights).await?
+            }
         };
         say(&match self.format {
             Format::Text => answer.text(&self),
@@ -89,20 +101,29 @@ impl Explain {
         Ok(())
     }
 
-    async fn node(&self, cluster: &Cluster<'_>, user: &UserV2, rights: &RoleSet) -> Result<Answer> {
-        let name = self.resource.name.as_deref().ok_or_else(|| Error::bad("which server? expected node/<name>"))?;
-        let node = cluster.node(name).await?;
+    async fn reach(
+        &self,
+        cluster: &Cluster<'_>,
+        user: &UserV2,
+        rights: &RoleSet,
+        (kind, asks): (&str, &[Ask<'_>]),
+    ) -> Result<Answer> {
+        let name =
+            self.resource.name.as_deref().ok_or_else(|| Error::bad(format!("which one? expected {kind}/<name>")))?;
+        let found = cluster.reachable(kind, name).await?;
+        let target = reach::target(&found).ok_or_else(|| Error::other(format!("{} is not reached", found.title())))?;
         let state = cluster.state(rights, self.mfa, self.device).await?;
-        let asks: Vec<Ask<'_>> = self.login.iter().map(|login| Ask::Login(login)).collect();
-        let explanation = rights.explain(&Target::node(&node), &asks, &state);
-        let api = cluster.api().await?;
-        let subject = LockSubject {
+        let mut answer = Answer::of(&rights.explain(&target, asks, &state));
+        let mut subject = LockSubject {
             user: user.name().to_owned(),
             roles: rights.names().map(str::to_owned).collect(),
-            login: self.login.clone(),
-            servers: vec![(node.name().to_owned(), Some(api.cluster().to_owned()))],
             ..Default::default()
         };
+        let api = cluster.api().await?;
+        if kind == kind::NODE {
+            subject.login = self.login.clone();
+            subject.servers = vec![(target.name.to_owned(), Some(api.cluster().to_owned()))];
+        }
         let request = GetLocksRequest { in_force_only: true, ..Default::default() };
         let locks = match api.auth().get_locks(request).within("listing locks").await {
             Ok(answer) => answer.locks,
@@ -110,7 +131,6 @@ impl Explain {
             Err(error) if error.kind() == wire::error::ErrorKind::AccessDenied => Vec::new(),
             Err(error) => return Err(error),
         };
-        let mut answer = Answer::of(&explanation);
         if let Some(lock) = lock_on(&locks, &subject) {
             answer.allowed = false;
             answer.reason = rbac::lock_denial(lock).message;
@@ -126,15 +146,15 @@ impl Explain {
                 context = context.with_resource(resource);
             }
         }
-        let verbs: Vec<VerbView> = VERBS
-            .into_iter()
-            .map(|verb| match rights.check_rule(&self.resource.kind, verb, &context) {
-                Decision::Allow(permit) => {
-                    VerbView { verb, allowed: true, reason: format!("role {:?}, {}", permit.role, permit.field) }
-                }
-                Decision::Deny(denial) => VerbView { verb, allowed: false, reason: denial.explanation() },
-            })
-            .collect();
+        let rule = |verb| VerbView::of(verb, rights.check_rule(&self.resource.kind, verb, &context));
+        let mut verbs: Vec<VerbView> = VERBS.into_iter().map(rule).collect();
+        if let (kind::ROLE, Some(role)) = (self.resource.kind.as_str(), &self.resource.name) {
+            // A role is also something that one may ask for, and that others give.
+            let request = AccessRequestSpecV3 { roles: vec![role.clone()], ..Default::default() };
+            verbs.push(VerbView::of("request", rights.check_request(role, Wish::Roles)));
+            verbs.push(VerbView::of("search_as", rights.check_request(role, Wish::Resources)));
+            verbs.push(VerbView::of("review", rights.check_review(&request)));
+        }
         let allowed: Vec<&str> = verbs.iter().filter(|v| v.allowed).map(|v| v.verb).collect();
         let reason = if allowed.is_empty() { "no verb is allowed".to_owned() } else { allowed.join(", ") };
         Ok(Answer { allowed: !allowed.is_empty(), reason, roles: Vec::new(), verbs })
@@ -146,6 +166,17 @@ fn lock_on<'a>(locks: &'a [LockV2], subject: &LockSubject) -> Option<&'a LockV2>
     locks
         .iter()
         .find(|lock| rbac::lock_in_force(lock, now) && targets.iter().any(|target| rbac::lock_matches(lock, target)))
+}
+
+impl VerbView {
+    fn of(verb: &'static str, decision: Decision) -> Self {
+        match decision {
+            Decision::Allow(permit) => {
+                Self { verb, allowed: true, reason: format!("role {:?}, {}", permit.role, permit.field) }
+            }
+            Decision::Deny(denial) => Self { verb, allowed: false, reason: denial.explanation() },
+        }
+    }
 }
 
 impl Answer {
@@ -218,7 +249,7 @@ impl RoleView {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use rbac::{AccessState, Traits};
+    use rbac::{AccessState, Target, Traits};
     use resources::{AnyResource, Fields, parse_documents};
     use wire::types::{LockSpecV2, LockTarget};
 
@@ -245,6 +276,8 @@ mod tests {
             user: "ann".into(),
             resource: "node/web".parse().unwrap(),
             login: Some("root".into()),
+            db_name: None,
+            roles: Vec::new(),
             mfa: false,
             device: false,
             format: Format::Text,

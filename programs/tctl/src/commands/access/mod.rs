@@ -1,6 +1,7 @@
 //! `access`: what roles decide, and why.
 
 mod explain;
+mod reach;
 mod subject;
 mod test;
 

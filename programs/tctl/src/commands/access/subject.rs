@@ -1,13 +1,17 @@
 //! Who asks: a user of the cluster, or roles and traits that somebody thought of.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use rbac::{AccessState, RoleSet, Traits};
-use resources::{AnyResource, Reference, Resource, kind};
+use resources::{AnyResource, Fields, Reference, Resource, kind};
 use tokio::sync::OnceCell;
-use wire::types::{AuthPreferenceV2, RoleV6, ServerV2, UserV2};
+use wire::proto::ListResourcesRequest;
+use wire::types::{AuthPreferenceV2, RoleV6, UserV2};
 
+use super::reach;
 use crate::api::Api;
+use crate::commands::create::check;
 use crate::connect::{Wanted, connect};
 use crate::error::{Error, Result};
 use crate::resource::{self, Secrets};
@@ -17,7 +21,7 @@ pub struct Cluster<'a> {
     wanted: &'a Wanted,
     api: OnceCell<Api>,
     proposed: BTreeMap<String, RoleV6>,
-    nodes: OnceCell<Vec<ServerV2>>,
+    nodes: OnceCell<Vec<AnyResource>>,
     preference: OnceCell<AuthPreferenceV2>,
 }
 
@@ -41,16 +45,26 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// A server, by its id or hostname.
-    pub async fn node(&self, name: &str) -> Result<ServerV2> {
-        let all = || async { resource::nodes(self.api().await?, &Default::default()).await };
-        let nodes = self.nodes.get_or_try_init(all).await?;
-        let named = |node: &&ServerV2| node.name() == name || node.spec.as_ref().is_some_and(|s| s.hostname == name);
-        let mut found = nodes.iter().filter(named);
-        match (found.next(), found.next()) {
-            (None, _) => Err(Error::not_found(format!("node {name:?} not found"))),
-            (Some(_), Some(_)) => Err(Error::bad(format!("several servers are named {name:?}: use the id"))),
-            (Some(node), None) => Ok(node.clone()),
+    /// Something that roles reach: a server by its id or hostname, anything else by its name.
+    pub async fn reachable(&self, kind: &str, name: &str) -> Result<AnyResource> {
+        let api = self.api().await?;
+        if kind == kind::NODE {
+            let all = || async {
+                let nodes = resource::nodes(api, &Default::default()).await?;
+                Ok::<_, Error>(nodes.into_iter().map(AnyResource::from).collect::<Vec<_>>())
+            };
+            return one(kind, name, self.nodes.get_or_try_init(all).await?);
+        }
+        let record = reach::KINDS.iter().find(|(thing, _)| *thing == kind).map_or(kind, |(_, record)| *record);
+        let request = ListResourcesRequest { resource_type: record.to_owned(), ..Default::default() };
+        let mut served = resource::listed(api, &request).await?;
+        served.retain(|thing| reach::is_named(thing, name));
+        match served.into_iter().next() {
+            // Several agents may serve the same.
+            Some(found) => Ok(found),
+            None if record == kind => Err(Error::not_found(format!("{kind} {name:?} not found"))),
+            // It may be registered although no agent serves it.
+            None => self.one(kind, name).await,
         }
     }
 
@@ -102,4 +116,33 @@ impl<'a> Cluster<'a> {
         let found = resource::get(self.api().await?, &reference, Secrets::Hidden).await?;
         found.into_iter().next().ok_or_else(|| Error::not_found(format!("{reference} not found")))
     }
+}
+
+fn one(kind: &str, name: &str, all: &[AnyResource]) -> Result<AnyResource> {
+    let mut found = all.iter().filter(|thing| reach::is_named(thing, name));
+    match (found.next(), found.next()) {
+        (None, _) => Err(Error::not_found(format!("{kind} {name:?} not found"))),
+        (Some(_), Some(_)) => Err(Error::bad(format!("several servers are named {name:?}: use the id"))),
+        (Some(thing), None) => Ok(thing.clone()),
+    }
+}
+
+/// The roles in files, which count in place of stored ones of the same name.
+pub fn proposed(files: &[PathBuf]) -> Result<Vec<RoleV6>> {
+    let mut roles = Vec::new();
+    for path in files {
+        let (resources, _) = check(&read(path)?, Fields::Known)?;
+        for resource in resources {
+            roles.push(match resource {
+                AnyResource::Role(role) => *role,
+                other => return Err(Error::bad(format!("{}: {} is no role", path.display(), other.title()))),
+            });
+        }
+    }
+    Ok(roles)
+}
+
+/// The text of a file.
+pub fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(Error::io(format!("reading {}", path.display())))
 }
