@@ -5,11 +5,10 @@ use std::sync::Arc;
 use auth_service::SystemRole;
 use process::{HostIdentity, TunnelDialer};
 use ssh_service::{Features, NodeConfig, Reach, SshService};
-use tunnel::ssh::Algorithms;
 
 use crate::error::Result;
 use crate::member::{Names, Process};
-use crate::proxy::{socket, ssh_identity};
+use crate::proxy::{algorithms, socket, ssh_identity};
 use crate::rotation::Identities;
 
 /// The program that runs, even after its file was replaced by a newer one.
@@ -48,11 +47,7 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
         labels: ssh.labels.clone(),
         address,
         public_addrs: ssh.public_addrs.iter().map(ToString::to_string).collect(),
-        algorithms: Algorithms {
-            ciphers: process.config.global.ciphers.clone(),
-            key_exchanges: process.config.global.key_exchanges.clone(),
-            macs: process.config.global.macs.clone(),
-        },
+        algorithms: algorithms(&process.config.global),
         max_connections: usize::try_from(process.config.global.limits.max_connections).unwrap_or(usize::MAX),
         features: features(ssh),
         worker: vec![THIS_PROGRAM.into(), WORKER.into()],

@@ -82,8 +82,18 @@ fn settings(process: &Process) -> Result<Settings> {
         proxy_verify: process.verify(),
         trust_x_forwarded_for: proxy.trust_x_forwarded_for,
         max_connections: usize::try_from(global.limits.max_connections).unwrap_or(usize::MAX),
+        algorithms: algorithms(global),
         proxy_protocol: crate::auth::proxy_protocol(proxy.proxy_protocol),
     })
+}
+
+/// The SSH algorithms of this process's services.
+pub fn algorithms(global: &config::Global) -> tunnel::ssh::Algorithms {
+    tunnel::ssh::Algorithms {
+        ciphers: global.ciphers.clone(),
+        key_exchanges: global.key_exchanges.clone(),
+        macs: global.macs.clone(),
+    }
 }
 
 /// The socket address of a listener.

@@ -159,7 +159,8 @@ mod tests {
         Reload { origin, running, level, auth: None, node: None }
     }
 
-    const AGENT: &str = "version: v3\nteleport:\n  nodename: n\n  proxy_server: p.example:443\n";
+    const AGENT: &str = "version: v3\nauth_service: {enabled: no}\nproxy_service: {enabled: no}\n\
+                         teleport:\n  nodename: n\n  proxy_server: p.example:443\n";
 
     #[tokio::test]
     async fn the_severity_follows_the_file_and_what_is_wrong_changes_nothing() {

@@ -57,8 +57,12 @@ pub fn run(config: Config, origin: Origin) -> Result<()> {
         warn!("{warning}");
     }
     raise_file_limit();
+    if !config.global.cipher_suites.is_empty() {
+        pki::tls::choose_cipher_suites(&config.global.cipher_suites)?;
+    }
     // Everything that speaks TLS uses this one implementation.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default(); // only fails when it is installed already
+    let provider = (*pki::tls::crypto_provider()).clone();
+    let _ = provider.install_default(); // only fails when it is installed already
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(config, origin, level));
     runtime.shutdown_timeout(Duration::from_secs(1));

@@ -256,6 +256,7 @@ impl Parts {
             ssh: ssh::SshDoor::new(
                 (self.shown.clone(), cache.clone()),
                 reach_nodes,
+                settings.algorithms.preferences(),
                 sessions.clone(),
                 shutdown.clone(),
             ),

@@ -68,6 +68,8 @@ pub struct Settings {
     pub trust_x_forwarded_for: bool,
     /// Connections that one address may hold at a time.
     pub max_connections: usize,
+    /// SSH algorithms that clients may choose from.
+    pub algorithms: tunnel::ssh::Algorithms,
     /// Whether the Auth Service runs in the same process, which then speaks for the proxy in the inventory.
     pub beside_auth: bool,
     /// Dials other clusters.
@@ -240,6 +242,7 @@ mod tests {
             https_keypairs_reload_interval: Duration::ZERO,
             trust_x_forwarded_for: false,
             max_connections: 10,
+            algorithms: Default::default(),
             beside_auth: false,
             dialer: dialer::Dialer::direct(),
             proxy_verify: dialer::Verify::System,

@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeZone, Utc};
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
-use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, GlobalRequestReply};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, GlobalRequestReply, Preferred};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -54,18 +54,20 @@ struct Shared {
     gate: Gate,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+    algorithms: Preferred,
 }
 
 impl SshDoor {
-    /// A door that shows this host certificate.
+    /// A door that shows this host certificate and offers these algorithms.
     pub(crate) fn new(
         (shown, cache): (Shown, Cache),
         (dialer, recorded): (NodeDialer, Recorded),
+        algorithms: Preferred,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
         let gate = Gate::new(cache.clone());
-        Self { shared: Arc::new(Shared { shown, cache, dialer, recorded, gate, tasks, shutdown }) }
+        Self { shared: Arc::new(Shared { shown, cache, dialer, recorded, gate, tasks, shutdown, algorithms }) }
     }
 
     /// The name of the cluster that the door belongs to.
@@ -89,7 +91,10 @@ impl SshDoor {
             places: Arc::new(Semaphore::new(MOST_CHANNELS)),
         };
         let identity = self.shared.shown.ssh();
-        let config = tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate]);
+        let config = russh::server::Config {
+            preferred: self.shared.algorithms.clone(),
+            ..tunnel::ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate])
+        };
         let starting = russh::server::run_stream(Arc::new(config), stream, handler);
         let mut running = match timeout(LOGIN_GRACE, starting).await {
             Ok(Ok(running)) => running,

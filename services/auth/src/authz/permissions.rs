@@ -104,6 +104,7 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "RemoveSessionTracker" => OwnServerOnly(SESSION_SERVICES),
         "GetSessionTracker" => Message("services; participants; whoever may join or has read on session_tracker"),
         "GetActiveSessionTrackers" => Message("services; participants; whoever may join or has list on session_tracker"),
+        "GetActiveSessionTrackersWithFilter" => Message("services; participants; whoever may join or has list on session_tracker"),
         "AcquireSemaphore" => Verbs("semaphore", UPSERT),
         "KeepAliveSemaphoreLease" => Verbs("semaphore", &["update"]),
         "CancelSemaphoreLease" => Verbs("semaphore", &["update"]),
@@ -112,6 +113,7 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
 
         // Inventory.
         "GetInventoryStatus" => Verbs("instance", READ),
+        "GetInventoryConnectedServiceCounts" => Verbs("instance", READ),
         "GetInstances" => Verbs("instance", READ),
         "PingInventory" => Builtin(&[]),
 
@@ -486,12 +488,10 @@ mod tests {
         "/proto.AuthService/GenerateAppToken",
         "/proto.AuthService/GenerateSnowflakeJWT",
         "/proto.AuthService/GenerateWindowsDesktopCert",
-        "/proto.AuthService/GetActiveSessionTrackersWithFilter",
         "/proto.AuthService/GetAppSession",
         "/proto.AuthService/GetDesktopBootstrapScript",
         "/proto.AuthService/GetGithubAuthRequest",
         "/proto.AuthService/GetHeadlessAuthentication",
-        "/proto.AuthService/GetInventoryConnectedServiceCounts",
         "/proto.AuthService/GetOIDCAuthRequest",
         "/proto.AuthService/GetPluginData",
         "/proto.AuthService/GetSAMLAuthRequest",

@@ -20,6 +20,8 @@ service! {
     unary {
         get_inventory_status(proto::InventoryStatusRequest) -> proto::InventoryStatusSummary =
             inventory::get_inventory_status(api, context, message).await;
+        get_inventory_connected_service_counts(proto::InventoryConnectedServiceCountsRequest) -> proto::InventoryConnectedServiceCounts =
+            inventory::get_connected_service_counts(api, context, message).await;
         ping_inventory(proto::InventoryPingRequest) -> proto::InventoryPingResponse =
             inventory::ping_inventory(api, context, message).await;
         get_cluster_alerts(types::GetClusterAlertsRequest) -> proto::GetClusterAlertsResponse =
@@ -331,6 +333,8 @@ service! {
             inventory::get_instances(api, context, message).await;
         get_active_session_trackers(()) -> types::SessionTrackerV1 =
             sessions::get_active_session_trackers(api, context, message).await;
+        get_active_session_trackers_with_filter(types::SessionTrackerFilter) -> types::SessionTrackerV1 =
+            sessions::get_filtered_session_trackers(api, context, message).await;
         get_access_requests_v2(types::AccessRequestFilter) -> types::AccessRequestV3 =
             requests::get_access_requests(api, context, message).await;
         watch_events(proto::Watch) -> proto::Event = watch::watch_events(api, context, message).await;

@@ -12,7 +12,8 @@ use wire::proto::{
     RemoveSessionTrackerRequest, UpdateSessionTrackerRequest,
 };
 use wire::types::{
-    DeleteWebSessionRequest, GetWebSessionRequest, SessionState, SessionTrackerSpecV1, SessionTrackerV1, WebSessionV2,
+    DeleteWebSessionRequest, GetWebSessionRequest, SessionState, SessionTrackerFilter, SessionTrackerSpecV1,
+    SessionTrackerV1, WebSessionV2,
 };
 
 use super::{Api, named, required};
@@ -64,6 +65,28 @@ pub async fn get_active_session_trackers(
     trackers.retain(|tracker| {
         let state = tracker.spec.as_ref().map_or(0, |spec| spec.state);
         state != SessionState::Terminated as i32 && may_see(context, tracker)
+    });
+    Ok(stream::iter(trackers.into_iter().map(Ok)))
+}
+
+/// The same, narrowed. A state is named to see sessions that ended as well.
+pub async fn get_filtered_session_trackers(
+    api: &Api,
+    context: &AuthContext,
+    filter: SessionTrackerFilter,
+) -> Result<impl Stream<Item = Result<SessionTrackerV1, Status>> + Send + 'static + use<>> {
+    let mut trackers = api.auth().list_session_trackers().await?;
+    trackers.retain(|tracker| {
+        let spec = tracker.spec.clone().unwrap_or_default();
+        let equals = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
+        let in_state = match &filter.state {
+            Some(wanted) => wanted.state == spec.state,
+            None => spec.state != SessionState::Terminated as i32,
+        };
+        in_state
+            && equals(&filter.kind, &spec.kind)
+            && equals(&filter.desktop_name, &spec.desktop_name)
+            && may_see(context, tracker)
     });
     Ok(stream::iter(trackers.into_iter().map(Ok)))
 }

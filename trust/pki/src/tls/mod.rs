@@ -37,10 +37,22 @@ static CIPHER_SUITES: [rustls::SupportedCipherSuite; 9] = [
     cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 ];
 
+/// The algorithms of this process.
+static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+
+/// Has this process use only the named TLS 1.2 suites, as in `teleport.ciphersuites`; see [`crypto_provider_with`].
+///
+/// # Errors
+/// [`crate::Error::Malformed`] for a name that is not offered, and when TLS was used before: the choice would come too
+/// late for what is there.
+pub fn choose_cipher_suites<S: AsRef<str>>(names: &[S]) -> Result<(), crate::Error> {
+    let provider = crypto_provider_with(names)?;
+    PROVIDER.set(provider).map_err(|_| crate::Error::malformed("cipher suites", "TLS is in use already"))
+}
+
 /// The TLS 1.2 and 1.3 algorithms in use.
 #[must_use]
 pub fn crypto_provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     let make = || Arc::new(CryptoProvider { cipher_suites: CIPHER_SUITES.to_vec(), ..default_provider() });
     Arc::clone(PROVIDER.get_or_init(make))
 }

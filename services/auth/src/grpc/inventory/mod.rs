@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::{Status, Streaming};
 use wire::error::{Error, Result};
 use wire::proto::{
-    DownstreamInventoryOneOf, DownstreamInventoryPing, InventoryPingRequest, InventoryPingResponse,
-    InventoryStatusRequest, InventoryStatusSummary, UpstreamInventoryHello, UpstreamInventoryOneOf,
-    downstream_inventory_one_of::Msg as Down,
+    DownstreamInventoryOneOf, DownstreamInventoryPing, InventoryConnectedServiceCounts,
+    InventoryConnectedServiceCountsRequest, InventoryPingRequest, InventoryPingResponse, InventoryStatusRequest,
+    InventoryStatusSummary, UpstreamInventoryHello, UpstreamInventoryOneOf, downstream_inventory_one_of::Msg as Down,
 };
 use wire::types::{InstanceControlLogEntry, InstanceFilter, InstanceV1};
 
@@ -221,6 +221,19 @@ pub async fn get_inventory_status(
         spec.services.iter().for_each(|service| count(&mut summary.service_counts, service));
     }
     Ok(summary)
+}
+
+/// How many connected instances run each service.
+pub async fn get_connected_service_counts(
+    api: &Api,
+    _: &AuthContext,
+    _: InventoryConnectedServiceCountsRequest,
+) -> Result<InventoryConnectedServiceCounts> {
+    let mut service_counts: BTreeMap<String, u64> = BTreeMap::new();
+    for service in api.inventory().hellos().into_iter().flat_map(|hello| hello.services) {
+        *service_counts.entry(service).or_default() += 1;
+    }
+    Ok(InventoryConnectedServiceCounts { service_counts })
 }
 
 pub async fn ping_inventory(

@@ -12,11 +12,12 @@ use crate::authz::permissions::{PERMISSIONS, Rule};
 use crate::server::testing::Cluster;
 
 /// Calls that stream; an empty stream is sent to those that take one.
-const STREAMING: [&str; 9] = [
+const STREAMING: [&str; 10] = [
     "InventoryControlStream",
     "GetInstances",
     "GetServerInfos",
     "GetActiveSessionTrackers",
+    "GetActiveSessionTrackersWithFilter",
     "WatchEvents",
     "GetAccessRequestsV2",
     "GetCurrentUserRoles",
