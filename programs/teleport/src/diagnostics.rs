@@ -75,21 +75,29 @@ impl Status {
     }
 }
 
-/// Opens the diagnostic port and serves it for as long as the process runs.
-pub async fn serve(address: SocketAddr, status: Status) -> Result<()> {
+/// Opens the diagnostic port and serves it for as long as the process runs. Metrics are here unless they have a port of
+/// their own.
+pub async fn serve(address: SocketAddr, status: Status, with_metrics: bool) -> Result<()> {
     let listener =
         TcpListener::bind(address).await.map_err(|e| Failure(format!("diagnostics: listening on {address}: {e}")))?;
-    let router = Router::new()
+    let mut router = Router::new()
         .route("/healthz", get(|| async { answer(StatusCode::OK, "ok") }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(status);
+        .with_state(status.clone());
+    if with_metrics {
+        router = router.merge(metrics_router(status));
+    }
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "diagnostics ended");
         }
     });
     Ok(())
+}
+
+/// What serves metrics.
+pub fn metrics_router(status: Status) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(status)
 }
 
 async fn ready(State(status): State<Status>) -> Response {

@@ -9,6 +9,7 @@ mod error;
 mod exchange;
 mod logging;
 mod member;
+mod metrics;
 mod node;
 mod proxy;
 mod reload;

@@ -24,7 +24,7 @@ use crate::error::Result;
 use crate::logging::LogLevel;
 use crate::member::Process;
 use crate::reload::{Origin, Reload};
-use crate::{debug, logging, node, proxy};
+use crate::{debug, logging, metrics, node, proxy};
 
 /// How long sessions may go on after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(10);
@@ -73,7 +73,11 @@ async fn serve(config: Config, origin: Origin, level: LogLevel) -> Result<()> {
     let status = Status::new();
     status.report("process", Health::Starting);
     if let Some(address) = &config.global.diag_addr {
-        diagnostics::serve(proxy::socket(address)?, status.clone()).await?;
+        diagnostics::serve(proxy::socket(address)?, status.clone(), config.metrics.is_none()).await?;
+    }
+    if let Some(service) = &config.metrics {
+        let address = metrics::serve(service, diagnostics::metrics_router(status.clone())).await?;
+        info!(%address, "metrics are served");
     }
     write_pid_file(config.global.pid_file.as_deref())?;
     let mut signals = Signals::new()?;
