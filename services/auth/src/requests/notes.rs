@@ -62,5 +62,5 @@ fn as_struct(annotations: &LabelValues) -> Option<Struct> {
     };
     let fields: BTreeMap<String, Value> =
         annotations.values.iter().map(|(key, values)| (key.clone(), list(&values.values))).collect();
-    (!fields.is_empty()).then(|| Struct { fields })
+    (!fields.is_empty()).then_some(Struct { fields })
 }

@@ -265,12 +265,15 @@ async fn requests_are_seen_by_those_they_concern() {
     scene.cluster.add_user("dora", &["access"], &[]).await;
     let all = AccessRequestFilter::default();
     assert_eq!(seen(scene.client("ann").await, all.clone()).await.len(), 2);
-    assert_eq!(seen(scene.client("bob").await, all.clone()).await, [ours.clone()]);
+    assert_eq!(seen(scene.client("bob").await, all.clone()).await, std::slice::from_ref(&ours));
     assert!(seen(scene.client("dora").await, all.clone()).await.is_empty());
     let node = scene.cluster.service(SystemRole::Node, NODE).await;
     assert!(seen(scene.cluster.client(Some(&node)).await, all).await.is_empty());
     let scope = |scope: AccessRequestScope| AccessRequestFilter { scope: scope.into(), ..Default::default() };
-    assert_eq!(seen(scene.client("bob").await, scope(AccessRequestScope::NeedsReview)).await, [ours.clone()]);
+    assert_eq!(
+        seen(scene.client("bob").await, scope(AccessRequestScope::NeedsReview)).await,
+        std::slice::from_ref(&ours)
+    );
     scene.review("bob", &ours, RequestState::Denied).await.unwrap();
     assert!(seen(scene.client("bob").await, scope(AccessRequestScope::NeedsReview)).await.is_empty());
     assert_eq!(seen(scene.client("bob").await, scope(AccessRequestScope::Reviewed)).await, [ours]);
