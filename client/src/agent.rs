@@ -119,7 +119,7 @@ pub async fn add(account: &Account, add: AddKeys) -> Result<()> {
 pub async fn remove(proxy_host: Option<&str>) {
     let Some(socket) = socket() else { return };
     let prefix = proxy_host.map_or_else(|| COMMENT_PREFIX.to_owned(), |host| format!("{COMMENT_PREFIX}{host}:"));
-    if let Err(error) = forget(&socket, &prefix).await {
+    if let Err(error) = forget(&socket, |found| found.starts_with(prefix.as_bytes())).await {
         tracing::debug!(%error, "keys are not removed from the agent");
     }
 }
@@ -131,7 +131,7 @@ pub(crate) fn comment(account: &Account) -> String {
 
 async fn replace(socket: &Path, account: &Account) -> io::Result<()> {
     let comment = comment(account);
-    forget(socket, &comment).await?;
+    forget(socket, |found| found == comment.as_bytes()).await?;
     let key = account.keys.ssh_key.to_ssh().map_err(io::Error::other)?;
     let until = account.keys.valid_until();
     let message = add_message(&key, &account.keys.ssh_certificate, &comment, until, Utc::now());
@@ -143,12 +143,12 @@ async fn replace(socket: &Path, account: &Account) -> io::Result<()> {
     }
 }
 
-/// Removes the keys whose comment begins with `prefix`.
-async fn forget(socket: &Path, prefix: &str) -> io::Result<()> {
+/// Removes the keys with such comments.
+async fn forget(socket: &Path, is_meant: impl Fn(&[u8]) -> bool) -> io::Result<()> {
     let mut stream = open(socket).await?;
     let answer = exchange(&mut stream, &[message::REQUEST_IDENTITIES]).await?;
     for (key, comment) in identities(&answer).ok_or_else(|| io::Error::other("the agent's list is not understood"))? {
-        if comment.starts_with(prefix.as_bytes()) {
+        if is_meant(comment) {
             let mut request = vec![message::REMOVE_IDENTITY];
             key.encode(&mut request).map_err(io::Error::other)?;
             exchange(&mut stream, &request).await?;

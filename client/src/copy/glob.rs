@@ -4,10 +4,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use futures::stream::{self, StreamExt};
+
 use super::place::{Place, PlaceError};
 
 /// Most paths that a pattern may stand for.
 const MOST: usize = 100_000;
+/// Paths that are looked at side by side.
+const LOOKS_AT_ONCE: usize = 32;
 
 /// Expands a pattern; a path without one, and one that nothing fits, is itself.
 pub(super) async fn expand(place: &Place, path: &Path) -> Result<Vec<PathBuf>, PlaceError> {
@@ -21,7 +25,7 @@ pub(super) async fn expand(place: &Place, path: &Path) -> Result<Vec<PathBuf>, P
         for base in &found {
             match component {
                 Component::Normal(pattern) if is_pattern(pattern) => {
-                    let mut names = matching(place, base, pattern).await;
+                    let mut names = matching(place, base, pattern).await?;
                     names.sort();
                     next.extend(names.into_iter().map(|name| base.join(name)));
                 }
@@ -34,30 +38,29 @@ pub(super) async fn expand(place: &Place, path: &Path) -> Result<Vec<PathBuf>, P
         found = next;
     }
     // What follows a pattern may not be there.
-    let mut there = Vec::new();
-    for path in found {
-        if place.stat(&path).await.is_ok() {
-            there.push(path);
-        }
+    if path.file_name().is_none_or(|last| !is_pattern(last)) {
+        let look = |path: PathBuf| async move { place.stat(&path).await.is_ok().then_some(path) };
+        found = stream::iter(found).map(look).buffered(LOOKS_AT_ONCE).filter_map(std::future::ready).collect().await;
     }
-    Ok(if there.is_empty() { vec![path.to_owned()] } else { there })
+    Ok(if found.is_empty() { vec![path.to_owned()] } else { found })
 }
 
 /// What in a folder fits a pattern. Folders that cannot be read have nothing.
-async fn matching(place: &Place, folder: &Path, pattern: &OsStr) -> Vec<OsString> {
+async fn matching(place: &Place, folder: &Path, pattern: &OsStr) -> Result<Vec<OsString>, PlaceError> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let entries = match place.entries(folder).await {
         Ok(entries) => entries,
+        Err(error) if error.is_final() => return Err(error),
         Err(error) => {
             tracing::debug!(folder = %folder.display(), %error, "pattern");
-            return Vec::new();
+            return Ok(Vec::new());
         }
     };
     let hidden = pattern.as_bytes().starts_with(b".");
     let names = entries.into_iter().map(|(name, _)| name);
-    names
-        .filter(|name| (hidden || !name.as_bytes().starts_with(b".")) && fits(pattern.as_bytes(), name.as_bytes()))
-        .collect()
+    let fits =
+        |name: &OsString| (hidden || !name.as_bytes().starts_with(b".")) && fits(pattern.as_bytes(), name.as_bytes());
+    Ok(names.filter(fits).collect())
 }
 
 fn is_pattern(text: &OsStr) -> bool {

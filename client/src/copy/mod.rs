@@ -85,52 +85,72 @@ pub async fn copy(
     observer: &dyn Observer,
 ) -> Copied {
     let mut copied = Copied::default();
-    let mut found = Vec::new();
+    let mut groups = Vec::with_capacity(sources.len());
     // All sources are looked at first: nothing is made at the target for one that is not there.
     for source in sources {
+        let mut found = Vec::new();
         for wanted in &source.paths {
             match find(&source.place, wanted, options).await {
-                Ok(paths) => found.extend(paths.into_iter().map(|(path, like)| (&source.place, path, like))),
+                Ok(paths) => {
+                    for (path, like) in paths {
+                        match like {
+                            Ok(like) => found.push((path, like)),
+                            Err(error) => copied.fail(observer, &path, &error),
+                        }
+                    }
+                }
                 Err(error) => copied.fail(observer, wanted, &error),
             }
         }
+        groups.push((&source.place, found));
     }
-    let into_folder = match decide(target, path, found.len() + copied.failures as usize).await {
+    let count: usize = groups.iter().map(|(_, found)| found.len()).sum();
+    let into_folder = match decide(target, path, count + copied.failures as usize).await {
         Ok(into_folder) => into_folder,
-        Err(_) if found.is_empty() => return copied,
+        Err(_) if count == 0 => return copied,
         Err(error) => {
             copied.fail(observer, path, &error);
             return copied;
         }
     };
-    for (place, source, like) in found {
-        let name = base_name(&source).filter(|_| into_folder);
-        let to = name.map_or_else(|| path.to_owned(), |name| path.join(name));
-        let engine = Engine { source: place, target, options, observer };
-        let result =
-            if like.is_folder() { engine.folder(source, to, like).await } else { engine.one(source, to, like).await };
+    for (source, found) in groups {
+        let mut walk = Walk::new(Engine { source, target, options, observer });
+        for (from, like) in found {
+            let name = base_name(&from).filter(|_| into_folder);
+            let to = name.map_or_else(|| path.to_owned(), |name| path.join(name));
+            if like.is_folder() {
+                walk.folder(from, to, like).await;
+            } else {
+                walk.start(from, to, like).await;
+            }
+        }
+        let result = walk.finish().await;
         copied.files += result.files;
         copied.failures += result.failures;
     }
     copied
 }
 
+/// A path, and what is there.
+type Found = (PathBuf, Result<Attributes, PlaceError>);
+
 /// The files that a source stands for.
-async fn find(place: &Place, wanted: &Path, options: Options) -> Result<Vec<(PathBuf, Attributes)>, PlaceError> {
+async fn find(place: &Place, wanted: &Path, options: Options) -> Result<Vec<Found>, PlaceError> {
     let paths = match place {
         // Those of this machine have been expanded by the shell.
         Place::Here => vec![wanted.to_owned()],
         Place::There(_) => glob::expand(place, wanted).await?,
     };
-    let mut found = Vec::with_capacity(paths.len());
-    for path in paths {
-        let like = place.stat(&path).await?;
-        if like.is_folder() && !options.recursive {
-            return Err(PlaceError::Other("is a directory: -r copies directories (recursive)".to_owned()));
-        }
-        found.push((path, like));
-    }
-    Ok(found)
+    let look = |path: PathBuf| async move {
+        let like = match place.stat(&path).await {
+            Ok(like) if like.is_folder() && !options.recursive => {
+                Err(PlaceError::Other("is a directory: -r copies directories (recursive)".to_owned()))
+            }
+            other => other,
+        };
+        (path, like)
+    };
+    Ok(futures::stream::iter(paths).map(look).buffered(FILES_AT_ONCE).collect().await)
 }
 
 /// Whether the target is a folder that things are copied into.
@@ -185,74 +205,25 @@ struct Done {
     result: Result<(), PlaceError>,
 }
 
-/// A walk through folders.
+/// All that is copied from one place.
 struct Walk<'a> {
     engine: Engine<'a>,
     running: FuturesUnordered<LocalBoxFuture<'a, Done>>,
     copied: Copied,
+    /// Folders that were made, with what they are to be like; those inside of others after them.
+    made: Vec<(PathBuf, Attributes)>,
     /// Nothing more can be done.
     over: bool,
 }
 
-impl<'a> Engine<'a> {
-    /// Copies one file.
-    async fn one(self, from: PathBuf, to: PathBuf, like: Attributes) -> Copied {
-        let mut walk = Walk::new(self);
-        walk.start(from, to, like).await;
-        walk.finish().await
-    }
-
-    /// Copies a folder with all that is in it.
-    async fn folder(self, from: PathBuf, to: PathBuf, like: Attributes) -> Copied {
-        let mut walk = Walk::new(self);
-        let mut waiting = vec![Folder { from, to, like, depth: 0 }];
-        let mut made = Vec::new();
-        while let Some(folder) = waiting.pop() {
-            if walk.over {
-                break;
-            }
-            let entries = match self.enter(&folder).await {
-                Ok(entries) => entries,
-                Err(error) => {
-                    walk.fail(&folder.from, &error);
-                    continue;
-                }
-            };
-            for (name, like) in entries {
-                let (from, to) = (folder.from.join(&name), folder.to.join(&name));
-                match self.entry(&name, &from, like, folder.depth).await {
-                    Ok(like) if like.is_folder() => {
-                        waiting.push(Folder { from, to, like, depth: folder.depth + 1 });
-                    }
-                    Ok(like) => walk.start(from, to, like).await,
-                    Err(error) => walk.fail(&from, &error),
-                }
-            }
-            made.push((folder.to, folder.like));
-        }
-        let mut copied = walk.finish().await;
-        if self.options.preserve {
-            // From the inside: whatever is written in a folder changes its time.
-            for (path, like) in made.into_iter().rev() {
-                if let Err(error) = self.target.finish_folder(&path, like).await {
-                    copied.fail(self.observer, &path, &error);
-                }
-            }
-        }
-        copied
-    }
-
+impl Engine<'_> {
     async fn enter(&self, folder: &Folder) -> Result<Vec<(std::ffi::OsString, Attributes)>, PlaceError> {
         self.target.make_folder(&folder.to, folder.like.mode).await?;
         self.source.entries(&folder.from).await
     }
 
-    /// What an entry of a folder is, links followed. Its name comes from the other side: it must be one.
-    async fn entry(&self, name: &OsStr, from: &Path, like: Attributes, depth: usize) -> Result<Attributes, PlaceError> {
-        let bytes = name.as_bytes();
-        if bytes.is_empty() || bytes == b"." || bytes == b".." || bytes.contains(&b'/') || bytes.contains(&0) {
-            return Err(PlaceError::Other("the server named a file outside of the folder".to_owned()));
-        }
+    /// What an entry of a folder is, links followed.
+    async fn entry(&self, from: &Path, like: Attributes, depth: usize) -> Result<Attributes, PlaceError> {
         let like = if like.is_folder() || (like.mode.is_some() && like.is_regular()) {
             like
         } else {
@@ -272,6 +243,9 @@ impl<'a> Engine<'a> {
     async fn try_file(&self, from: &Path, to: &Path, like: Attributes) -> Result<(), PlaceError> {
         if !like.is_regular() {
             return Err(PlaceError::Other("is not a regular file".to_owned()));
+        }
+        if self.source.is_same_file(from, self.target, to).await {
+            return Err(PlaceError::Other(format!("{} is the same file", to.display())));
         }
         let size = like.size.unwrap_or(0);
         let there = if self.options.resume { self.there(to, size).await? } else { 0 };
@@ -317,7 +291,36 @@ fn at(to: &Path, error: PlaceError) -> PlaceError {
 
 impl<'a> Walk<'a> {
     fn new(engine: Engine<'a>) -> Self {
-        Self { engine, running: FuturesUnordered::new(), copied: Copied::default(), over: false }
+        let (running, copied) = (FuturesUnordered::new(), Copied::default());
+        Self { engine, running, copied, made: Vec::new(), over: false }
+    }
+
+    /// Begins with all that is in a folder.
+    async fn folder(&mut self, from: PathBuf, to: PathBuf, like: Attributes) {
+        let mut waiting = vec![Folder { from, to, like, depth: 0 }];
+        while let Some(folder) = waiting.pop() {
+            if self.over {
+                return;
+            }
+            let entries = match self.engine.enter(&folder).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    self.fail(&folder.from, &error);
+                    continue;
+                }
+            };
+            for (name, like) in entries {
+                let (from, to) = (folder.from.join(&name), folder.to.join(&name));
+                match self.engine.entry(&from, like, folder.depth).await {
+                    Ok(like) if like.is_folder() => {
+                        waiting.push(Folder { from, to, like, depth: folder.depth + 1 });
+                    }
+                    Ok(like) => self.start(from, to, like).await,
+                    Err(error) => self.fail(&from, &error),
+                }
+            }
+            self.made.push((folder.to, folder.like));
+        }
     }
 
     /// Begins with a file, once there is room for it.
@@ -351,6 +354,14 @@ impl<'a> Walk<'a> {
     async fn finish(mut self) -> Copied {
         while !self.running.is_empty() {
             self.wait().await;
+        }
+        if self.engine.options.preserve {
+            // From the inside: whatever is written in a folder changes its time.
+            for (path, like) in std::mem::take(&mut self.made).into_iter().rev() {
+                if let Err(error) = self.engine.target.finish_folder(&path, like).await {
+                    self.fail(&path, &error);
+                }
+            }
         }
         self.copied
     }
@@ -386,7 +397,7 @@ impl Transfer<'_> {
             at += arrived;
             (self.advance)(arrived);
             if arrived < u64::from(length) {
-                break; // it has become shorter
+                return Err(PlaceError::Other("has become shorter while it was copied".to_owned()));
             }
             while writes.len() >= depth
                 && let Some(write) = writes.pop_front()

@@ -88,6 +88,18 @@ impl Place {
         }
     }
 
+    /// Whether two paths lead to one file, as far as can be seen through one connection.
+    pub(super) async fn is_same_file(&self, own: &Path, other: &Self, theirs: &Path) -> bool {
+        match (self, other) {
+            (Self::There(one), Self::There(two)) if Arc::ptr_eq(one, two) => {
+                let (own, theirs) = tokio::join!(one.real_path(own), two.real_path(theirs));
+                // A path that leads nowhere yet is that of no file.
+                own.is_ok() && own.ok() == theirs.ok()
+            }
+            _ => false,
+        }
+    }
+
     /// What is in a folder. Links are not followed.
     pub(super) async fn entries(&self, path: &Path) -> Result<Vec<(OsString, Attributes)>, PlaceError> {
         match self {

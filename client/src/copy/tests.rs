@@ -47,6 +47,10 @@ impl World {
     async fn new() -> Option<Self> {
         let there = tempfile::tempdir().unwrap();
         if !Path::new(SERVER).exists() {
+            assert!(
+                std::env::var_os("TESTS_COMPLETE").is_none(),
+                "{SERVER} is missing, or this is not the root account"
+            );
             eprintln!("skipped: there is no {SERVER}");
             return None;
         }
@@ -235,4 +239,69 @@ async fn a_server_that_ends_or_talks_nonsense_is_an_error() {
     let (copied, log) = run(sources, &Place::Here, &folder.path().join("x"), Options::default()).await;
     assert_eq!(copied.failures, 1);
     assert_eq!(*log.failures.lock(), ["x: the connection was lost"]);
+}
+
+#[tokio::test]
+async fn a_file_is_not_copied_onto_itself() {
+    let Some(world) = World::new().await else { return };
+    fs::write(world.there.path().join("one"), "content").unwrap();
+    for to in ["one", "./one", "."] {
+        let sources = vec![Sources { place: world.place.clone(), paths: vec!["one".into()] }];
+        let (copied, log) = run(sources, &world.place, Path::new(to), Options::default()).await;
+        assert_eq!((copied.files, copied.failures), (0, 1), "{to}");
+        assert!(log.failures.lock()[0].contains("the same file"), "{:?}", log.failures.lock());
+    }
+    assert_eq!(fs::read(world.there.path().join("one")).unwrap(), b"content");
+}
+
+#[tokio::test]
+async fn a_folder_among_what_fits_a_pattern_keeps_nothing_else_from_being_copied() {
+    let Some(world) = World::new().await else { return };
+    fs::create_dir(world.there.path().join("folder")).unwrap();
+    for name in ["a", "b"] {
+        fs::write(world.there.path().join(name), name).unwrap();
+    }
+    fs::create_dir(world.here.path().join("to")).unwrap();
+    let (copied, log) = world.down(&["*"], "to", Options::default()).await;
+    assert_eq!((copied.files, copied.failures), (2, 1));
+    assert!(log.failures.lock()[0].starts_with("folder: "), "{:?}", log.failures.lock());
+}
+
+/// What a server answers to a request, of protocol version 3 (draft-ietf-secsh-filexfer-02), when it lies about names.
+fn lie(request: &[u8]) -> Vec<u8> {
+    let string = |text: &[u8]| [&(text.len() as u32).to_be_bytes()[..], text].concat();
+    let id = request.get(1..5).unwrap_or_default();
+    let body = match request.first() {
+        Some(1) => [&[2][..], &3_u32.to_be_bytes()].concat(),
+        // OPENDIR: a handle. READDIR: one entry, with no attributes but that it is a regular file.
+        Some(11) => [&[102][..], id, &string(b"h")].concat(),
+        Some(12) => {
+            let attributes = [4_u32.to_be_bytes(), 0o100_644_u32.to_be_bytes()].concat();
+            [&[104][..], id, &1_u32.to_be_bytes(), &string(b"x/.bashrc"), &string(b""), &attributes].concat()
+        }
+        // CLOSE is fine; whatever else is asked for is not there.
+        Some(4) => [&[101][..], id, &0_u32.to_be_bytes(), &string(b""), &string(b"")].concat(),
+        _ => [&[101][..], id, &2_u32.to_be_bytes(), &string(b""), &string(b"")].concat(),
+    };
+    string(&body)
+}
+
+#[tokio::test]
+async fn a_server_that_names_files_elsewhere_is_not_believed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, mut far) = tokio::io::duplex(1 << 16);
+    tokio::spawn(async move {
+        while let Ok(length) = far.read_u32().await {
+            let mut request = vec![0; length as usize];
+            far.read_exact(&mut request).await.unwrap();
+            far.write_all(&lie(&request)).await.unwrap();
+        }
+    });
+    let place = Place::There(Arc::new(Sftp::start(near).await.unwrap()));
+    let here = tempfile::tempdir().unwrap();
+    let sources = vec![Sources { place, paths: vec!["*".into()] }];
+    let (copied, log) = run(sources, &Place::Here, here.path(), Options::default()).await;
+    assert_eq!((copied.files, copied.failures), (0, 1));
+    assert!(log.failures.lock()[0].contains("outside of the folder"), "{:?}", log.failures.lock());
+    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 0);
 }

@@ -71,6 +71,14 @@ pub enum SftpError {
     Timeout,
 }
 
+/// Most entries of one folder that are taken from a server.
+const MOST_ENTRIES: usize = 1_000_000;
+
+/// Whether this can be the name of a file in a folder.
+fn is_name(name: &[u8]) -> bool {
+    !name.is_empty() && !name.contains(&b'/') && !name.contains(&0)
+}
+
 /// The result of a request.
 pub type Result<T, E = SftpError> = std::result::Result<T, E>;
 
@@ -205,15 +213,26 @@ impl Sftp {
         self.begin(Request::new(kind::WRITE, bytes.len()).string(&handle.0).u64(offset).string(bytes)).await
     }
 
-    /// Names and attributes of what is in a folder, without `.` and `..`.
+    /// Names and attributes of what is in a folder, without `.` and `..`. Each is one name and no path, whatever the server says.
     pub async fn read_folder(&self, path: &Path) -> Result<Vec<(OsString, Attributes)>> {
         let handle = self.handle(request(kind::OPENDIR, path)).await?;
         let mut found = Vec::new();
         let listed = loop {
             match self.ask(Request::new(kind::READDIR, 0).string(&handle.0)).await {
+                Ok(Answer::Names(entries)) if entries.is_empty() => {
+                    break Err(SftpError::Protocol("a part of a folder's content was empty"));
+                }
+                Ok(Answer::Names(entries)) if found.len() + entries.len() > MOST_ENTRIES => {
+                    break Err(SftpError::Failed(format!("the folder has more than {MOST_ENTRIES} entries")));
+                }
                 Ok(Answer::Names(entries)) => {
                     let entries = entries.into_iter().filter(|entry| !matches!(&entry.name[..], b"." | b".."));
+                    let before = found.len();
                     found.extend(entries.map(|entry| (OsString::from_vec(entry.name.to_vec()), entry.attributes)));
+                    // Names become paths on this machine.
+                    if !found[before..].iter().all(|(name, _)| is_name(name.as_bytes())) {
+                        break Err(SftpError::Protocol("it named a file outside of the folder"));
+                    }
                 }
                 Ok(Answer::Status { code: code::EOF, .. }) => break Ok(()),
                 Ok(other) => break Err(unexpected(other)),

@@ -376,7 +376,10 @@ impl Keyboard {
             let leaves = || typed.contains(&3).then_some(Escape::Disconnect);
             let (sent, wish) = match self.typing {
                 Typing::Free { .. } => keys.typed(&typed),
-                Typing::Moderator if typed.contains(&b't') => (Vec::new(), Some(Escape::Terminate)),
+                // The answer of a terminal to a question that the session asked may have the letter in it.
+                Typing::Moderator if !typed.is_empty() && typed.iter().all(|byte| *byte == b't') => {
+                    (Vec::new(), Some(Escape::Terminate))
+                }
                 Typing::Moderator | Typing::Observer => (Vec::new(), leaves()),
             };
             if !sent.is_empty() && self.writer.data_bytes(sent).await.is_err() {

@@ -75,6 +75,14 @@ impl Progress {
         }
     }
 
+    /// A file does not arrive.
+    pub fn fail(&self, name: &Path) {
+        self.clear();
+        if let Some(state) = &self.0 {
+            state.borrow_mut().files.retain(|file| file.key != name);
+        }
+    }
+
     /// Makes room for something else.
     pub fn clear(&self) {
         let Some(state) = &self.0 else { return };

@@ -188,11 +188,11 @@ async fn request_remote(connection: &SshConnection, forward: &Forward) -> Result
             Endpoint::Unix(path) => connection.handle.streamlocal_forward(path.to_string_lossy()).await.map(|()| None),
         }
     };
-    let answer = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, asked).await.map_err(|_| late())?;
+    let answer = timeout(tunnel::ssh::HANDSHAKE_TIMEOUT, asked).await;
     let mut admitted = connection.admitted.lock();
     match answer {
-        Ok(None) => Ok(None),
-        Ok(Some(chosen)) => {
+        Ok(Ok(None)) => Ok(None),
+        Ok(Ok(Some(chosen))) => {
             let port = u16::try_from(chosen).map_err(|_| refused(russh::Error::Inconsistent))?;
             let asked = admitted.remote.iter_mut().find(|known| *known == forward);
             if let Some(Forward { listen: Endpoint::Tcp { port: known, .. }, .. }) = asked {
@@ -200,9 +200,10 @@ async fn request_remote(connection: &SshConnection, forward: &Forward) -> Result
             }
             Ok(Some(port))
         }
-        Err(error) => {
+        // What the user is told has failed is not to work later.
+        failed => {
             admitted.remote.retain(|known| known != forward);
-            Err(refused(error))
+            Err(failed.map_or_else(|_| late(), |answer| answer.err().map_or_else(late, refused)))
         }
     }
 }

@@ -55,15 +55,23 @@ async fn ls_everywhere(context: &Context, args: &LsArgs, filter: &NodeFilter) ->
     let client = context.client(None).await?;
     let mut listed = Vec::new();
     for cluster in reachable::list(&client).await? {
-        let client = context.client(Some(&cluster.cluster_name)).await?;
-        match nodes::list(&client, filter).await {
-            Ok(hosts) => listed.extend(hosts.into_iter().map(|node| Listed {
+        let client = context.client(Some(&cluster.cluster_name)).await;
+        let found = match &client {
+            Ok(client) => nodes::list(client, filter).await.map(|hosts| (client, hosts)),
+            Err(error) => Err(Error::other(error.to_string())),
+        };
+        match found {
+            Ok((client, hosts)) => listed.extend(hosts.into_iter().map(|node| Listed {
                 proxy: client.account().proxy_host().to_owned(),
                 cluster: cluster.cluster_name.clone(),
                 node,
             })),
             // The others are still worth showing.
-            Err(error) => eprintln!("WARNING: hosts of {}: {error}", client::text::line(&cluster.cluster_name)),
+            Err(error) => eprintln!(
+                "WARNING: hosts of {}: {}",
+                client::text::line(&cluster.cluster_name),
+                client::text::lines(&error.to_string())
+            ),
         }
     }
     print_as(args.format, &listed, || {

@@ -25,7 +25,8 @@ pub async fn scp(context: &Context, args: &ScpArgs) -> Result<i32> {
     if !anywhere(&target) && !sources.iter().any(anywhere) {
         return Err(Error::other("neither source nor target is on a host: write [login@]host:path for one of them"));
     }
-    let mut hosts = Hosts { context, cluster: args.cluster.as_deref(), port: args.port, open: Vec::new() };
+    let mut hosts =
+        Hosts { context, cluster: args.cluster.as_deref(), port: args.port, open: Vec::new(), unreached: 0 };
     let options = Options { recursive: args.recursive, preserve: args.preserve, resume: args.resume };
     let sources = read_from(&mut hosts, &sources).await?;
     let mut copied = Copied::default();
@@ -36,8 +37,9 @@ pub async fn scp(context: &Context, args: &ScpArgs) -> Result<i32> {
         copied.files += result.files;
         copied.failures += result.failures;
     }
+    let unreached = hosts.unreached;
     hosts.close().await;
-    Ok(if copied.failures == 0 { 0 } else { SOME_FAILED })
+    Ok(if copied.failures + unreached == 0 { 0 } else { SOME_FAILED })
 }
 
 /// The sources, grouped by their places in the order in which they are written.
@@ -74,9 +76,13 @@ struct Hosts<'a> {
     cluster: Option<&'a str>,
     port: Option<u16>,
     open: Vec<Open>,
+    /// Hosts of a label that could not be reached.
+    unreached: u64,
 }
 
 struct Open {
+    /// Proxy and cluster: hosts of several may be called the same.
+    cluster: (String, String),
     host: Host,
     login: String,
     place: Place,
@@ -101,21 +107,33 @@ impl Hosts<'_> {
         if let [first, _, ..] = found.as_slice() {
             eprintln!("WARNING: {} hosts match, among them {}", found.len(), text::line(&first.name));
         }
+        let several = found.len() > 1;
         let mut places = Vec::with_capacity(found.len());
         for host in found {
-            let place = self.place(&client, &host, &login).await?;
-            places.push((host.name, place));
+            match self.place(&client, &host, &login).await {
+                Ok(place) => places.push((host.name, place)),
+                // The others of a label are still worth reaching.
+                Err(error) if several => {
+                    eprintln!("ERROR: [{}] {}", text::line(&host.name), text::lines(&error.to_string()));
+                    self.unreached += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(places)
     }
 
     async fn place(&mut self, client: &ClusterClient, host: &Host, login: &str) -> Result<Place> {
-        if let Some(open) = self.open.iter().find(|open| open.host == *host && open.login == login) {
+        let account = client.account();
+        let cluster = (account.proxy_host().to_owned(), account.cluster.clone());
+        let known = |open: &&Open| open.cluster == cluster && open.host == *host && open.login == login;
+        if let Some(open) = self.open.iter().find(known) {
             return Ok(open.place.clone());
         }
         let connection = connect(client, host, login).await?;
         let place = Place::There(Arc::new(connection.sftp().await?));
-        self.open.push(Open { host: host.clone(), login: login.to_owned(), place: place.clone(), connection });
+        let (host, login) = (host.clone(), login.to_owned());
+        self.open.push(Open { cluster, host, login, place: place.clone(), connection });
         Ok(place)
     }
 }
@@ -141,7 +159,7 @@ impl Observer for Reporter {
     }
 
     fn failed(&self, path: &Path, error: &PlaceError) {
-        self.progress.clear();
+        self.progress.fail(path);
         let host = self.prefix.as_deref().map(|host| format!("[{}] ", text::line(host))).unwrap_or_default();
         eprintln!("ERROR: {host}{}: {}", text::line(&path.to_string_lossy()), text::lines(&error.to_string()));
     }

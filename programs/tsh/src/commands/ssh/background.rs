@@ -21,6 +21,13 @@ pub fn is_child() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
+/// Keeps a command of this machine from taking itself for the one in the background, and from speaking for it.
+pub fn keep_apart(command: &mut tokio::process::Command) {
+    if is_child() {
+        command.env_remove(VARIABLE).stdin(Stdio::null());
+    }
+}
+
 /// Starts the process that goes to the background and waits until it has, or has failed.
 pub async fn send() -> Result<i32> {
     let (mut near, far) = UnixStream::pair().map_err(Error::io("going to the background"))?;

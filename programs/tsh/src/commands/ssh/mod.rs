@@ -246,10 +246,9 @@ async fn run_here(words: &[String], connection: &SshConnection) -> Result<i32> {
         Some((program, arguments)) => (program, arguments),
         None => (&shell[0], &[][..]),
     };
-    let mut child = tokio::process::Command::new(program)
-        .args(arguments)
-        .spawn()
-        .map_err(Error::io(format!("running {program} on this machine")))?;
+    let mut command = tokio::process::Command::new(program);
+    background::keep_apart(command.args(arguments));
+    let mut child = command.spawn().map_err(Error::io(format!("running {program} on this machine")))?;
     tokio::select! {
         status = child.wait() => {
             Ok(exit_code(status.map_err(Error::io(format!("waiting for {program}")))?))
