@@ -44,7 +44,7 @@ pub use labelled::Labelled;
 pub use labels::Labels;
 pub use lint::{Problem, lint_role};
 pub use locks::{LockSubject, lock_denial, lock_in_force, lock_matches, lock_targets, stale_locks_denial};
-pub use mapping::{CertificateNames, map_roles, remote_traits};
+pub use mapping::{CertificateNames, map_roles, remote_traits, remote_user_name};
 pub use moderation::{JoinMode, OnLeave, Participant, SessionOwner, SessionPolicies, StartDecision};
 pub use node::{HostUser, HostUserMode, SshPermit};
 pub use options::{CertificateFormat, KeyPolicy, MfaRequired, Options, RequestOptions, RolesOnMfa, Strictness};

@@ -100,6 +100,11 @@ pub fn remote_traits(mut traits: Traits, names: CertificateNames) -> Traits {
     traits
 }
 
+/// What a user of another cluster is called in this one, where a user may have the same name.
+pub fn remote_user_name(name: &str, cluster: &str) -> String {
+    format!("remote-{name}-{cluster}")
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

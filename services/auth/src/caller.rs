@@ -137,7 +137,7 @@ impl Caller {
         match (&self.principal, &self.identity) {
             (Principal::Anonymous, _) => "nobody".to_owned(),
             // A user of this cluster may have the same name.
-            (Principal::RemoteUser { name, cluster }, _) => remote_user_name(name, cluster),
+            (Principal::RemoteUser { name, cluster }, _) => rbac::remote_user_name(name, cluster),
             (_, Some(identity)) => identity.username.clone(),
             (Principal::User(name), None) => name.clone(),
             (Principal::Service { role, host_id, .. } | Principal::RemoteService { role, host_id, .. }, None) => {
@@ -189,11 +189,6 @@ impl Caller {
 /// The host's UUID in a service's name `<uuid>.<cluster>`.
 fn host_id<'a>(name: &'a str, cluster: &str) -> &'a str {
     name.strip_suffix(cluster).and_then(|rest| rest.strip_suffix('.')).unwrap_or(name)
-}
-
-/// What a user of another cluster is called here.
-pub(crate) fn remote_user_name(name: &str, cluster: &str) -> String {
-    format!("remote-{name}-{cluster}")
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use crate::session::{Moderation, SessionHandle, Who};
 pub(crate) struct Access {
     /// Name of the cluster's user.
     pub user: String,
+    /// What the user is called here: users of trusted clusters are not to be taken for users of this one.
+    pub local_name: String,
     /// The Unix account asked for.
     pub login: String,
     /// What the certificate says.
@@ -78,6 +80,7 @@ impl Access {
     /// What a permit and a certificate amount to.
     pub fn new(
         identity: Identity,
+        local_name: String,
         login: &str,
         permit: SshPermit,
         roles: RoleSet,
@@ -86,7 +89,8 @@ impl Access {
         let max = permit.options.max_sessions.filter(|n| *n > 0);
         let places = max.map(|n| (Arc::new(Semaphore::new(usize::try_from(n).unwrap_or(Semaphore::MAX_PERMITS))), n));
         let user = identity.username.clone();
-        Self { user, login: login.to_owned(), identity, permit, roles, ends, places, refusal: None, lease: None }
+        let login = login.to_owned();
+        Self { user, local_name, login, identity, permit, roles, ends, places, refusal: None, lease: None }
     }
 
     /// From now on every channel is refused.
@@ -130,7 +134,7 @@ impl Access {
     /// Whether the user may become a party of a session.
     pub fn may_join(&self, session: &SessionHandle, mode: JoinMode) -> bool {
         let owner = SessionOwner { user: &session.owner, policies: &session.policies };
-        self.roles.join_modes(&self.user, owner, "ssh").contains(&mode)
+        self.roles.join_modes(&self.local_name, owner, "ssh").contains(&mode)
     }
 
     /// What the user's roles demand of sessions; `None` when nobody else has to be present.

@@ -14,10 +14,12 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, GlobalRequestReply};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::access::{Access, Refused};
 use crate::channel::{self, Refusal, find_account};
+use crate::cut::Cut;
 use crate::forward::{Forwards, Place};
 use crate::limits::Lease;
 use crate::monitor::Activity;
@@ -70,6 +72,8 @@ pub(crate) struct Connection {
     lease: Mutex<Option<Arc<Lease>>>,
     /// The last words to the user, once the connection is to end.
     last_words: watch::Sender<Option<Arc<str>>>,
+    /// Ends the connection even if the client neither reads nor goes.
+    pub cut: CancellationToken,
     /// Session channels that are open.
     sessions: AtomicUsize,
     /// To be told whether a client that is lost would lose anything.
@@ -105,12 +109,25 @@ impl Connection {
         self.last_words.send_replace(Some(words.into()));
     }
 
+    /// The last words to the user, if the connection is about to be ended: nothing is opened any more.
+    pub fn last_words(&self) -> Option<Arc<str>> {
+        self.last_words.borrow().clone()
+    }
+
     /// Returns the last words to the user when the connection is about to be ended from outside.
     pub async fn ending(&self) -> Arc<str> {
         let mut words = self.last_words.subscribe();
         match words.wait_for(Option::is_some).await.ok().and_then(|w| (*w).clone()) {
             Some(words) => words,
             None => std::future::pending().await, // unreachable while `self` lives
+        }
+    }
+
+    /// Returns when the connection ends, whoever ends it.
+    pub async fn over(&self) {
+        tokio::select! {
+            words = self.ending() => drop(words),
+            () = self.forwards.closed() => {}
         }
     }
 
@@ -242,7 +259,9 @@ where
     let Incoming { stream, identification, interest } = incoming;
     let (authenticated, mut is_authenticated) = watch::channel(false);
     let state = State::Stranger;
-    let handler = Door { node: node.clone(), client, server, state, refusal: None, authenticated, interest };
+    let cut = CancellationToken::new();
+    let stream = Cut::new(stream, &cut);
+    let handler = Door { node: node.clone(), client, server, state, refusal: None, authenticated, interest, cut };
     let config = Arc::new(node.ssh_config(identification));
     let running = match timeout(LOGIN_GRACE, russh::server::run_stream(config, stream, handler)).await {
         Ok(Ok(running)) => running,
@@ -289,6 +308,7 @@ struct Door {
     refusal: Option<String>,
     authenticated: watch::Sender<bool>,
     interest: Interest,
+    cut: CancellationToken,
 }
 
 impl Door {
@@ -312,6 +332,7 @@ impl Door {
             host_user: OnceCell::new(),
             lease: Mutex::new(lease),
             last_words: watch::Sender::new(None),
+            cut: self.cut.clone(),
             sessions: AtomicUsize::new(0),
             interest: self.interest.clone(),
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
@@ -358,8 +379,9 @@ impl Handler for Door {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let Some(connection) = self.connection(session) else { return Ok(()) };
-        if let Some(refused) = connection.access.refusal() {
-            connection.reject(reply, refused.clone()).await;
+        let ending = || connection.last_words().map(|words| Refused::because(words.to_string()));
+        if let Some(refused) = connection.access.refusal().cloned().or_else(ending) {
+            connection.reject(reply, refused).await;
             return Ok(());
         }
         let Some(place) = connection.access.session_channel() else {

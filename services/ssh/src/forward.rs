@@ -11,10 +11,13 @@ mod outgoing;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::worker::protocol::{Answer, Operation};
@@ -24,6 +27,10 @@ pub(crate) use display::{Display, DisplayRequest};
 
 /// Listeners one connection may have.
 const MAX_LISTENERS: usize = 64;
+/// Connections to listeners of one client that are open at the same time.
+const MAX_ARRIVED: usize = 512;
+/// How long a client may take to answer to a connection that is opened to it.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// What one connection forwards.
 pub(crate) struct Forwards {
@@ -33,6 +40,8 @@ pub(crate) struct Forwards {
     listeners: Mutex<HashMap<String, CancellationToken>>,
     /// Socket of the forwarded agent, for all sessions of the connection.
     agent: tokio::sync::Mutex<Option<String>>,
+    /// Places for connections that come from others than the client.
+    places: Arc<Semaphore>,
     closed: CancellationToken,
 }
 
@@ -61,8 +70,20 @@ impl Forwards {
             helper: tokio::sync::Mutex::default(),
             listeners: Mutex::default(),
             agent: tokio::sync::Mutex::default(),
+            places: Arc::new(Semaphore::new(MAX_ARRIVED)),
             closed: CancellationToken::new(),
         }
+    }
+
+    /// Returns when the connection is gone.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// A place for a connection that somebody made to a listener of the client's; none when there are too many.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.places.clone().try_acquire_owned();
+        place.inspect_err(|_| debug!("too many forwarded connections of one client")).ok()
     }
 
     /// Whether something is accepted here for the client.
@@ -89,6 +110,9 @@ impl Connection {
     pub fn may_forward(&self) -> Result<(), String> {
         if let Some(refused) = self.access.refusal() {
             return Err(refused.message.clone());
+        }
+        if let Some(words) = self.last_words() {
+            return Err(words.to_string());
         }
         if self.access.login == JOIN_LOGIN {
             return Err("attempted port forwarding in join-only mode".into());
@@ -153,10 +177,12 @@ impl Connection {
         let connection = self.clone();
         self.node.tasks.spawn(incoming::until_closed(self.forwards.closed.clone(), async move {
             while let Some(stream) = incoming::accept_unix(&listener).await {
+                let Some(place) = connection.forwards.place() else { continue };
                 let connection = connection.clone();
                 let node = connection.node.clone();
                 node.tasks.spawn(async move {
-                    if let Ok(channel) = connection.handle.channel_open_agent().await {
+                    let _place = place;
+                    if let Ok(channel) = incoming::taken(connection.handle.channel_open_agent()).await {
                         copy::run(channel, stream, &connection).await;
                     }
                 });

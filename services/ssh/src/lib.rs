@@ -8,6 +8,7 @@ mod access;
 mod audit;
 mod channel;
 mod connection;
+mod cut;
 mod forward;
 mod heartbeat;
 mod labels;

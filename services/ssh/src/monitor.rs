@@ -22,6 +22,8 @@ pub(crate) const MAX_STALE_LOCKS: Duration = Duration::from_secs(5 * 60);
 const STALE_CHECK: Duration = Duration::from_secs(15);
 /// How long the last words to a client may take to go out.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a session, or a client, may take to hear that it ends.
+const TAKEN: Duration = Duration::from_secs(5);
 
 /// When something last happened on a connection.
 #[derive(Debug)]
@@ -104,10 +106,10 @@ impl Node {
     /// Returns when a lock is on the user, or when strict mode cannot tell any more.
     async fn locked(&self, connection: &Connection) -> End {
         let access = &connection.access;
-        let subject = lock_subject(&access.user, &access.identity, &access.login, &self.config);
+        let subject = lock_subject(&access.identity, &access.login, &self.config);
         let mut changes = self.cache.subscribe();
         // A lock that came between the login and the subscription.
-        if let Some(message) = self.lock_on(&subject) {
+        if let Some(message) = self.lock_on_either(&subject, &access.local_name) {
             return End::because(message);
         }
         let strict = self.lock_mode(&access.roles) == Strictness::Strict;
@@ -115,7 +117,7 @@ impl Node {
             tokio::select! {
                 change = changes.recv() => {
                     let relevant = matches!(change, Ok(Change::Lock(_) | Change::Everything) | Err(RecvError::Lagged(_)));
-                    if relevant && let Some(message) = self.lock_on(&subject) {
+                    if relevant && let Some(message) = self.lock_on_either(&subject, &access.local_name) {
                         return End::because(message);
                     }
                     if matches!(change, Err(RecvError::Closed)) {
@@ -149,8 +151,9 @@ impl Node {
     /// Ends a connection and its sessions, in words.
     async fn end(&self, connection: &Connection, end: End) {
         for session in self.sessions.all().into_iter().filter(|s| s.connection == connection.id) {
+            // Waits for room among what the user asks of the session; one that is gone needs no word.
             let command = Command::Terminate { by: None, reason: end.message.clone() };
-            let _ = session.commands.try_send(command); // a session that is gone needs no word
+            self.tasks.spawn(async move { timeout(TAKEN, session.commands.send(command)).await });
         }
         connection.say_last(&end.message);
         let body = wire::events::ClientDisconnect {
@@ -163,7 +166,13 @@ impl Node {
         self.audit.emit(audit::codes::CLIENT_DISCONNECT.event(body)).await;
         let _ = timeout(LAST_WORDS, connection.handle.closed()).await; // the words go out first
         let ended = connection.handle.disconnect(russh::Disconnect::ByApplication, end.reason, String::new());
-        let _ = timeout(Duration::from_secs(5), ended).await; // the client may be gone
+        let gone = async {
+            let _ = ended.await; // the client may be gone
+            connection.handle.closed().await;
+        };
+        if timeout(TAKEN, gone).await.is_err() {
+            connection.cut.cancel();
+        }
     }
 }
 

@@ -149,6 +149,11 @@ impl Node {
         let authority = self.signer_of(certificate, client).map_err(nobody)?;
         let view = UserCertificate::from_certificate(certificate.clone()).map_err(|e| nobody(e.to_string()))?;
         let identity = self.mapped(view.identity, &authority, certificate.valid_principals()).map_err(nobody)?;
+        let home = authority.spec.as_ref().map_or("", |spec| &spec.cluster_name);
+        let local_name = match home == self.config.cluster {
+            true => identity.username.clone(),
+            false => rbac::remote_user_name(&identity.username, home),
+        };
         let user = identity.username.clone();
         let denied = |reason: String| Denial { user: user.clone(), reason };
 
@@ -177,8 +182,8 @@ impl Node {
             preference.spec.as_ref().and_then(|s| s.disconnect_expired_cert.as_ref()).is_some_and(|v| v.value);
         let ends = permit.options.disconnect_expired(cluster_wide).then_some(());
         let ends = ends.and_then(|()| identity.previous_identity_expires.or(certificate_end(certificate)));
-        let refusal = self.refusal(&identity, login, &roles);
-        let mut access = Access::new(identity, login, permit, roles, ends);
+        let refusal = self.refusal(&identity, &local_name, login, &roles);
+        let mut access = Access::new(identity, local_name, login, permit, roles, ends);
         match refusal {
             Some(reason) => access.refuse(Refused::because(reason)),
             None => self.take_place(&mut access).await,
@@ -187,8 +192,8 @@ impl Node {
     }
 
     /// Why nothing may be opened although the roles allow the login: locks and the kind of key.
-    fn refusal(&self, identity: &Identity, login: &str, roles: &RoleSet) -> Option<String> {
-        if let Some(message) = self.lock_on(&lock_subject(&identity.username, identity, login, &self.config)) {
+    fn refusal(&self, identity: &Identity, local_name: &str, login: &str, roles: &RoleSet) -> Option<String> {
+        if let Some(message) = self.lock_on_either(&lock_subject(identity, login, &self.config), local_name) {
             return Some(message);
         }
         if self.lock_mode(roles) == Strictness::Strict && self.locks_are_stale() {
@@ -218,7 +223,7 @@ impl Node {
         let Some(max) = access.permit.options.max_connections.filter(|max| *max > 0) else { return };
         let networking = self.cache.networking();
         let ttl = networking.spec.as_ref().and_then(|s| u64::try_from(s.session_control_timeout).ok());
-        match self.leases.take(&access.user, max, ttl.map(Duration::from_nanos)).await {
+        match self.leases.take(&access.local_name, max, ttl.map(Duration::from_nanos)).await {
             Ok(lease) => access.hold(lease),
             Err(NoLease::AllTaken) => access.refuse(Refused {
                 message: limits::too_many(&access.user, max),
@@ -313,6 +318,12 @@ impl Node {
         Ok(identity)
     }
 
+    /// The same, under the name that somebody brought or the one that they have here.
+    pub fn lock_on_either(&self, subject: &LockSubject, local_name: &str) -> Option<String> {
+        let under = |name: &str| self.lock_on(&LockSubject { user: name.to_owned(), ..subject.clone() });
+        self.lock_on(subject).or_else(|| (subject.user != local_name).then(|| under(local_name)).flatten())
+    }
+
     /// The message of a lock on somebody, if one is in force.
     pub fn lock_on(&self, subject: &LockSubject) -> Option<String> {
         let now = Utc::now();
@@ -324,10 +335,10 @@ impl Node {
     }
 }
 
-pub(crate) fn lock_subject(user: &str, identity: &Identity, login: &str, config: &NodeConfig) -> LockSubject {
+pub(crate) fn lock_subject(identity: &Identity, login: &str, config: &NodeConfig) -> LockSubject {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     LockSubject {
-        user: user.to_owned(),
+        user: identity.username.clone(),
         roles: identity.groups.clone(),
         login: some(login),
         mfa_device: some(&identity.mfa_verified),

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use rbac::Strictness;
 use recording::{SessionId, SessionInfo, SessionWriter, Uploads};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 use wire::events::{OneOf, Resize, SessionData, SessionEnd, SessionJoin, SessionLeave, SessionStart, UserMetadata};
 use wire::types::SessionTrackerSpecV1;
@@ -19,6 +20,9 @@ use crate::connection::Connection;
 use crate::os::pty::TerminalSize;
 use crate::session::{Outcome, Party, Who};
 use crate::tracker::{Trackers, Tracking};
+
+/// How long a session may take to hear that it ends.
+const TOLD: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Sees everything that happens in a session, in order.
 pub trait Observer: Send {
@@ -241,7 +245,9 @@ impl Observer for SessionObserver {
             self.failed = Some(error.to_string());
             if let Some(session) = &self.failures {
                 let reason = "Session terminating due to node error.".to_owned();
-                let _ = session.try_send(crate::session::Command::Terminate { by: None, reason }); // it may have ended
+                // The session's task is what calls this, so it cannot wait for itself.
+                let (session, command) = (session.clone(), crate::session::Command::Terminate { by: None, reason });
+                tokio::spawn(async move { timeout(TOLD, session.send(command)).await }); // it may have ended
             }
         }
     }

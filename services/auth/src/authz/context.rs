@@ -433,7 +433,7 @@ impl Person {
         let roles = RoleSet::compile(roles.iter().map(|role| RoleV6::clone(role)), traits);
         let roles = roles.bound_by_certificate(auth.cluster_name(), &identity.allowed_resource_ids);
         let user = UserV2 {
-            metadata: Some(Metadata { name: crate::caller::remote_user_name(name, home), ..Default::default() }),
+            metadata: Some(Metadata { name: rbac::remote_user_name(name, home), ..Default::default() }),
             spec: Some(UserSpecV2 { roles: role_names.clone(), ..Default::default() }),
             ..Default::default()
         };

@@ -13,7 +13,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
 use super::copies::{self, Scp};
@@ -29,6 +29,8 @@ const READ_SIZE: usize = 128 * 1024;
 const INPUT_QUEUE: usize = 16;
 /// How long a background process may go on writing after its command ended.
 const LINGERING_OUTPUT: Duration = Duration::from_secs(1);
+/// How long the last words may wait for a client that does not read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs a command and relays its streams until it has ended.
 pub(super) async fn run(
@@ -105,8 +107,9 @@ pub(super) async fn relay(
     loop {
         tokio::select! {
             words = &mut ending => {
-                let _ = write.extended_data_bytes(STDERR, Bytes::from(format!("{words}\r\n"))).await;
-                abandon(process_id, &mut child).await;
+                // A client that reads nothing does not keep the command from being ended.
+                let said = write.extended_data_bytes(STDERR, Bytes::from(format!("{words}\r\n")));
+                let (_, ()) = tokio::join!(timeout(LAST_WORDS, said), abandon(process_id, &mut child));
                 return Ended::Exited(REMOTE_COMMAND_FAILURE);
             }
             room = has_room(input.clone()), if waiting.is_some() => match (room, waiting.take()) {

@@ -164,7 +164,7 @@ async fn launch(
         id: id.clone(),
         connection: connection.id,
         login: access.login.as_str().into(),
-        owner: access.user.as_str().into(),
+        owner: access.local_name.as_str().into(),
         policies: access.roles.session_policies().into(),
         commands,
         typed,

@@ -25,34 +25,21 @@ where
         tokio::pin!(incoming, outgoing);
         tokio::select! {
             // A client that closed the channel, or a socket that takes nothing more, ends the other direction.
-            end = &mut incoming => if end == End::OfData {
-                tokio::select! {
-                    () = &mut outgoing => {}
-                    words = connection.ending() => drop(words),
-                }
-            },
+            () = &mut incoming => {}
             () = &mut outgoing => {
                 tokio::select! {
-                    _ = &mut incoming => {}
-                    words = connection.ending() => drop(words),
+                    () = &mut incoming => {}
+                    () = connection.over() => {}
                 }
             }
-            words = connection.ending() => drop(words),
+            () = connection.over() => {}
         }
     }
     let _ = write.close().await; // the client may have closed it
 }
 
-/// What ended a direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client sends no more; it may still read.
-    OfData,
-    /// Nothing more can pass.
-    OfAll,
-}
-
-async fn to_socket<S>(read: &mut ChannelReadHalf, mut to: WriteHalf<S>, connection: &Connection) -> End
+/// Returns when the client has closed the channel, or nothing more can pass: a client that sends no more may still read.
+async fn to_socket<S>(read: &mut ChannelReadHalf, mut to: WriteHalf<S>, connection: &Connection)
 where
     S: AsyncWrite + Unpin,
 {
@@ -61,14 +48,13 @@ where
             Some(ChannelMsg::Data { data }) => {
                 connection.activity.touch();
                 if to.write_all(&data).await.is_err() {
-                    return End::OfAll;
+                    return;
                 }
             }
             Some(ChannelMsg::Eof) => {
                 let _ = to.shutdown().await; // the other end may be gone, which reading shows
-                return End::OfData;
             }
-            Some(ChannelMsg::Close) | None => return End::OfAll,
+            Some(ChannelMsg::Close) | None => return,
             Some(_) => {}
         }
     }

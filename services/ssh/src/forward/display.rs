@@ -94,10 +94,12 @@ impl Connection {
             if single.as_ref().is_some_and(|used| used.swap(true, Ordering::SeqCst)) {
                 return;
             }
+            let Some(place) = self.forwards.place() else { continue };
             let connection = self.clone();
             self.node.tasks.spawn(async move {
+                let _place = place;
                 let (origin, port) = (connection.server.ip().to_string(), connection.server.port());
-                match connection.handle.channel_open_x11(origin, port.into()).await {
+                match incoming::taken(connection.handle.channel_open_x11(origin, port.into())).await {
                     Ok(channel) => copy::run(channel, stream, &connection).await,
                     Err(error) => debug!(%error, "client does not take a program for its display"),
                 }

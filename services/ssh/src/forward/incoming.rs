@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::{MAX_LISTENERS, Place, copy, unix_listener};
+use super::{ANSWER, MAX_LISTENERS, Place, copy, unix_listener};
 use crate::connection::Connection;
 use crate::worker::protocol::Operation;
 
@@ -76,8 +77,13 @@ impl Connection {
                     continue;
                 }
             };
+            // Whoever comes while too many are there is turned away, not queued: the sockets are those of the whole node.
+            let Some(place) = self.forwards.place() else { continue };
             let (connection, asked) = (self.clone(), asked.to_owned());
-            self.node.tasks.spawn(async move { connection.hand_over(stream, asked, port).await });
+            self.node.tasks.spawn(async move {
+                connection.hand_over(stream, asked, port).await;
+                drop(place);
+            });
         }
     }
 
@@ -87,7 +93,7 @@ impl Connection {
         let _ = stream.set_nodelay(true); // a slower socket is still one
         let origin = from.ip().to_canonical().to_string();
         let opened = self.handle.channel_open_forwarded_tcpip(asked, port.into(), origin, from.port().into());
-        match opened.await {
+        match taken(opened).await {
             Ok(channel) => {
                 copy::run(channel, stream, &self).await;
                 self.audit.port_forwarded(&self, &from.to_string()).await;
@@ -98,9 +104,11 @@ impl Connection {
 
     async fn forward_socket(self: Arc<Self>, listener: UnixListener, path: &str) {
         while let Some(stream) = accept_unix(&listener).await {
+            let Some(place) = self.forwards.place() else { continue };
             let (connection, path) = (self.clone(), path.to_owned());
             self.node.tasks.spawn(async move {
-                match connection.handle.channel_open_forwarded_streamlocal(path.clone()).await {
+                let _place = place;
+                match taken(connection.handle.channel_open_forwarded_streamlocal(path.clone())).await {
                     Ok(channel) => {
                         copy::run(channel, stream, &connection).await;
                         connection.audit.port_forwarded(&connection, &path).await;
@@ -110,6 +118,11 @@ impl Connection {
             });
         }
     }
+}
+
+/// What a client answers to a channel that is opened to it, in time.
+pub(super) async fn taken<T>(opening: impl Future<Output = Result<T, russh::Error>>) -> Result<T, russh::Error> {
+    timeout(ANSWER, opening).await.unwrap_or(Err(russh::Error::ConnectionTimeout))
 }
 
 /// The next connection; failures are waited out.
