@@ -12,24 +12,34 @@ use tokio::time::sleep;
 use tonic::Status;
 use wire::types::LockV2;
 
+use crate::report::Reports;
 use crate::transport::TransportPeer;
 
 /// The rules for connections through this proxy.
 #[derive(Clone)]
 pub(crate) struct Gate {
     cache: Cache,
+    /// Where connections that this proxy ends are told of.
+    reports: Option<Reports>,
 }
 
 /// Watches one connection.
 pub(crate) struct Watch {
     cache: Cache,
+    reports: Option<Reports>,
+    peer: TransportPeer,
     identity: Arc<Identity>,
     ends: Option<DateTime<Utc>>,
 }
 
 impl Gate {
     pub(crate) fn new(cache: Cache) -> Self {
-        Self { cache }
+        Self { cache, reports: None }
+    }
+
+    /// The same, for connections that go on: the audit log is told when they are ended here.
+    pub(crate) fn with_reports(self, reports: Reports) -> Self {
+        Self { reports: Some(reports), ..self }
     }
 
     /// Lets a peer in, or says why not.
@@ -52,7 +62,7 @@ impl Gate {
         } else {
             None
         };
-        Ok(Watch { cache: self.cache.clone(), identity, ends })
+        Ok(Watch { cache: self.cache.clone(), reports: self.reports.clone(), peer: peer.clone(), identity, ends })
     }
 
     /// Whether the cluster, or a role of the user, ends connections when the certificate expires. The certificate that
@@ -89,6 +99,10 @@ impl Watch {
                     }
                 }
                 () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
+                    let end = self.ends.map(|end| end.to_rfc3339()).unwrap_or_default();
+                    if let Some(reports) = &self.reports {
+                        reports.disconnected(&self.peer, &format!("client certificate expired at {end}"));
+                    }
                     return Status::permission_denied("client certificate expired");
                 }
             }

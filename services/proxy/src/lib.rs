@@ -19,6 +19,7 @@ mod outbound;
 mod peers;
 mod presence;
 mod recorded;
+mod report;
 mod resolve;
 mod settings;
 mod shown;
@@ -239,9 +240,16 @@ impl Parts {
         let dialer = self.dialer();
         let reach = (self.upstream.clone(), dialer.clone());
         let web = web::Web::new(settings.clone(), cache.clone(), reach, upgrades, tasks.clone());
-        let gate = gate::Gate::new(cache.clone());
+        let reports = report::Reports {
+            upstream: self.upstream.clone(),
+            settings: settings.clone(),
+            cache: cache.clone(),
+            tasks: tasks.clone(),
+        };
+        let gate = gate::Gate::new(cache.clone()).with_reports(reports);
         let reach_nodes = (dialer.clone(), self.recorded.clone());
-        let transport = transport::Transport::new(reach_nodes.clone(), gate, sessions.clone(), shutdown.clone());
+        let transport =
+            transport::Transport::new(reach_nodes.clone(), gate.clone(), sessions.clone(), shutdown.clone());
         let peer_door = PeerDoor::new(self.tunnels.registry().clone(), sessions.clone(), shutdown.clone());
         let configs = self.configs()?;
         // Inside an upgrade clients verify the proxy with the cluster's authority.
@@ -255,7 +263,7 @@ impl Parts {
             tunnels: self.tunnels.clone(),
             ssh: ssh::SshDoor::new(
                 (self.shown.clone(), cache.clone()),
-                reach_nodes,
+                (reach_nodes, gate),
                 settings.algorithms.preferences(),
                 sessions.clone(),
                 shutdown.clone(),

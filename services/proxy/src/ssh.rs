@@ -61,12 +61,11 @@ impl SshDoor {
     /// A door that shows this host certificate and offers these algorithms.
     pub(crate) fn new(
         (shown, cache): (Shown, Cache),
-        (dialer, recorded): (NodeDialer, Recorded),
+        ((dialer, recorded), gate): ((NodeDialer, Recorded), Gate),
         algorithms: Preferred,
         tasks: TaskTracker,
         shutdown: CancellationToken,
     ) -> Self {
-        let gate = Gate::new(cache.clone());
         Self { shared: Arc::new(Shared { shown, cache, dialer, recorded, gate, tasks, shutdown, algorithms }) }
     }
 

@@ -33,6 +33,7 @@ use limit::RateLimit;
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
+use crate::report::Reports;
 use crate::settings::Settings;
 use crate::upstream::Upstream;
 
@@ -74,7 +75,13 @@ impl Web {
         tasks: TaskTracker,
     ) -> Self {
         let limits = Limits { normal: RateLimit::new(20, 40), high: RateLimit::new(120, 480) };
-        let gate = Gate::new(cache.clone());
+        let reports = Reports {
+            upstream: upstream.clone(),
+            settings: settings.clone(),
+            cache: cache.clone(),
+            tasks: tasks.clone(),
+        };
+        let gate = Gate::new(cache.clone()).with_reports(reports);
         Self { settings, cache, upstream, dialer, gate, limits: Arc::new(limits), upgrades, tasks }
     }
 }

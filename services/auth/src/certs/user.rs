@@ -30,6 +30,8 @@ use crate::{
     store::kind,
 };
 
+/// SSH certificates live at least so long: clocks of hosts differ.
+const MIN_SSH_TTL: TimeDelta = TimeDelta::minutes(1);
 /// The longest life of a user's certificate that roles can allow.
 const MAX_TTL: Duration = Duration::from_secs(30 * 3600);
 
@@ -164,7 +166,7 @@ impl Auth {
                 identity: &identity,
                 public_key: key,
                 now,
-                not_after: Some(not_after),
+                not_after: Some(not_after.max(now + MIN_SSH_TTL)),
                 permits: rights.permits(),
                 format: certificate_format(&request, &rights)?,
                 extensions: &rights.extensions(),

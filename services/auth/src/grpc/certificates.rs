@@ -17,8 +17,6 @@ use crate::{HostCertRequest, PublicKeys, UserCertRequest};
 
 /// Lifetime of a certificate for one connection.
 const SINGLE_USE_TTL: TimeDelta = TimeDelta::minutes(1);
-/// Shortest lifetime of any certificate.
-const MIN_TTL: TimeDelta = TimeDelta::minutes(1);
 /// Lifetime of certificates that bots renew, at most.
 const RENEWABLE_TTL: TimeDelta = TimeDelta::hours(24);
 /// What clients recognise as a reason to log in again.
@@ -284,7 +282,7 @@ fn lifetime(now: DateTime<Utc>, wanted: DateTime<Utc>, cap: Option<DateTime<Utc>
     if end <= now {
         return Err(Error::access_denied(EXPIRED));
     }
-    Ok((end - now).max(MIN_TTL).to_std().unwrap_or_default())
+    Ok((end - now).to_std().unwrap_or_default())
 }
 
 fn default_session_ttl(api: &Api) -> Result<i64> {
