@@ -324,12 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn a_lifetime_is_cut_to_its_cap_and_never_below_a_minute() {
+    fn a_lifetime_is_cut_to_its_cap_and_may_be_short() {
         let now = Utc::now();
         let hour = now + TimeDelta::hours(1);
         assert_eq!(lifetime(now, hour, None).unwrap(), Duration::from_secs(3600));
         assert_eq!(lifetime(now, hour, Some(now + SINGLE_USE_TTL)).unwrap(), Duration::from_secs(60));
-        assert_eq!(lifetime(now, now + TimeDelta::seconds(3), None).unwrap(), Duration::from_secs(60));
+        assert_eq!(lifetime(now, now + TimeDelta::seconds(3), None).unwrap(), Duration::from_secs(3));
         assert_eq!(lifetime(now, hour, Some(now - TimeDelta::seconds(1))).unwrap_err().message, EXPIRED);
     }
 }
