@@ -58,8 +58,7 @@ impl Auth {
         let now = self.now();
         let latest = now + SERVER_TTL;
         // Servers without an agent do not announce themselves: they stay until somebody removes them.
-        let announces = matches!(server.sub_kind.as_str(), "" | "teleport");
-        if announces && server.expires().is_none_or(|at| at > latest) {
+        if has_agent(&server) && server.expires().is_none_or(|at| at > latest) {
             server.set_expires(Some(latest));
         }
         self.store().upsert::<K>(server).await
@@ -116,6 +115,25 @@ impl Auth {
         }
         Ok(addr.rsplit_once(':').map_or(addr.as_str(), |(host, _)| host).to_owned())
     }
+}
+
+/// Whether a server runs an agent, which decides about connections by itself. To the others proxies log in, with
+/// certificates that the hosts themselves take for anybody's.
+pub(crate) fn has_agent(server: &ServerV2) -> bool {
+    matches!(server.sub_kind.as_str(), "" | "teleport")
+}
+
+/// Refuses what an agent says of itself when it says that it is none: connections would go to any address that it gives,
+/// allowed by labels of its choice.
+pub(crate) fn require_agent(server: &ServerV2) -> Result<()> {
+    if has_agent(server) {
+        return Ok(());
+    }
+    Err(Error::access_denied(format!(
+        "access denied: an agent registers itself, found sub_kind {:?}: servers without an agent are registered by \
+         administrators and the discovery service",
+        server.sub_kind
+    )))
 }
 
 /// An address that others can reach: hosts that mean "here" are replaced by where the server connects from.

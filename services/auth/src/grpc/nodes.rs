@@ -9,6 +9,7 @@ use wire::types::{
 
 use super::{Api, named};
 use crate::authz::AuthContext;
+use crate::presence;
 use crate::store::kind;
 
 /// A server that the caller's roles reach; others do not exist for him.
@@ -28,6 +29,9 @@ pub async fn upsert_node(api: &Api, context: &AuthContext, node: ServerV2) -> Re
     let name = node.metadata.as_ref().map_or("", |metadata| metadata.name.as_str()).to_owned();
     named(&name, "metadata.name")?;
     require_own_record(context, &name)?;
+    if !registers_others(context) {
+        presence::require_agent(&node)?;
+    }
     let stored = api.auth().upsert_node(node, context.caller().remote_addr).await?;
     let metadata = stored.metadata.clone().unwrap_or_default();
     Ok(KeepAlive {
@@ -116,16 +120,20 @@ impl Target<'_> {
 }
 
 /// Host and port of an address; IPv6 hosts stand in brackets.
-fn split_address(address: &str) -> Option<(&str, &str)> {
+pub(super) fn split_address(address: &str) -> Option<(&str, &str)> {
     let (host, port) = address.rsplit_once(':')?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     (!port.is_empty()).then_some((host, port))
 }
 
-/// An SSH agent registers itself and nothing else; discovery and administrators register servers without agents.
+/// An SSH agent registers itself and nothing else.
 fn require_own_record(context: &AuthContext, name: &str) -> Result<()> {
-    let foreign = context.has_role(SystemRole::Discovery) || context.is_admin() || !context.is_service();
-    if foreign { Ok(()) } else { context.require_own_server(name) }
+    if registers_others(context) { Ok(()) } else { context.require_own_server(name) }
+}
+
+/// Discovery and administrators register servers without agents.
+fn registers_others(context: &AuthContext) -> bool {
+    context.has_role(SystemRole::Discovery) || context.is_admin() || !context.is_service()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use wire::types::{InstanceSpecV1, InstanceV1, Metadata, ResourceHeader, ServerV2
 use super::Connected;
 use crate::authz::AuthContext;
 use crate::grpc::Api;
+use crate::presence;
 use crate::store::kind;
 
 /// How long an instance may take to say hello.
@@ -180,6 +181,7 @@ impl Session {
         if node.metadata.as_ref().map(|metadata| metadata.name.as_str()) != Some(self.server_id()) {
             return Err(Error::access_denied("a heartbeat that names another server"));
         }
+        presence::require_agent(&node)?;
         self.store(node, false).await
     }
 

@@ -241,6 +241,34 @@ async fn an_agent_speaks_for_no_other_server() {
     assert!(!renewed.tls.is_empty() && !renewed.ssh.is_empty());
 }
 
+#[tokio::test]
+async fn an_agent_does_not_say_that_it_is_a_server_without_one() {
+    let cluster = Cluster::start().await;
+    let mut client = cluster.client(Some(&node(&cluster).await)).await;
+    let server = |sub_kind: &str| ServerV2 {
+        kind: "node".to_owned(),
+        sub_kind: sub_kind.to_owned(),
+        version: "v2".to_owned(),
+        metadata: Some(Metadata { name: NODE.to_owned(), ..Default::default() }),
+        spec: Some(ServerSpecV2 { hostname: "db1".into(), addr: "10.0.0.9:22".into(), ..Default::default() }),
+    };
+    for sub_kind in ["openssh", "openssh-ec2-ice", "anything"] {
+        let mut control = Control::open(&mut client, NODE).await;
+        next(&mut control.down).await.unwrap();
+        let heartbeat = InventoryHeartbeat { ssh_server: Some(server(sub_kind)), ..Default::default() };
+        control.send(Up::Heartbeat(heartbeat)).await;
+        assert_eq!(next(&mut control.down).await.unwrap_err().code(), Code::PermissionDenied, "{sub_kind}");
+        let refused = client.upsert_node(server(sub_kind)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    }
+    assert!(cluster.auth.store().cached_list::<crate::store::kind::Node>().is_empty());
+    client.upsert_node(server("teleport")).await.unwrap();
+    // Those who register others go on doing so.
+    for registrar in [cluster.admin().await, cluster.service(SystemRole::Discovery, OTHER).await] {
+        cluster.client(Some(&registrar)).await.upsert_node(server("openssh")).await.unwrap();
+    }
+}
+
 fn of(server_id: &str) -> Option<ServerMetadata> {
     Some(ServerMetadata { server_id: server_id.to_owned(), ..Default::default() })
 }
