@@ -22,6 +22,11 @@ use crate::{Auth, Caller, store, store::kind as stored};
 const BOT_LABEL: &str = "teleport.internal/bot";
 /// The label that counts the renewals of a bot's certificate.
 const GENERATION_LABEL: &str = "teleport.internal/bot-generation";
+/// Whether a user stands for a bot.
+pub(crate) fn is_bot(user: &UserV2) -> bool {
+    user.metadata().labels.contains_key(BOT_LABEL)
+}
+
 /// How long a certificate of a bot lives at most.
 const LIFETIME: i64 = 12 * 3600 * 1_000_000_000;
 

@@ -75,18 +75,8 @@ impl Service {
         token.name().to_owned()
     }
 
-    /// The secret of a new device, as a browser gets it.
     pub(crate) async fn secret(&self, token: &str) -> String {
-        let request = CreateRegisterChallengeRequest {
-            token_id: token.to_owned(),
-            device_type: DeviceType::Totp.into(),
-            ..Default::default()
-        };
-        let challenge = self.auth.create_register_challenge(&Caller::anonymous(None), request).await.unwrap();
-        match challenge.request.unwrap() {
-            mfa_register_challenge::Request::Totp(totp) => totp.secret,
-            mfa_register_challenge::Request::Webauthn(_) => panic!("asked for a one-time code"),
-        }
+        secret(&self.auth, token).await
     }
 
     /// A user who has accepted the invitation.
@@ -100,9 +90,7 @@ impl Service {
     }
 
     pub(crate) fn code(&self, secret: &str) -> String {
-        let totp =
-            totp_rs::Builder::new().with_secret(totp_rs::Secret::try_from_base32(secret).unwrap()).build().unwrap();
-        totp.generate(u64::try_from(backend::Clock::now(&self.clock).timestamp()).unwrap()).to_string()
+        code(&self.clock, secret)
     }
 
     pub(crate) fn login(&self, user: &str, password: &[u8], otp: &str) -> SshLogin {
@@ -118,6 +106,26 @@ impl Service {
             ..SshLogin::default()
         }
     }
+}
+
+/// The secret of a new device, as a browser gets it.
+pub(crate) async fn secret(auth: &Auth, token: &str) -> String {
+    let request = CreateRegisterChallengeRequest {
+        token_id: token.to_owned(),
+        device_type: DeviceType::Totp.into(),
+        ..Default::default()
+    };
+    let challenge = auth.create_register_challenge(&Caller::anonymous(None), request).await.unwrap();
+    match challenge.request.unwrap() {
+        mfa_register_challenge::Request::Totp(totp) => totp.secret,
+        mfa_register_challenge::Request::Webauthn(_) => panic!("asked for a one-time code"),
+    }
+}
+
+/// The code of a device by a clock.
+pub(crate) fn code(clock: &ManualClock, secret: &str) -> String {
+    let totp = totp_rs::Builder::new().with_secret(totp_rs::Secret::try_from_base32(secret).unwrap()).build().unwrap();
+    totp.generate(u64::try_from(backend::Clock::now(clock).timestamp()).unwrap()).to_string()
 }
 
 pub(crate) fn keys() -> PublicKeys {

@@ -181,7 +181,7 @@ async fn single_use(
     );
     let now = api.auth().now();
     let cap = if local_proxy { context.expires() } else { Some(now + SINGLE_USE_TTL) };
-    let ttl = lifetime(now, expiry(message, now)?, cap)?;
+    let ttl = lifetime(now, expiry(message, now)?, cap.into_iter().chain(subject.expires).min())?;
     let mut request = request(api, context, message, keys, subject, ttl)?;
     request.mfa_verified = device.id;
     request.previous_expiry = context.expires();

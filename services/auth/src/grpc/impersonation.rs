@@ -47,7 +47,9 @@ pub async fn subject(api: &Api, context: &AuthContext, message: &UserCertsReques
 pub async fn own(api: &Api, context: &AuthContext, message: &UserCertsRequest) -> Result<Subject> {
     let user = api.auth().get_user(context.username(), false).await?;
     let (roles, traits) = roles_and_traits(user);
-    let mut subject = Subject { roles, traits, ..Default::default() };
+    // Somebody else who holds this certificate does not become its owner by a new one.
+    let impersonator = context.identity().map(|identity| identity.impersonator.clone()).unwrap_or_default();
+    let mut subject = Subject { roles, traits, impersonator, ..Default::default() };
     let held = context.identity().map(|identity| identity.active_requests.as_slice()).unwrap_or_default();
     let drops = |id: &String| message.drop_access_requests.iter().any(|dropped| dropped == "*" || dropped == id);
     let mut wanted: Vec<&String> = held.iter().filter(|id| !drops(id)).collect();
@@ -68,6 +70,12 @@ async fn with_chosen_roles(api: &Api, context: &AuthContext, message: &UserCerts
     if !message.access_requests.is_empty() {
         return Err(Error::bad_parameter("RoleRequests cannot be combined with AccessRequests"));
     }
+    if context.identity().is_some_and(|identity| !identity.impersonator.is_empty()) {
+        return Err(Error::access_denied(
+            "access denied: who impersonates a user does not choose among that user's roles",
+        ));
+    }
+    require_no_requests(context)?;
     api.auth().roles(&message.role_requests)?;
     context.require_role_impersonation(&message.role_requests)?;
     let user = api.auth().get_user(context.username(), false).await?;
@@ -100,6 +108,7 @@ async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -
         if context.identity().is_none_or(|identity| !identity.impersonator.is_empty()) {
             return Err(denied());
         }
+        require_no_requests(context)?;
         let single_sign_on =
             user.spec.as_ref().and_then(|spec| spec.created_by.as_ref()).is_some_and(|by| by.connector.is_some());
         if single_sign_on {
@@ -113,6 +122,19 @@ async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -
     let (roles, traits) = roles_and_traits(user);
     let impersonator = if context.is_admin() { String::new() } else { context.username().to_owned() };
     Ok(Subject { roles, traits, impersonator, ..Default::default() })
+}
+
+/// What access requests give is for their resources and their time, which a certificate of other roles would not keep.
+fn require_no_requests(context: &AuthContext) -> Result<()> {
+    let held = context
+        .identity()
+        .is_some_and(|identity| !identity.active_requests.is_empty() || !identity.allowed_resource_ids.is_empty());
+    if held {
+        return Err(Error::access_denied(
+            "access denied: nobody impersonates with the access of an access request: drop the access request first",
+        ));
+    }
+    Ok(())
 }
 
 async fn add_request(api: &Api, subject: &mut Subject, user: &str, id: &str) -> Result<()> {

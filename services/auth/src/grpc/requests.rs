@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use futures::{Stream, stream};
+use rbac::RoleSet;
 use resources::Resource as _;
 use tonic::Status;
 use wire::error::{Error, Result};
@@ -17,6 +18,8 @@ use wire::types::{
 
 use super::{Api, named, page, required};
 use crate::authz::AuthContext;
+use crate::bots::is_bot;
+use crate::login::traits_of;
 use crate::requests::{Reviewer, state_of};
 use crate::store::kind;
 
@@ -29,15 +32,15 @@ struct View<'a> {
     context: &'a AuthContext,
     /// All, by the roles' rules.
     all: bool,
-    /// Those that the roles let him review.
-    reviews: bool,
+    /// The roles by which he reviews, if they let him review anything.
+    reviewer: Option<RoleSet>,
 }
 
 impl<'a> View<'a> {
-    fn of(context: &'a AuthContext) -> Self {
+    fn of(api: &Api, context: &'a AuthContext) -> Self {
         let all = context.require(KIND, &["list", "read"]).is_ok();
-        let reviews = context.roles().is_some_and(rbac::RoleSet::may_review_some);
-        Self { context, all, reviews }
+        let reviewer = reviewing_roles(api, context).ok().filter(RoleSet::may_review_some);
+        Self { context, all, reviewer }
     }
 
     fn shows(&self, spec: &AccessRequestSpecV3) -> bool {
@@ -45,8 +48,8 @@ impl<'a> View<'a> {
     }
 
     fn may_review(&self, spec: &AccessRequestSpecV3) -> bool {
-        let local = self.reviews && self.context.is_local_person() && !self.context.is_user(&spec.user);
-        local && self.context.roles().is_some_and(|roles| roles.check_review(spec).is_allowed())
+        let Some(roles) = &self.reviewer else { return false };
+        !self.context.is_user(&spec.user) && roles.check_review(spec).is_allowed()
     }
 
     fn has_reviewed(&self, spec: &AccessRequestSpecV3) -> bool {
@@ -124,7 +127,7 @@ async fn visible(api: &Api, context: &AuthContext, filter: &AccessRequestFilter)
     if filter.search_keywords.len() > MAX_WORDS {
         return Err(Error::bad_parameter(format!("a search has at most {MAX_WORDS} words")));
     }
-    let view = View::of(context);
+    let view = View::of(api, context);
     let mut all = api.auth().store().list::<kind::AccessRequest>().await?;
     all.retain(|request| view.finds(filter, request));
     Ok(page::owned(all))
@@ -151,6 +154,10 @@ pub async fn create_access_request(
 ) -> Result<AccessRequestV3> {
     let user = named(request.spec.as_ref().map_or("", |spec| &spec.user), "spec.user")?;
     let own = context.is_local_person() && context.is_user(user);
+    if own && context.identity().is_some_and(|held| !held.impersonator.is_empty() && held.impersonator != user) {
+        // Its impersonator would be free to approve it.
+        return Err(Error::access_denied("access denied: nobody makes access requests as somebody else"));
+    }
     if !own {
         context.require(KIND, &["create"])?;
     }
@@ -182,14 +189,31 @@ pub async fn submit_access_review(
         let reviewer = Reviewer { name: &author, roles: &roles };
         return api.auth().review_access_request(context.caller(), id, reviewer, review).await;
     }
-    let roles = context.roles().filter(|_| context.is_local_person());
-    let roles =
-        roles.ok_or_else(|| Error::access_denied("access denied: only users of this cluster review requests"))?;
+    let roles = reviewing_roles(api, context)?;
     if !review.author.is_empty() && !context.is_user(&review.author) {
         return Err(Error::access_denied("access denied: nobody reviews in the name of somebody else"));
     }
-    let reviewer = Reviewer { name: context.username(), roles };
+    let reviewer = Reviewer { name: context.username(), roles: &roles };
     api.auth().review_access_request(context.caller(), id, reviewer, review).await
+}
+
+/// The roles by which the caller reviews: those that he holds by now, neither roles of an access request nor any that
+/// were taken from him since. Bots have their roles in their certificates only.
+fn reviewing_roles(api: &Api, context: &AuthContext) -> Result<RoleSet> {
+    let certified = context.roles().filter(|_| context.is_local_person());
+    let certified =
+        certified.ok_or_else(|| Error::access_denied("access denied: only users of this cluster review requests"))?;
+    let name = context.username();
+    let user = api.auth().store().cached::<kind::User>(name)?;
+    if is_bot(&user) {
+        return Ok(certified.clone());
+    }
+    let mut roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
+    if let Some(identity) = context.identity().filter(|identity| identity.impersonator == name) {
+        // Who chose some of the own roles for this certificate left out the others.
+        roles.retain(|role| identity.groups.contains(role));
+    }
+    api.auth().role_set(&roles, &traits_of(&user), name)
 }
 
 /// What the caller, or with the verbs somebody else, could ask for.
@@ -213,7 +237,7 @@ pub async fn get_allowed_promotions(
 ) -> Result<AccessRequestAllowedPromotionResponse> {
     let id = named(&message.access_request_id, "accessRequestID")?;
     let request = api.auth().store().get::<kind::AccessRequest>(id).await;
-    let shown = request.as_ref().is_ok_and(|r| r.spec.as_ref().is_some_and(|spec| View::of(context).shows(spec)));
+    let shown = request.as_ref().is_ok_and(|r| r.spec.as_ref().is_some_and(|spec| View::of(api, context).shows(spec)));
     if !shown {
         return Err(Error::not_found(format!("access request {id:?} not found")));
     }

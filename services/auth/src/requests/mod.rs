@@ -83,7 +83,7 @@ impl Auth {
                 let created = created(request, now);
                 let spec = request.spec.get_or_insert_default();
                 check_pending(spec)?;
-                if spec.user == decider && !admin {
+                if !admin && (spec.user == decider || is_impersonator(caller, &spec.user)) {
                     return Err(Error::access_denied("access denied: nobody decides about their own access request"));
                 }
                 if let Some(role) = wish.roles.iter().find(|role| !spec.roles.contains(role)) {
@@ -134,7 +134,7 @@ impl Auth {
                 let created = created(request, now);
                 let spec = request.spec.get_or_insert_default();
                 check_pending(spec)?;
-                if spec.user == reviewer.name {
+                if spec.user == reviewer.name || !caller.is_admin() && is_impersonator(caller, &spec.user) {
                     return Err(Error::access_denied("access denied: nobody reviews their own access request"));
                 }
                 if spec.reviews.iter().any(|one| one.author == reviewer.name) {
@@ -180,6 +180,11 @@ impl Auth {
         self.store().delete::<kind::AccessRequest>(id).await.map_err(|error| named(error, id))?;
         self.emit(codes::ACCESS_REQUEST_DELETE.event(notes::removal(caller, id))).await
     }
+}
+
+/// Whether a user calls with a certificate of somebody else.
+fn is_impersonator(caller: &Caller, user: &str) -> bool {
+    caller.identity.as_deref().is_some_and(|identity| identity.impersonator == user)
 }
 
 /// A decided request lives as long as its access, when there is any; a denied one as long as it would have waited.

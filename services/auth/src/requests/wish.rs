@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use prost::Message as _;
 use rbac::{Labelled, ParsedRole, RoleSet, Wish};
 use resources::{Resource as _, kind as kinds};
 use uuid::Uuid;
@@ -24,6 +25,8 @@ const ALL_ROLES: &str = "*";
 const MAX_NAMES: usize = 100;
 /// Most resources of one request: all of them stand in certificates.
 const MAX_RESOURCES: usize = 100;
+/// Bytes of a whole request.
+const MAX_BYTES: usize = 64 << 10;
 /// Most requests of one user that wait for a decision.
 const MAX_PENDING: usize = 100;
 /// Longest access that roles can allow.
@@ -82,6 +85,10 @@ impl Auth {
 
     /// What the client may decide, within bounds; everything else is forgotten.
     fn sane(&self, given: AccessRequestV3) -> Result<AccessRequestV3> {
+        // Everybody who may see a request reads all of it, and every cache keeps it.
+        if given.encoded_len() > MAX_BYTES {
+            return Err(Error::bad_parameter(format!("the access request is longer than {MAX_BYTES} bytes")));
+        }
         let name = given.metadata.as_ref().map_or("", |metadata| metadata.name.as_str());
         let id = match name {
             "" => Uuid::new_v4(),

@@ -13,7 +13,7 @@ use mux::Arrival;
 use pki::keys::{KeyAlgorithm, PrivateKey};
 use pki::tls::{ClusterServerVerifier, TrustedAuthorities, client_config, server_name_of};
 use pki::x509::Certificate;
-use resources::SystemRole;
+use resources::{Resource as _, SystemRole};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -24,6 +24,7 @@ use wire::types::{Metadata, RoleV6, UserSpecV2, UserV2};
 use wire::wrappers::{LabelValues, StringValues};
 
 use super::{Server, ServerConfig};
+use crate::testing::{PASSWORD, acceptance, code, secret};
 use crate::{Auth, AuthConfig, Caller, LocalIdentityRequest, PublicKeys, UserCertRequest};
 
 /// The name of the test cluster.
@@ -33,7 +34,7 @@ pub const CLUSTER: &str = "one";
 pub struct Cluster {
     pub auth: Auth,
     pub server: Server,
-    _clock: ManualClock,
+    pub clock: ManualClock,
     _folder: TempDir,
 }
 
@@ -55,7 +56,7 @@ impl Cluster {
         config.backend = Some(Arc::new(Memory::with_clock(Arc::new(clock.clone()))));
         let auth = Auth::open(config).await.unwrap();
         let server = Server::new(auth.clone(), &ServerConfig::default());
-        Self { auth, server, _clock: clock, _folder: folder }
+        Self { auth, server, clock, _folder: folder }
     }
 
     /// The administrator on the machine.
@@ -98,6 +99,19 @@ impl Cluster {
             ..Default::default()
         };
         self.auth.create_user(&self.admin_caller(), user).await.unwrap();
+    }
+
+    /// Gives a user a device of one-time codes; its secret.
+    pub async fn add_device(&self, user: &str) -> String {
+        let (auth, admin) = (&self.auth, self.admin_caller());
+        let token = auth.create_reset_password_token(&admin, user, "invite", Duration::ZERO).await.unwrap();
+        let token = token.name().to_owned();
+        let secret = secret(auth, &token).await;
+        let request = acceptance(&token, PASSWORD, &code(&self.clock, &secret));
+        auth.change_user_authentication(&Caller::anonymous(None), request).await.unwrap();
+        // A code counts once.
+        self.clock.advance(Duration::from_secs(30));
+        secret
     }
 
     /// A certificate of a user who exists, with his present roles.

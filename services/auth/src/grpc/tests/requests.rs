@@ -10,9 +10,10 @@ use serde_json::json;
 use tonic::Code;
 use tonic::transport::Channel;
 use wire::proto::auth_service_client::AuthServiceClient;
+use wire::proto::user_certs_request::{CertPurpose, CertUsage, Requester};
 use wire::proto::{
-    ListAccessRequestsRequest, ListResourcesRequest, Operation, RequestId, RequestStateSetter, UserCertsRequest, Watch,
-    event,
+    ListAccessRequestsRequest, ListResourcesRequest, Operation, RequestId, RequestStateSetter, RouteToApp,
+    UserCertsRequest, Watch, event,
 };
 use wire::types::{
     AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestScope, AccessRequestSpecV3, AccessRequestV3,
@@ -85,18 +86,39 @@ impl Scene {
 
     /// The certificate that ann gets with these requests.
     async fn assume(&self, ids: &[&str]) -> Result<(Holder, Identity), tonic::Status> {
-        let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
-        let request = UserCertsRequest {
-            username: "ann".to_owned(),
-            tls_public_key: key.public().to_pem().into_bytes(),
-            access_requests: ids.iter().map(|id| (*id).to_owned()).collect(),
-            ..Default::default()
-        };
-        let certs = self.client("ann").await.generate_user_certs(request).await?.into_inner();
-        let certificate = Certificate::from_pem(std::str::from_utf8(&certs.tls).unwrap()).unwrap();
-        let identity = Identity::from_certificate(&certificate).unwrap();
-        Ok((Holder { key, certificate }, identity))
+        let access_requests = ids.iter().map(|id| (*id).to_owned()).collect();
+        let request = UserCertsRequest { username: "ann".to_owned(), access_requests, ..Default::default() };
+        certificate(&mut self.client("ann").await, request).await
     }
+
+    /// A role that lets others be impersonated, for a user who exists.
+    async fn impersonates(&self, user: &str, name: &str, conditions: serde_json::Value) {
+        let spec = json!({"allow": {"impersonate": conditions}});
+        let role = json!({"kind": "role", "version": "v7", "metadata": {"name": name}, "spec": spec});
+        self.cluster.add_role(role).await;
+        self.change_roles(user, |roles| roles.push(name.to_owned())).await;
+    }
+
+    async fn change_roles(&self, user: &str, change: impl FnOnce(&mut Vec<String>)) {
+        let mut user = self.cluster.auth.get_user(user, false).await.unwrap();
+        change(&mut user.spec.as_mut().unwrap().roles);
+        self.cluster.auth.upsert_user(&self.cluster.admin_caller(), user).await.unwrap();
+    }
+
+    async fn approve(&self, id: &str) {
+        let approve = RequestStateSetter { id: id.to_owned(), state: 2, ..Default::default() };
+        self.client("admin").await.set_access_request_state(approve).await.unwrap();
+    }
+}
+
+/// A certificate for a new key.
+async fn certificate(client: &mut Client, wish: UserCertsRequest) -> Result<(Holder, Identity), tonic::Status> {
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let request = UserCertsRequest { tls_public_key: key.public().to_pem().into_bytes(), ..wish };
+    let certs = client.generate_user_certs(request).await?.into_inner();
+    let certificate = Certificate::from_pem(std::str::from_utf8(&certs.tls).unwrap()).unwrap();
+    let identity = Identity::from_certificate(&certificate).unwrap();
+    Ok((Holder { key, certificate }, identity))
 }
 
 fn roles(names: &[&str]) -> AccessRequestSpecV3 {
@@ -177,6 +199,7 @@ async fn only_what_roles_list_is_asked_for_and_only_by_oneself() {
         (AccessRequestSpecV3 { user: "bob".into(), ..roles(&["dba"]) }, Code::PermissionDenied, "create"),
         (AccessRequestSpecV3 { state: 2, ..roles(&["dba"]) }, Code::InvalidArgument, "pending"),
         (AccessRequestSpecV3 { request_reason: "x".repeat(5000), ..roles(&["dba"]) }, Code::InvalidArgument, "4096"),
+        (AccessRequestSpecV3 { login_hint: "x".repeat(70_000), ..roles(&["dba"]) }, Code::InvalidArgument, "65536"),
         (
             AccessRequestSpecV3 { roles: Vec::new(), requested_resource_i_ds: vec![node(NODE)], ..roles(&[]) },
             Code::PermissionDenied,
@@ -205,9 +228,7 @@ async fn nobody_decides_about_their_own_request() {
         "review_requests": {"roles": ["*"]},
         "rules": [{"resources": ["access_request"], "verbs": ["update", "list", "read"]}]}}});
     scene.cluster.add_role(role).await;
-    let mut user = scene.cluster.auth.get_user("ann", false).await.unwrap();
-    user.spec.as_mut().unwrap().roles.push("decides".to_owned());
-    scene.cluster.auth.upsert_user(&scene.cluster.admin_caller(), user).await.unwrap();
+    scene.change_roles("ann", |roles| roles.push("decides".to_owned())).await;
     let ann = scene.cluster.certificate("ann", Duration::from_secs(3600)).await;
     let mut ann = scene.cluster.client(Some(&ann)).await;
     let request = scene.ask(roles(&["dba"])).await.unwrap();
@@ -226,6 +247,120 @@ async fn nobody_decides_about_their_own_request() {
     assert_eq!(bob.set_access_request_state(approve.clone()).await.unwrap_err().code(), Code::PermissionDenied);
     scene.client("admin").await.set_access_request_state(approve).await.unwrap();
     assert!(scene.assume(&[id(&request)]).await.is_ok());
+}
+
+#[tokio::test]
+async fn nobody_decides_about_their_own_request_as_somebody_else() {
+    let scene = Scene::new(json!({"roles": ["dba"]})).await;
+    let role = json!({"kind": "role", "version": "v7", "metadata": {"name": "decides"}, "spec": {"allow": {
+        "rules": [{"resources": ["access_request"], "verbs": ["update", "list", "read"]}]}}});
+    scene.cluster.add_role(role).await;
+    scene.change_roles("bob", |roles| roles.push("decides".to_owned())).await;
+    scene.impersonates("ann", "bobs", json!({"users": ["bob"], "roles": ["reviews", "decides"]})).await;
+    let request = scene.ask(roles(&["dba"])).await.unwrap();
+    let ann = scene.cluster.certificate("ann", Duration::from_secs(3600)).await;
+    let as_bob = UserCertsRequest { username: "bob".to_owned(), ..Default::default() };
+    let (bob, held) = certificate(&mut scene.cluster.client(Some(&ann)).await, as_bob.clone()).await.unwrap();
+    assert_eq!((held.username.as_str(), held.impersonator.as_str()), ("bob", "ann"));
+    // Another certificate from this one is ann's as well.
+    let mut bob = scene.cluster.client(Some(&bob)).await;
+    let (again, held) = certificate(&mut bob, as_bob.clone()).await.unwrap();
+    assert_eq!(held.impersonator, "ann");
+    for mut bob in [bob, scene.cluster.client(Some(&again)).await] {
+        let approve = RequestStateSetter { id: id(&request).to_owned(), state: 2, ..Default::default() };
+        let refused = bob.set_access_request_state(approve).await.unwrap_err();
+        assert!(refused.message().contains("their own"), "{refused:?}");
+        let review = AccessReview { proposed_state: 2, ..Default::default() };
+        let submission = AccessReviewSubmission { request_id: id(&request).to_owned(), review: Some(review) };
+        assert!(bob.submit_access_review(submission).await.unwrap_err().message().contains("their own"));
+        let wish = AccessRequestSpecV3 { user: "bob".into(), ..roles(&["dba"]) };
+        let wish = AccessRequestV3 { spec: Some(wish), ..Default::default() };
+        let refused = bob.create_access_request_v2(wish).await.unwrap_err();
+        assert!(refused.message().contains("as somebody else"), "{refused:?}");
+        let chosen = UserCertsRequest { role_requests: vec!["reviews".to_owned()], ..as_bob.clone() };
+        assert_eq!(certificate(&mut bob, chosen).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    assert_eq!(
+        state(&scene.review("bob", id(&request), RequestState::Approved).await.unwrap()),
+        RequestState::Approved
+    );
+}
+
+#[tokio::test]
+async fn whoever_reviews_holds_the_role_for_it_by_now_and_without_a_request() {
+    let scene = Scene::new(json!({"roles": ["dba", "reviews"]})).await;
+    let dora = scene.cluster.user("dora", &["asks"], &[]).await;
+    let wish = AccessRequestSpecV3 { user: "dora".into(), ..roles(&["dba"]) };
+    let wish = AccessRequestV3 { spec: Some(wish), ..Default::default() };
+    let request = scene.cluster.client(Some(&dora)).await.create_access_request_v2(wish).await.unwrap().into_inner();
+    let review = AccessReview { proposed_state: 2, ..Default::default() };
+    let submission = AccessReviewSubmission { request_id: id(&request).to_owned(), review: Some(review) };
+
+    let temporary = scene.ask(roles(&["reviews"])).await.unwrap();
+    scene.approve(id(&temporary)).await;
+    let (ann, identity) = scene.assume(&[id(&temporary)]).await.unwrap();
+    assert!(identity.groups.contains(&"reviews".to_owned()));
+    let mut ann = scene.cluster.client(Some(&ann)).await;
+    assert_eq!(ann.submit_access_review(submission.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(!seen(ann, AccessRequestFilter::default()).await.contains(&id(&request).to_owned()));
+
+    let bob = scene.cluster.certificate("bob", Duration::from_secs(3600)).await;
+    scene.change_roles("bob", |roles| *roles = vec!["asks".to_owned()]).await;
+    let mut bob = scene.cluster.client(Some(&bob)).await;
+    assert_eq!(bob.submit_access_review(submission.clone()).await.unwrap_err().code(), Code::PermissionDenied);
+    scene.change_roles("bob", |roles| roles.push("reviews".to_owned())).await;
+    assert_eq!(state(&bob.submit_access_review(submission).await.unwrap().into_inner()), RequestState::Approved);
+}
+
+#[tokio::test]
+async fn a_certificate_for_one_use_ends_with_its_access_request() {
+    let scene = Scene::new(json!({"roles": ["dba"]})).await;
+    let secret = scene.cluster.add_device("ann").await;
+    let soon = wire::time::timestamp(scene.cluster.auth.now() + chrono::TimeDelta::minutes(10));
+    let request = scene.ask(AccessRequestSpecV3 { session_ttl: Some(soon), ..roles(&["dba"]) }).await.unwrap();
+    scene.approve(id(&request)).await;
+    let code = crate::testing::code(&scene.cluster.clock, &secret);
+    let answer = wire::proto::mfa_authenticate_response::Response::Totp(wire::proto::TotpResponse { code });
+    // The tunnel of a local proxy lives as long as the login, which here is an hour.
+    let wish = UserCertsRequest {
+        username: "ann".to_owned(),
+        purpose: CertPurpose::SingleUseCerts.into(),
+        usage: CertUsage::App.into(),
+        requester_name: Requester::TshAppLocalProxy.into(),
+        route_to_app: Some(RouteToApp { name: "wiki".to_owned(), ..Default::default() }),
+        access_requests: vec![id(&request).to_owned()],
+        mfa_response: Some(wire::proto::MfaAuthenticateResponse { response: Some(answer) }),
+        ..Default::default()
+    };
+    let (_, identity) = certificate(&mut scene.client("ann").await, wish).await.unwrap();
+    assert!(identity.groups.contains(&"dba".to_owned()));
+    let left = identity.expires.unwrap() - scene.cluster.auth.now();
+    assert!(left <= chrono::TimeDelta::minutes(10), "{left}");
+}
+
+#[tokio::test]
+async fn the_access_of_a_request_is_not_carried_into_other_certificates() {
+    let scene = Scene::new(json!({"search_as_roles": ["dba"]})).await;
+    scene.impersonates("ann", "bobs", json!({"users": ["bob"], "roles": ["reviews"]})).await;
+    scene.impersonates("ann", "dbas", json!({"roles": ["dba"]})).await;
+    let mut plain =
+        scene.cluster.client(Some(&scene.cluster.certificate("ann", Duration::from_secs(3600)).await)).await;
+    let wanted = AccessRequestSpecV3 { requested_resource_i_ds: vec![node(NODE)], ..roles(&[]) };
+    let request = scene.ask(wanted).await.unwrap();
+    scene.approve(id(&request)).await;
+    let (ann, _) = scene.assume(&[id(&request)]).await.unwrap();
+    let mut ann = scene.cluster.client(Some(&ann)).await;
+    let chosen = UserCertsRequest {
+        username: "ann".into(),
+        use_role_requests: true,
+        role_requests: vec!["dba".into()],
+        ..Default::default()
+    };
+    for wish in [chosen, UserCertsRequest { username: "bob".into(), ..Default::default() }] {
+        let refused = certificate(&mut ann, wish.clone()).await.unwrap_err();
+        assert!(refused.code() == Code::PermissionDenied && refused.message().contains("drop"), "{refused:?}");
+        certificate(&mut plain, wish).await.unwrap();
+    }
 }
 
 #[tokio::test]
