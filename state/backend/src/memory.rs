@@ -29,9 +29,9 @@ impl Memory {
 
     /// Empty storage by the given clock.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        let items = Items::default();
-        let store = MemoryStore { items: Arc::clone(&items), expiries: BTreeSet::new(), staged: BTreeMap::new() };
-        Self::start(store, MemoryReader(items), clock)
+        let store = MemoryStore::default();
+        let reader = MemoryReader(Arc::clone(&store.items));
+        Self::start(store, reader, clock)
     }
 }
 
@@ -60,7 +60,8 @@ impl Reader for MemoryReader {
     fn close(&self) {}
 }
 
-struct MemoryStore {
+#[derive(Default)]
+pub(crate) struct MemoryStore {
     items: Items,
     expiries: BTreeSet<(DateTime<Utc>, Key)>,
     /// What the running transaction changed: `None` is removed.

@@ -43,8 +43,9 @@ pub(crate) struct Writer {
     places: Arc<Semaphore>,
 }
 
-/// Those who are told when a look that began after they asked is over.
-type Lookers = Arc<Mutex<Vec<oneshot::Sender<Result<()>>>>>;
+/// Those who are told when a look that began after they asked is over; `None` when nobody looks any more.
+type Lookers = Arc<Mutex<Option<Vec<Looker>>>>;
+type Looker = oneshot::Sender<Result<()>>;
 
 enum Job {
     Write {
@@ -84,7 +85,7 @@ impl Writer {
         let (jobs, queue) = channel();
         let look_waiting = Arc::new(AtomicBool::new(false));
         let looking = Arc::clone(&look_waiting);
-        let lookers = Lookers::default();
+        let lookers = Lookers::new(Mutex::new(Some(Vec::new())));
         let of_thread = Arc::clone(&lookers);
         let thread =
             WriterThread { store, fanout, clock, looking, lookers: of_thread, next_expiry: None, last_expiry: None };
@@ -106,7 +107,15 @@ impl Writer {
     /// Waits until what other processes have written before this call is taken in. Many callers share one look.
     pub(crate) async fn sync(&self) -> Result<()> {
         let (done, looked) = oneshot::channel();
-        self.lookers.lock().push(done);
+        {
+            let mut lookers = self.lookers.lock();
+            let lookers = lookers.as_mut().ok_or(BackendError::Closed)?;
+            // While the storage hangs, callers give up and others come.
+            if lookers.len() == lookers.capacity() {
+                lookers.retain(|looker| !looker.is_closed());
+            }
+            lookers.push(done);
+        }
         self.look().now();
         looked.await.map_err(|_| BackendError::Closed)?
     }
@@ -208,9 +217,9 @@ impl<S: Store> WriterThread<S> {
     }
 
     /// Those who wait for the look that begins now; whoever comes later waits for the next one.
-    fn lookers(&self) -> Vec<oneshot::Sender<Result<()>>> {
+    fn lookers(&self) -> Vec<Looker> {
         self.looking.store(false, Ordering::SeqCst);
-        std::mem::take(&mut *self.lookers.lock())
+        self.lookers.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     fn take_in(&mut self, foreign: Foreign, now: DateTime<Utc>) {
@@ -325,8 +334,15 @@ impl<S: Store> WriterThread<S> {
     }
 }
 
+impl<S> Drop for WriterThread<S> {
+    /// However the thread ends, whoever waits for a look is let go, and so is whoever asks later.
+    fn drop(&mut self) {
+        self.lookers.lock().take();
+    }
+}
+
 /// Says how a look went.
-fn tell(lookers: Vec<oneshot::Sender<Result<()>>>, looked: &Result<()>) {
+fn tell(lookers: Vec<Looker>, looked: &Result<()>) {
     for looker in lookers {
         // A caller that went away does not want to know.
         let _ = looker.send(looked.clone());
@@ -358,4 +374,36 @@ fn gather<S: Store>(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue
         }
     }
     (batch, End::Waiting)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{SystemClock, memory::MemoryStore};
+
+    /// Of storage that is not shared, whose thread never looks: like one that hangs.
+    fn writer() -> Writer {
+        Writer::start(MemoryStore::default(), Arc::default(), Arc::new(SystemClock))
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_look_is_let_go_when_the_thread_ends() {
+        let writer = writer();
+        let (waiting, ()) = tokio::join!(timeout(Duration::from_secs(20), writer.sync()), writer.close());
+        assert!(matches!(waiting.unwrap(), Err(BackendError::Closed)));
+        let later = timeout(Duration::from_secs(20), writer.sync()).await.unwrap();
+        assert!(matches!(later, Err(BackendError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn those_who_gave_up_waiting_for_a_look_are_not_kept() {
+        let writer = writer();
+        for _ in 0..1000 {
+            assert!(timeout(Duration::ZERO, writer.sync()).await.is_err());
+        }
+        assert!(writer.lookers.lock().as_ref().unwrap().len() < 10);
+    }
 }

@@ -11,6 +11,7 @@ use wire::error::{Error, Result};
 use super::limits::Limits;
 use super::permissions::{self, Rule};
 use super::{AuthContext, context};
+use crate::caller::Principal;
 use crate::{Auth, Caller};
 
 /// The other end of a connection.
@@ -63,8 +64,11 @@ impl Authorizer {
     /// message for whoever is locked; `BadParameter` when the private key does not satisfy the roles' policy.
     pub async fn context(&self, peer: &Peer) -> Result<Arc<AuthContext>> {
         let caller = peer.caller.as_ref().map_err(Clone::clone)?;
-        // Whoever heard of a write from another Auth Service on the same storage sees it here as well.
-        self.auth.store().refresh().await;
+        if !is_anonymous(caller) {
+            // Whoever heard of a write from another Auth Service on the same storage sees it here as well. Strangers
+            // do not make the storage work.
+            self.auth.store().refresh().await;
+        }
         let generation = self.auth.store().policy_generation();
         let kept = peer.context.lock().clone();
         let context = match kept {
@@ -88,6 +92,9 @@ impl Authorizer {
         let Some(rule) = permissions::rule(path) else {
             return Err(Status::unimplemented(format!("unknown method {path}")));
         };
+        if rule != Rule::Anyone && peer.caller.as_ref().is_ok_and(is_anonymous) {
+            return Err(needs_certificate().into());
+        }
         let context = self.context(peer).await?;
         self.limits.check(&context, path)?;
         allow(&context, rule).inspect_err(|error| {
@@ -97,13 +104,21 @@ impl Authorizer {
     }
 }
 
+fn is_anonymous(caller: &Caller) -> bool {
+    caller.principal == Principal::Anonymous
+}
+
+fn needs_certificate() -> Error {
+    Error::access_denied("access denied: this call needs a client certificate")
+}
+
 /// Applies a rule of the table.
 fn allow(context: &AuthContext, rule: Rule) -> Result<()> {
     if rule == Rule::Anyone {
         return Ok(());
     }
     if context.is_anonymous() {
-        return Err(Error::access_denied("access denied: this call needs a client certificate"));
+        return Err(needs_certificate());
     }
     let denied = |who: &str| Err(Error::access_denied(format!("access denied: this call is for {who}")));
     match rule {
