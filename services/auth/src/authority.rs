@@ -292,6 +292,16 @@ impl Auth {
         self.store().upsert::<kind::CertAuthority>(ca).await.map(Arc::unwrap_or_clone)
     }
 
+    /// Stores an authority that is not known yet.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, and as [`upsert_cert_authority`](Self::upsert_cert_authority).
+    pub(crate) async fn create_cert_authority(&self, mut ca: CertAuthorityV2) -> Result<()> {
+        ca.check_and_set_defaults().map_err(Error::from)?;
+        self.check_cert_authority(&ca)?;
+        self.store().create::<kind::CertAuthority>(ca).await.map(drop)
+    }
+
     /// Looks at an authority that is about to be believed.
     ///
     /// # Errors

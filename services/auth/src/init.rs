@@ -9,7 +9,7 @@ use std::{
 };
 
 use audit::{Fanout, FileLog, FileLogConfig, Log, Sink};
-use backend::Condition;
+use backend::{Condition, ConditionalAction};
 use pki::{authority::CaType, suite::SignatureSuite};
 use resources::{Origin, Resource, cluster as defaults, presets};
 use wire::{
@@ -173,21 +173,22 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
     store.cached::<kind::ClusterName>("")
 }
 
-/// Settings of the file replace what is stored; what a file no longer says keeps its value but may be edited again.
+/// Settings of the file replace what is stored, all in one write; what a file no longer says keeps its value but may be edited again.
 async fn take_over_settings(store: &Store, file: &FileSettings) -> Result<()> {
+    let mut writes = Vec::new();
     let mut preference = file.auth_preference.clone();
     if let (Some(wanted), Ok(stored)) = (&mut preference, store.cached::<kind::AuthPreference>("")) {
         keep_suite(wanted, &stored);
     }
-    take_over::<kind::AuthPreference>(store, preference.as_ref()).await?;
-    take_over::<kind::NetworkingConfig>(store, file.networking.as_ref()).await?;
-    take_over::<kind::RecordingConfig>(store, file.recording.as_ref()).await?;
-    take_over::<kind::AuditConfig>(store, file.audit.as_ref()).await?;
+    writes.extend(take_over::<kind::AuthPreference>(store, preference.as_ref())?);
+    writes.extend(take_over::<kind::NetworkingConfig>(store, file.networking.as_ref())?);
+    writes.extend(take_over::<kind::RecordingConfig>(store, file.recording.as_ref())?);
+    writes.extend(take_over::<kind::AuditConfig>(store, file.audit.as_ref())?);
     let tokens = static_tokens(file)?;
     if store.cached::<kind::StaticTokens>("").map_or(true, |stored| stored.spec != tokens.spec) {
-        store.upsert::<kind::StaticTokens>(tokens).await?;
+        writes.push(store::put::<kind::StaticTokens>(&tokens, Condition::Whatever)?);
     }
-    Ok(())
+    if writes.is_empty() { Ok(()) } else { store.atomic(writes).await.map(drop) }
 }
 
 impl Auth {
@@ -197,10 +198,6 @@ impl Auth {
     /// `BadParameter` and `NotImplemented` for settings that are refused at the start as well.
     pub async fn follow_file(&self, file: FileSettings) -> Result<()> {
         check_settings(&file)?;
-        setting(file.auth_preference.as_ref())?;
-        setting(file.networking.as_ref())?;
-        setting(file.recording.as_ref())?;
-        setting(file.audit.as_ref())?;
         take_over_settings(self.store(), &file).await?;
         self.0.file.store(Arc::new(file));
         Ok(())
@@ -215,7 +212,8 @@ fn keep_suite(wanted: &mut AuthPreferenceV2, stored: &AuthPreferenceV2) {
     }
 }
 
-async fn take_over<K: Kind>(store: &Store, from_file: Option<&K::Value>) -> Result<()>
+/// The write that makes a setting what the file says; `None` when it is that already.
+fn take_over<K: Kind>(store: &Store, from_file: Option<&K::Value>) -> Result<Option<ConditionalAction>>
 where
     K::Value: PartialEq,
 {
@@ -228,17 +226,14 @@ where
             editable.set_origin(Origin::Dynamic);
             editable
         }
-        (None, Some(_)) => return Ok(()),
+        (None, Some(_)) => return Ok(None),
     };
     let same = stored.is_some_and(|stored| {
         let mut stored = (*stored).clone();
         stored.set_revision(String::new());
         stored == wanted
     });
-    if !same {
-        store.upsert::<K>(wanted).await?;
-    }
-    Ok(())
+    if same { Ok(None) } else { store::put::<K>(&wanted, Condition::Whatever).map(Some) }
 }
 
 /// Settings of the file, or the defaults.

@@ -96,8 +96,9 @@ impl Auth {
     ) -> Result<SessionRecordingConfigV2> {
         config.check_and_set_defaults().map_err(Error::from)?;
         let stored = self.set::<kind::RecordingConfig>(config, write).await?;
-        self.follow_sealing().await?;
+        // What is stored is told, whether it can be followed here or not.
         self.emit_recording(caller).await?;
+        self.follow_sealing().await?;
         Ok(stored)
     }
 
@@ -108,8 +109,9 @@ impl Auth {
     pub async fn reset_recording_config(&self, caller: &Caller) -> Result<SessionRecordingConfigV2> {
         let defaults = self.0.file.load().recording.clone().unwrap_or_else(cluster::session_recording_config);
         let stored = self.reset::<kind::RecordingConfig>(defaults).await?;
-        self.follow_sealing().await?;
+        // What is stored is told, whether it can be followed here or not.
         self.emit_recording(caller).await?;
+        self.follow_sealing().await?;
         Ok(stored)
     }
 

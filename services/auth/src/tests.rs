@@ -14,7 +14,7 @@ use wire::{
 };
 
 use crate::{
-    Auth, AuthConfig, Caller, LocalIdentityRequest, UserCertRequest, Write,
+    Auth, AuthConfig, Caller, FileSettings, LocalIdentityRequest, UserCertRequest, Write,
     store::kind,
     testing::{CLUSTER, STATIC_TOKEN, Service, keys, user},
 };
@@ -370,4 +370,30 @@ async fn roles_cut_the_life_of_a_certificate_and_locks_forbid_it() {
     assert_eq!((error.kind, error.message.ends_with("audit")), (ErrorKind::AccessDenied, true));
     let stranger = UserCertRequest { route_to_cluster: "elsewhere".into(), roles: vec!["access".into()], ..request() };
     assert_eq!(service.auth.generate_user_certs(stranger).await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_file_that_is_refused_in_one_place_changes_nothing() {
+    let service = Service::start().await;
+    let auth = &service.auth;
+    let mut networking = resources::cluster::networking_config();
+    networking.spec.as_mut().unwrap().client_idle_timeout = 60_000_000_000;
+    let token = types::ProvisionTokenV1 { roles: vec!["Nonsense".into()], token: "x".into(), ..Default::default() };
+    let file = FileSettings { networking: Some(networking), static_tokens: vec![token], ..FileSettings::default() };
+    let before = auth.networking().unwrap();
+    assert_eq!(auth.follow_file(file.clone()).await.unwrap_err().kind, ErrorKind::BadParameter);
+    assert_eq!(auth.networking().unwrap(), before);
+    auth.follow_file(FileSettings { static_tokens: Vec::new(), ..file }).await.unwrap();
+    assert_eq!(auth.networking().unwrap().spec.as_ref().unwrap().client_idle_timeout, 60_000_000_000);
+}
+
+#[tokio::test]
+async fn a_setting_that_is_stored_is_told_even_when_it_cannot_be_followed() {
+    let service = Service::start().await;
+    let key = backend::Key::root("/recordings").child("sealing_keys").unwrap();
+    service.auth.store().backend().put(backend::Item::new(key, "no keys")).await.unwrap();
+    let config = resources::cluster::session_recording_config();
+    service.auth.set_recording_config(&service.admin(), config, Write::Upsert).await.unwrap_err();
+    let told = service.names_of_events();
+    assert_eq!(told.last().map(String::as_str), Some("session_recording_config.update"), "{told:?}");
 }

@@ -167,9 +167,7 @@ impl Auth {
         if name.is_empty() || name == self.cluster_name() {
             return Err(Error::bad_parameter(format!("a leaf cluster cannot be called {name:?}")));
         }
-        if !self.is_known_leaf(&name, &authority)? {
-            self.upsert_cert_authority(stripped(authority)).await?;
-        }
+        self.take_in_leaf(&name, authority).await?;
         if self.store().get::<RemoteCluster>(&name).await.is_err() {
             let remote = RemoteClusterV3 {
                 metadata: Some(Metadata { name: name.clone(), ..Default::default() }),
@@ -363,6 +361,22 @@ impl Auth {
             Ok(parked) if enabled => self.keep(with_role_map(Arc::unwrap_or_clone(parked), cluster), true).await,
             Ok(_) => Ok(()),
             Err(error) => absent_is_fine(Err(error)),
+        }
+    }
+
+    /// Believes a leaf's authority from now on, if its name is free or its own: of several that come at once with one name,
+    /// the first has it.
+    async fn take_in_leaf(&self, name: &str, offered: CertAuthorityV2) -> Result<()> {
+        if self.is_known_leaf(name, &offered)? {
+            return Ok(());
+        }
+        let offered = stripped(offered);
+        match self.create_cert_authority(offered.clone()).await {
+            Err(error) if error.kind == ErrorKind::AlreadyExists => {
+                self.store().refresh().await;
+                if self.is_known_leaf(name, &offered)? { Ok(()) } else { Err(error) }
+            }
+            other => other,
         }
     }
 
@@ -572,6 +586,35 @@ mod tests {
         let (service, second) = leaf(&root, "leaf.test").await;
         let refused = second.upsert_trusted_cluster(&service.admin(), trust(CLUSTER, true, TOKEN)).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::AlreadyExists, "{refused}");
+    }
+
+    #[tokio::test]
+    async fn of_two_clusters_that_come_at_once_with_one_name_one_has_it() {
+        let root = root().await;
+        let mut offers = Vec::new();
+        for _ in 0..2 {
+            let (_service, leaf) = leaf(&root, "leaf.test").await;
+            offers.push(leaf.get_cert_authority("host", "leaf.test", false).await.unwrap());
+        }
+        let take_in = |offer: &CertAuthorityV2| root.auth.take_in_leaf("leaf.test", offer.clone());
+        // Both find the name free before either has written.
+        let (one, other) = (take_in(&offers[0]), take_in(&offers[1]));
+        let outcomes = <[_; 2]>::from(tokio::join!(one, other));
+        let winner = outcomes.iter().position(Result::is_ok).expect("one has it");
+        assert_eq!(outcomes[1 - winner].as_ref().unwrap_err().kind, ErrorKind::AlreadyExists);
+        let known = root.auth.get_cert_authority("host", "leaf.test", false).await.unwrap();
+        assert_eq!(trusted_ssh(&known), trusted_ssh(&offers[winner]));
+        take_in(&offers[winner]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_is_taken_in_twice_at_once_is_taken_in() {
+        let root = root().await;
+        let (_service, leaf) = leaf(&root, "leaf.test").await;
+        let offer = leaf.get_cert_authority("host", "leaf.test", false).await.unwrap();
+        let take_in = || root.auth.take_in_leaf("leaf.test", offer.clone());
+        let (one, other) = tokio::join!(take_in(), take_in());
+        assert!(one.is_ok() && other.is_ok(), "{one:?} {other:?}");
     }
 
     #[tokio::test]
