@@ -39,11 +39,12 @@ pub fn map_roles(mappings: &[RoleMapping], remote: &[String]) -> Result<Vec<Stri
 }
 
 /// The roles that a mapping gives somebody with these traits: for every value of its trait that fits, its roles, in which
-/// `$1` stands for what a wildcard or a group stood for. What came from the user stands for itself.
+/// `$1` stands for what a wildcard or a group stood for. What came from the user stands for itself: a name of which it made
+/// a pattern gives nothing, but is a pattern where names are denied.
 ///
 /// # Errors
 /// The value is no regular expression.
-pub(crate) fn claimed_roles(mapping: &ClaimMapping, traits: &Traits) -> Result<Vec<String>, String> {
+pub(crate) fn claimed_roles(mapping: &ClaimMapping, traits: &Traits, denies: bool) -> Result<Vec<String>, String> {
     let regex = build_regex(&expression(&mapping.value))?;
     let mut roles: Vec<String> = Vec::new();
     for captures in traits.get(&mapping.claim).iter().filter_map(|value| regex.captures(value)) {
@@ -51,7 +52,7 @@ pub(crate) fn claimed_roles(mapping: &ClaimMapping, traits: &Traits) -> Result<V
             let mut name = String::new();
             captures.expand(template, &mut name);
             // A role that is written as a pattern may match; what a user's trait adds to it may not make it one.
-            let added_pattern = name.contains(['*', '{', '^']) && name != *template;
+            let added_pattern = !denies && name.contains(['*', '{', '^']) && name != *template;
             if !name.is_empty() && !added_pattern && !roles.contains(&name) {
                 roles.push(name);
             }

@@ -216,8 +216,8 @@ impl RoleSet {
     }
 
     fn claims(&self, mappings: &[ClaimMapping], role: &str, broken: bool) -> bool {
-        mappings.iter().any(|mapping| match claimed_roles(mapping, self.traits()) {
-            Ok(names) => self.matched(&names, role, broken),
+        mappings.iter().any(|mapping| match claimed_roles(mapping, self.traits(), broken) {
+            Ok(names) => self.matched(&names, role, broken) || broken && names.iter().any(|name| name == role),
             Err(_) => broken,
         })
     }

@@ -57,6 +57,24 @@ fn the_values_of_traits_are_no_patterns() {
 }
 
 #[test]
+fn what_a_trait_makes_a_pattern_denies_as_one() {
+    let claims = json!({"claims_to_roles": [{"claim": "team", "value": "*", "roles": ["lead-$1"]}]});
+    let allow = role("allow", json!({"request": {"roles": ["*"]}}), json!({}), json!({}));
+    let deny = role("deny", json!({}), json!({"request": claims.clone()}), json!({}));
+    for (value, name, allowed) in [
+        ("web", "lead-web", false),
+        ("web", "lead-ops", true),
+        ("*", "lead-ops", false),
+        ("^x", "lead-^x", false),
+        ("{{external.team", "lead-ops", false),
+        ("*", "dba", true),
+    ] {
+        let set = RoleSet::compile(vec![allow.clone(), deny.clone()], traits(&[("team", &[value])]));
+        assert_eq!(may_ask(&set, name), allowed, "{value} {name}");
+    }
+}
+
+#[test]
 fn one_denial_is_enough_and_what_is_broken_denies() {
     let allow = role("allow", json!({"request": {"roles": ["*"], "search_as_roles": ["dba"]}}), json!({}), json!({}));
     for deny in [
