@@ -72,6 +72,49 @@ fn behind_a_tcp_balancer_with_proxy_headers_the_client_is_who_it_says() {
 }
 
 #[test]
+fn net_09_two_proxies_behind_one_address_serve_every_node_and_either_may_stop() {
+    let port = free_port();
+    let balancer = listen(port);
+    let shared = json!({ "public_addr": balancer });
+    let cluster = ClusterSetup::new("balanced.test").apart().proxy(&shared).start();
+    let (mut second, second_address) = cluster.another_proxy("second", &shared);
+    second.wait_ready();
+    let sections = format!(
+        "frontend in\n  mode tcp\n  bind {balancer}\n  default_backend proxies\nbackend proxies\n  mode tcp\n  \
+         balance roundrobin\n  retries 3\n  option redispatch 1\n  default-server check inter 200ms fall 1 rise 1\n  \
+         server one {}\n  server two {second_address}\n",
+        cluster.address()
+    );
+    let _haproxy = haproxy(&cluster, port, &sections);
+    let _node = cluster.agent(&AgentSetup::node("node1").at_proxy(&balancer));
+    let mut alice = cluster.user("alice", &["access"]);
+    let client = Client::new(&balancer, &cluster.new_path("home"));
+    client.login(&mut alice);
+    let target = format!("{}@node1", account());
+    // The balancer takes the proxies in turn, so that several sessions in a row have gone through both.
+    let in_a_row = |what: &str| {
+        wait_for(what, LIMIT, || {
+            for _ in 0..6 {
+                let ran = client.tsh(&["ssh", &target, "echo reached"]);
+                if ran.stdout != "reached\n" {
+                    return Err(ran);
+                }
+            }
+            Ok(())
+        });
+    };
+    in_a_row("sessions through both proxies");
+    let proxies = || {
+        let listed = cluster.tctl(&["get", "proxies", "--format=json"]).json();
+        listed.as_array().expect("a list").len()
+    };
+    assert_eq!(proxies(), 2);
+    second.stop();
+    assert_eq!(proxies(), 1, "a proxy that stops takes its record back");
+    in_a_row("sessions through the first proxy");
+}
+
+#[test]
 fn behind_an_http_balancer_that_ends_tls_connections_are_upgraded() {
     let port = free_port();
     let balancer = listen(port);

@@ -161,6 +161,9 @@ fn recordings_are_sealed_from_when_the_cluster_says_so_and_play_as_before() {
     replays(&cluster, &client, &sealed);
 }
 
+/// Id of a server without an agent.
+const LEGACY: &str = "0b3d4c2e-0000-4000-8000-00000000000a";
+
 /// An OpenSSH server that ends with the test.
 struct Sshd(Child);
 
@@ -209,16 +212,25 @@ impl Sshd {
 fn a_server_without_an_agent_is_reached_by_role_and_recorded_by_the_proxy() {
     let cluster = Cluster::start("agentless.test");
     let port = free_port();
-    let Some(_sshd) = Sshd::start(&cluster, "legacy", port) else { return };
-    cluster.create(&json!({
-        "kind": "node", "sub_kind": "openssh", "version": "v2",
-        "metadata": { "name": "0b3d4c2e-0000-4000-8000-00000000000a", "labels": { "env": "old" } },
-        "spec": { "addr": format!("127.0.0.1:{port}"), "hostname": "legacy" },
-    }));
+    let Some(_sshd) = Sshd::start(&cluster, "legacy,other", port) else { return };
+    let server = |id: &str, name: &str| {
+        cluster.create(&json!({
+            "kind": "node", "sub_kind": "openssh", "version": "v2",
+            "metadata": { "name": id, "labels": { "env": "old" } },
+            "spec": { "addr": format!("127.0.0.1:{port}"), "hostname": name },
+        }));
+    };
+    server(LEGACY, "legacy");
     cluster.create(&json!({
         "kind": "role", "version": "v7", "metadata": { "name": "elsewhere" },
         "spec": { "allow": { "logins": [account()], "node_labels": { "env": "new" } } },
     }));
+    let reach = json!({ "logins": [account()], "node_labels": { "env": "old" } });
+    let roles = [("operator", reach), ("asks", json!({ "request": { "search_as_roles": ["operator"] } }))];
+    for (name, allow) in roles {
+        let spec = json!({ "allow": allow });
+        cluster.create(&json!({ "kind": "role", "version": "v7", "metadata": { "name": name }, "spec": spec }));
+    }
     cluster.user("alice", &["access", "auditor"]);
     cluster.user("eve", &["elsewhere"]);
     let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
@@ -244,6 +256,26 @@ fn a_server_without_an_agent_is_reached_by_role_and_recorded_by_the_proxy() {
     let denied = eve.tsh(&["ssh", &target, "true"]).refused();
     assert!(denied.said().contains("denied") || denied.said().contains("not authorized"), "{denied}");
     cluster.wait_event("auth", &[("user", "eve"), ("code", "T3007W")]);
+
+    // Access that was granted for one server does not reach another of the same kind.
+    server("0b3d4c2e-0000-4000-8000-00000000000b", "other");
+    let mut ann = cluster.user("ann", &["asks"]);
+    let ann = cluster.login(&mut ann);
+    let asked = ann.tsh(&[
+        "request",
+        "create",
+        "--nowait",
+        "--reason=look",
+        "--resource",
+        &format!("/agentless.test/node/{LEGACY}"),
+    ]);
+    let asked = asked.succeeded().stdout;
+    let id = asked.split_whitespace().find(|word| word.len() == 36).unwrap_or_else(|| panic!("no id in {asked}"));
+    cluster.tctl(&["requests", "approve", id]).succeeded();
+    ann.tsh(&["login", &format!("--request-id={id}")]).succeeded();
+    ann.tsh(&["ssh", &target, "true"]).succeeded();
+    ann.tsh(&["ssh", &format!("{}@other", account()), "true"]).refused();
+    client.tsh(&["ssh", &format!("{}@other", account()), "true"]).succeeded();
 
     let mut shell = client.terminal(&["ssh", &target]);
     shell.expect(r"[$#%>] ?");

@@ -1,6 +1,7 @@
 //! A process as a member of its cluster: who it is, how it joined, where it keeps that.
 
 mod identity;
+pub mod inventory;
 mod join;
 mod rotation;
 pub mod said;

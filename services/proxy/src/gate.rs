@@ -101,7 +101,7 @@ impl Watch {
                 () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
                     let end = self.ends.map(|end| end.to_rfc3339()).unwrap_or_default();
                     if let Some(reports) = &self.reports {
-                        reports.disconnected(&self.peer, &format!("client certificate expired at {end}"));
+                        reports.disconnected(&self.peer, &format!("client certificate expired at {end}")).await;
                     }
                     return Status::permission_denied("client certificate expired");
                 }

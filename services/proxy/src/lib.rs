@@ -118,11 +118,11 @@ impl ProxyService {
         }
         let peering = peers::is_on(&cache);
         let work = [
-            Box::pin(presence::announce(settings.clone(), peering, upstream.clone()))
+            Box::pin(follow::follow(channel.clone(), upstream.clone(), lists))
                 as Pin<Box<dyn Future<Output = ()> + Send>>,
-            Box::pin(follow::follow(channel.clone(), upstream.clone(), lists)),
             Box::pin(tunnels::tell_of_proxies(tunnels.clone(), settings.clone(), known.clone())),
         ];
+        let announcing = presence::announce(settings.clone(), peering, upstream.clone(), closing.clone());
         let host = (settings.host_uuid.as_str(), settings.data_dir.as_path());
         let trackers = (tasks.clone(), sessions.clone());
         let recorded = Recorded::start(host, cache.clone(), channel.clone(), (trackers, shutdown.clone()))?;
@@ -137,6 +137,7 @@ impl ProxyService {
         for work in work {
             service.tasks.spawn(until(&service.closing, work));
         }
+        service.tasks.spawn(announcing);
         info!(addresses = ?service.addresses, "proxy service started");
         Ok(service)
     }
@@ -239,14 +240,9 @@ impl Parts {
         let (upgrades, mut upgraded_connections) = web::Upgrades::channel();
         let dialer = self.dialer();
         let reach = (self.upstream.clone(), dialer.clone());
-        let web = web::Web::new(settings.clone(), cache.clone(), reach, upgrades, tasks.clone());
-        let reports = report::Reports {
-            upstream: self.upstream.clone(),
-            settings: settings.clone(),
-            cache: cache.clone(),
-            tasks: tasks.clone(),
-        };
+        let reports = report::Reports::new(self.recorded.log(), &settings.host_uuid);
         let gate = gate::Gate::new(cache.clone()).with_reports(reports);
+        let web = web::Web::new(settings.clone(), cache.clone(), reach, gate.clone(), upgrades, tasks.clone());
         let reach_nodes = (dialer.clone(), self.recorded.clone());
         let transport =
             transport::Transport::new(reach_nodes.clone(), gate.clone(), sessions.clone(), shutdown.clone());

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
-use tokio::time::sleep;
-use tracing::warn;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
 use wire::types::{Metadata, ServerSpecV2, ServerV2};
 
 use crate::{Settings, Upstream};
@@ -18,11 +19,28 @@ const REPEAT: Duration = Duration::from_secs(5 * 60);
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
+/// How long the Auth Service may take to remove the record of a proxy that stops.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Tells the record until `closing`, and then takes it back: nobody should look for a proxy that has stopped.
+pub(crate) async fn announce(settings: Arc<Settings>, peering: bool, upstream: Upstream, closing: CancellationToken) {
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = repeat(&settings, peering, &upstream) => {}
+    }
+    let path = format!("/v2/proxies/{}", settings.host_uuid);
+    match timeout(GOODBYE, upstream.delete(&path)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "the record of this proxy ends by itself"),
+        Err(_) => debug!("the record of this proxy ends by itself: waited 2 s for the auth service"),
+    }
+}
+
 /// Tells the record for ever; with `peering` it says where other proxies find this one.
-pub(crate) async fn announce(settings: Arc<Settings>, peering: bool, upstream: Upstream) {
+async fn repeat(settings: &Settings, peering: bool, upstream: &Upstream) {
     let mut backoff = MIN_BACKOFF;
     loop {
-        let pause = match upstream.post("/v2/proxies", &json!({"server": record(&settings, peering)})).await {
+        let pause = match upstream.post("/v2/proxies", &json!({"server": record(settings, peering)})).await {
             Ok(_) => {
                 backoff = MIN_BACKOFF;
                 REPEAT

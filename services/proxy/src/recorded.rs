@@ -132,11 +132,16 @@ impl Recorded {
         let target = ToAuth { channel: channel.clone(), log: log.clone() };
         let uploader = Uploader::new(uploads.clone(), Arc::new(target), UploaderConfig::default());
         tasks.spawn(crate::until(&shutdown, uploader.run()));
-        let hosts = Hosts::new(channel.clone());
+        let hosts = Hosts::new(channel.clone(), cache.clone());
         let host_uuid = host_uuid.to_owned();
         Ok(Self {
             shared: Arc::new(Shared { host_uuid, cache, hosts, channel, log, uploads, tasks: sessions, shutdown }),
         })
+    }
+
+    /// The way to the audit log, which waits on disk while the Auth Service is away.
+    pub(crate) fn log(&self) -> RemoteLog {
+        self.shared.log.clone()
     }
 
     /// How sessions with a node of the cluster that `cache` is about are recorded here.

@@ -1,77 +1,41 @@
 //! What this proxy tells the audit log itself: connections that it has ended before the host could.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use cache::Cache;
-use chrono::Utc;
-use tokio::time::sleep;
-use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
-use wire::events::{ClientDisconnect, ConnectionMetadata, ServerMetadata, UserMetadata};
+use audit::{RemoteLog, codes};
+use process::said;
+use wire::events::{ClientDisconnect, ServerMetadata};
 
-use crate::settings::Settings;
 use crate::transport::TransportPeer;
-use crate::upstream::Upstream;
 
-/// Attempts to hand an event over, and the pause after the first, which doubles.
-const ATTEMPTS: u32 = 6;
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// Hands events to the Auth Service. Clones share the connection.
+/// Speaks to the audit log as this proxy. Clones share the queue, which is on disk.
 #[derive(Clone)]
 pub(crate) struct Reports {
-    pub upstream: Upstream,
-    pub settings: Arc<Settings>,
-    pub cache: Cache,
-    pub tasks: TaskTracker,
+    log: RemoteLog,
+    host_uuid: Arc<str>,
 }
 
 impl Reports {
+    pub(crate) fn new(log: RemoteLog, host_uuid: &str) -> Self {
+        Self { log, host_uuid: host_uuid.into() }
+    }
+
     /// A user's connection was ended.
-    pub(crate) fn disconnected(&self, peer: &TransportPeer, reason: &str) {
-        let identity = &peer.identity;
-        let body = ClientDisconnect {
-            user: Some(UserMetadata {
-                user: identity.username.clone(),
-                impersonator: identity.impersonator.clone(),
-                access_requests: identity.active_requests.clone(),
-                bot_name: identity.bot_name.clone(),
-                user_kind: if identity.bot_name.is_empty() { 1 } else { 2 },
-                ..Default::default()
-            }),
-            connection: Some(ConnectionMetadata {
-                local_addr: peer.server.to_string(),
-                remote_addr: peer.client.to_string(),
-                protocol: "ssh".into(),
-            }),
-            server: Some(ServerMetadata {
-                server_namespace: "default".into(),
-                server_id: self.settings.host_uuid.clone(),
-                server_addr: peer.server.to_string(),
-                server_version: wire::VERSION.into(),
-                ..Default::default()
-            }),
-            reason: reason.to_owned(),
+    pub(crate) async fn disconnected(&self, peer: &TransportPeer, reason: &str) {
+        let server = ServerMetadata {
+            server_namespace: "default".into(),
+            server_id: self.host_uuid.to_string(),
+            server_addr: peer.server.to_string(),
+            server_version: wire::VERSION.into(),
             ..Default::default()
         };
-        let mut event = audit::codes::CLIENT_DISCONNECT.event(body);
-        if let Err(error) = audit::event::prepare(&mut event, &self.cache.cluster_name(), Utc::now()) {
-            warn!(%error, "event dropped: it cannot be completed");
-            return;
-        }
-        let upstream = self.upstream.clone();
-        self.tasks.spawn(async move {
-            let mut pause = PAUSE;
-            for _ in 0..ATTEMPTS {
-                match upstream.emit(event.clone()).await {
-                    Ok(()) => return,
-                    Err(error) => debug!(%error, "event not delivered yet"),
-                }
-                sleep(pause.mul_f64(rand::random_range(0.5..=1.0))).await;
-                pause *= 2;
-            }
-            warn!("event lost: the Auth Service did not take it");
+        let event = codes::CLIENT_DISCONNECT.event(ClientDisconnect {
+            user: Some(said::user_metadata(&peer.identity, "")),
+            connection: Some(said::connection_metadata(peer.client, peer.server)),
+            server: Some(server),
+            reason: reason.to_owned(),
+            ..Default::default()
         });
+        self.log.emit(event).await;
     }
 }

@@ -18,9 +18,6 @@ use wire::types::{DeleteWebSessionRequest, GetWebSessionRequest, UserTokenV3, We
 /// Metadata that tells auth where the client behind the proxy is; auth believes it of proxies only.
 const CLIENT_ADDRESS: &str = "x-forwarded-for";
 
-/// How long the log may take to store an event.
-const CALL: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// The Auth Service as this proxy sees it. Clones share the connections.
 #[derive(Clone)]
 pub struct Upstream {
@@ -47,14 +44,6 @@ impl Upstream {
     /// Deletes something at the Auth Service's HTTP interface.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Error> {
         self.http.delete::<Value>(path).await.map(drop).map_err(http_error)
-    }
-
-    /// Hands an event to the audit log.
-    pub(crate) async fn emit(&self, event: wire::events::OneOf) -> Result<(), Error> {
-        match tokio::time::timeout(CALL, self.auth().emit_audit_event(Request::new(event))).await {
-            Ok(answer) => Ok(answer.map(drop)?),
-            Err(_) => Err(Error::connection_problem("waited 10 s for the auth service")),
-        }
     }
 
     /// Which second factors a user must show.

@@ -33,7 +33,6 @@ use limit::RateLimit;
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
-use crate::report::Reports;
 use crate::settings::Settings;
 use crate::upstream::Upstream;
 
@@ -71,17 +70,11 @@ impl Web {
         settings: Arc<Settings>,
         cache: Cache,
         (upstream, dialer): (Upstream, NodeDialer),
+        gate: Gate,
         upgrades: upgrade::Upgrades,
         tasks: TaskTracker,
     ) -> Self {
         let limits = Limits { normal: RateLimit::new(20, 40), high: RateLimit::new(120, 480) };
-        let reports = Reports {
-            upstream: upstream.clone(),
-            settings: settings.clone(),
-            cache: cache.clone(),
-            tasks: tasks.clone(),
-        };
-        let gate = Gate::new(cache.clone()).with_reports(reports);
         Self { settings, cache, upstream, dialer, gate, limits: Arc::new(limits), upgrades, tasks }
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -74,33 +74,10 @@ pub(crate) struct Connection {
     last_words: watch::Sender<Option<Arc<str>>>,
     /// Ends the connection even if the client neither reads nor goes.
     pub cut: CancellationToken,
-    /// Session channels that are open.
-    sessions: AtomicUsize,
-    /// To be told whether a client that is lost would lose anything.
-    interest: Interest,
+    /// To be told what a client that is gone would miss.
+    pub interest: Interest,
     /// Places for channels above the roles' limit that are about to be told so.
     turned_away: Arc<Semaphore>,
-}
-
-/// A session channel, as long as it is open.
-struct OpenSession(Arc<Connection>);
-
-impl OpenSession {
-    fn begin(connection: &Arc<Connection>) -> Self {
-        connection.sessions.fetch_add(1, Ordering::Relaxed);
-        connection.interest.set_idle(false);
-        Self(connection.clone())
-    }
-}
-
-impl Drop for OpenSession {
-    fn drop(&mut self) {
-        let was_last = self.0.sessions.fetch_sub(1, Ordering::Relaxed) == 1;
-        // A program that was used for its session alone ends with it, and need not say so.
-        if was_last && !self.0.forwards.are_listening() {
-            self.0.interest.set_idle(true);
-        }
-    }
 }
 
 impl Connection {
@@ -333,7 +310,6 @@ impl Door {
             lease: Mutex::new(lease),
             last_words: watch::Sender::new(None),
             cut: self.cut.clone(),
-            sessions: AtomicUsize::new(0),
             interest: self.interest.clone(),
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
         });
@@ -389,7 +365,7 @@ impl Handler for Door {
             return Ok(());
         };
         reply.accept().await;
-        let open = OpenSession::begin(&connection);
+        let open = connection.interest.hold_session();
         self.node.tasks.spawn(async move {
             channel::serve(channel, connection).await;
             drop((place, open));

@@ -86,11 +86,6 @@ impl Forwards {
         place.inspect_err(|_| debug!("too many forwarded connections of one client")).ok()
     }
 
-    /// Whether something is accepted here for the client.
-    pub fn are_listening(&self) -> bool {
-        !self.listeners.lock().is_empty()
-    }
-
     /// The connection is gone: listeners end, and the worker removes its files.
     pub fn close(&self) {
         self.closed.cancel();

@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
+use process::inventory::{Inventory, Msg, Pauses};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Status};
+use tonic::Status;
 use tracing::{debug, info};
 use wire::client::ApiChannel;
-use wire::proto::auth_service_client::AuthServiceClient;
-use wire::proto::{
-    InventoryHeartbeat, UpstreamInventoryAgentMetadata, UpstreamInventoryGoodbye, UpstreamInventoryHello,
-    UpstreamInventoryOneOf, UpstreamInventoryPong, downstream_inventory_one_of, upstream_inventory_one_of,
-};
+use wire::proto::InventoryHeartbeat;
 use wire::types::{Metadata, ServerSpecV2, ServerV2};
 
 use crate::labels::NodeLabels;
@@ -26,13 +22,6 @@ use crate::node::NodeConfig;
 const TTL: Duration = Duration::from_secs(600);
 /// How often an unchanged record is told again: well before it ends.
 const REPEAT: Duration = Duration::from_secs(400);
-/// How long the Auth Service may take for its greeting.
-const HELLO: Duration = Duration::from_secs(30);
-/// How long the Auth Service may take to let the node go.
-const GOODBYE: Duration = Duration::from_secs(2);
-const MIN_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(8);
-
 /// The node's record as the cluster sees it.
 #[derive(Clone)]
 pub(crate) struct NodeRecord {
@@ -100,9 +89,8 @@ pub(crate) async fn run(
     presence: watch::Sender<Presence>,
     leaving: CancellationToken,
 ) {
-    let mut backoff = MIN_BACKOFF;
+    let mut pauses = Pauses::new();
     loop {
-        let start = Instant::now();
         match follow(&channel, &record, &presence, &leaving).await {
             Ok(()) => debug!("inventory stream ended"),
             Err(status) => debug!(reason = status.message(), "inventory stream lost"),
@@ -111,15 +99,10 @@ pub(crate) async fn run(
             return;
         }
         presence.send_replace(Presence::Unknown);
-        // A stream that breaks at once is no success.
-        if start.elapsed() > MAX_BACKOFF {
-            backoff = MIN_BACKOFF;
-        }
         tokio::select! {
             () = leaving.cancelled() => return,
-            () = sleep(backoff.mul_f64(rand::random_range(0.5..=1.0))) => {}
+            () = sleep(pauses.after_end()) => {}
         }
-        backoff = (backoff * 2).min(MAX_BACKOFF);
     }
 }
 
@@ -129,33 +112,14 @@ async fn follow(
     presence: &watch::Sender<Presence>,
     leaving: &CancellationToken,
 ) -> Result<(), Status> {
-    use upstream_inventory_one_of::Msg;
-    let (up, requests) = mpsc::channel(8);
-    let send = |msg: Msg| {
-        up.try_send(UpstreamInventoryOneOf { msg: Some(msg) }).map_err(|_| Status::unavailable("stream is stuck"))
-    };
-    send(Msg::Hello(UpstreamInventoryHello {
-        version: wire::VERSION.into(),
-        server_id: record.config.host_uuid.clone(),
-        services: vec!["Node".into()],
-        hostname: record.config.hostname.clone(),
-        ..Default::default()
-    }))?;
-    let mut client = AuthServiceClient::new(channel.clone());
-    let open = client.inventory_control_stream(Request::new(ReceiverStream::new(requests)));
-    let greeting = async {
-        let mut down = within(HELLO, open).await?.into_inner();
-        within(HELLO, down.message()).await?.ok_or_else(|| Status::unavailable("no greeting"))?;
-        Ok::<_, Status>(down)
-    };
-    let mut down = tokio::select! {
+    let host = (record.config.host_uuid.as_str(), record.config.hostname.as_str());
+    let mut inventory = tokio::select! {
         () = leaving.cancelled() => return Ok(()),
-        down = greeting => down?,
+        opened = Inventory::open(channel, "Node", host) => opened?,
     };
-    send(Msg::AgentMetadata(agent_metadata()))?;
     let heartbeat =
         || Msg::Heartbeat(InventoryHeartbeat { ssh_server: Some(record.current()), ..InventoryHeartbeat::default() });
-    send(heartbeat())?;
+    inventory.send(heartbeat())?;
     presence.send_replace(Presence::Known);
     info!("the cluster knows this node");
     let mut labels = record.labels.clone();
@@ -165,48 +129,15 @@ async fn follow(
     let mut repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0));
     loop {
         tokio::select! {
-            () = leaving.cancelled() => {
-                // A node that stops is gone at once, not when its record ends.
-                send(Msg::Goodbye(UpstreamInventoryGoodbye { delete_resources: true }))?;
-                let taken = async { while let Ok(Some(_)) = down.message().await {} };
-                let _ = timeout(GOODBYE, taken).await; // the record ends by itself
-                return Ok(());
-            }
-            message = down.message() => match message? {
-                None => return Ok(()),
-                Some(message) => if let Some(downstream_inventory_one_of::Msg::Ping(ping)) = message.msg {
-                    send(Msg::Pong(UpstreamInventoryPong { id: ping.id }))?;
-                },
-            },
+            () = leaving.cancelled() => return inventory.leave().await,
+            ended = inventory.answer() => return ended,
             Ok(()) = labels.changed() => {
                 sleep(Duration::from_millis(100)).await; // several labels often change together
                 labels.mark_unchanged();
-                send(heartbeat())?;
-            },
-            Ok(()) = proxies.changed() => {
-                proxies.mark_unchanged();
-                send(heartbeat())?;
-            },
-            () = sleep_until(repeat) => {
-                send(heartbeat())?;
-                repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0));
             }
+            Ok(()) = proxies.changed() => proxies.mark_unchanged(),
+            () = sleep_until(repeat) => repeat = Instant::now() + REPEAT.mul_f64(rand::random_range(0.9..=1.0)),
         }
-    }
-}
-
-/// What kind of host this is.
-fn agent_metadata() -> UpstreamInventoryAgentMetadata {
-    UpstreamInventoryAgentMetadata {
-        os: std::env::consts::OS.into(),
-        host_architecture: std::env::consts::ARCH.into(),
-        ..Default::default()
-    }
-}
-
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-    match timeout(limit, work).await {
-        Ok(result) => result,
-        Err(_) => Err(Status::deadline_exceeded("waited 30 s for the inventory stream")),
+        inventory.send(heartbeat())?;
     }
 }

@@ -22,6 +22,8 @@ const ACKNOWLEDGE_AT: u64 = 128 * 1024;
 const MAX_PIECES: usize = 4096;
 /// Room made at once for what is written.
 const CHUNK: usize = 16 * 1024;
+/// Pieces below this length are copied.
+const SMALL_PIECE: usize = 1024;
 /// The longest number in unsigned LEB128 of 64 bits.
 pub(crate) const LONGEST_NUMBER: usize = 10;
 
@@ -182,7 +184,7 @@ impl Engine {
                 if n == 0 {
                     break;
                 }
-                self.inbox.push_back(from.split_to(n).freeze());
+                self.inbox.push_back(piece(from, n));
                 self.inbox_length += n;
                 self.received += n as u64;
                 self.expect_data(left - n);
@@ -325,6 +327,16 @@ pub fn put_number(into: &mut impl BufMut, mut number: u64) {
         number >>= 7;
     }
     into.put_u8(u8::try_from(number).unwrap_or_default());
+}
+
+/// Takes the next `n` bytes. A small piece gets memory of its own: it would keep the whole buffer that it came in.
+fn piece(from: &mut BytesMut, n: usize) -> Bytes {
+    if n >= SMALL_PIECE {
+        return from.split_to(n).freeze();
+    }
+    let piece = Bytes::copy_from_slice(&from[..n]);
+    from.advance(n);
+    piece
 }
 
 /// Takes a number in unsigned LEB128 of at most 64 bits; `None` while it is not complete.

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,18 +46,46 @@ struct Entry {
     interest: Interest,
 }
 
-/// Whether a client that is gone would lose anything. Clones share it.
+/// What a client would miss if it did not come back. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Interest(Arc<AtomicBool>);
+pub struct Interest(Arc<Stakes>);
+
+#[derive(Debug, Default)]
+struct Stakes {
+    held: AtomicUsize,
+    /// There was a session once.
+    used: AtomicBool,
+}
+
+/// Something that the client would miss, until this is dropped.
+#[derive(Debug)]
+pub struct Stake(Arc<Stakes>);
 
 impl Interest {
-    /// Says whether nothing would be lost.
-    pub fn set_idle(&self, idle: bool) {
-        self.0.store(idle, Ordering::Relaxed);
+    /// There is something more to miss.
+    #[must_use = "it counts until it is dropped"]
+    pub fn hold(&self) -> Stake {
+        self.0.held.fetch_add(1, Ordering::SeqCst);
+        Stake(self.0.clone())
     }
 
+    /// There is a session to miss.
+    #[must_use = "it counts until it is dropped"]
+    pub fn hold_session(&self) -> Stake {
+        self.0.used.store(true, Ordering::SeqCst);
+        self.hold()
+    }
+
+    /// A program that was used for its sessions ends with them, and need not say so.
     fn patience(&self) -> Duration {
-        if self.0.load(Ordering::Relaxed) { DETACHED_IDLE } else { DETACHED }
+        let done = self.0.used.load(Ordering::SeqCst) && self.0.held.load(Ordering::SeqCst) == 0;
+        if done { DETACHED_IDLE } else { DETACHED }
+    }
+}
+
+impl Drop for Stake {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -67,7 +95,7 @@ pub struct Incoming<S> {
     pub stream: Stream<S>,
     /// The server's identification line, without its end.
     pub identification: String,
-    /// To be told whether the connection is worth waiting for.
+    /// To be told what makes the connection worth waiting for.
     pub interest: Interest,
 }
 

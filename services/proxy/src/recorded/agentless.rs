@@ -131,7 +131,8 @@ pub(super) async fn locked(visit: &Visit) -> String {
 fn role_set(shared: &Shared, identity: &Identity) -> Result<RoleSet, String> {
     let roles = known_roles(shared, identity)?;
     let traits = rbac::Traits::from(identity.traits.clone().unwrap_or_default());
-    Ok(RoleSet::compile(roles.iter().map(|role| (**role).clone()), traits))
+    let roles = RoleSet::compile(roles.iter().map(|role| (**role).clone()), traits);
+    Ok(roles.bound_by_certificate(&shared.cache.cluster_name(), &identity.allowed_resource_ids))
 }
 
 fn known_roles(shared: &Shared, identity: &Identity) -> Result<Vec<Arc<RoleV6>>, String> {

@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pki::identity::Identity;
+use recording::SessionId;
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handler, Msg, Session};
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, GlobalRequestReply, client};
 use tokio::io::DuplexStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tonic::Request;
 use tracing::{debug, info};
 use tunnel::{BoxedStream, HostIdentity};
+use wire::proto::GetSessionTrackerRequest;
+use wire::proto::auth_service_client::AuthServiceClient;
 
 use super::agent::AgentSource;
+use super::host::node_id;
 use super::target::Target;
 use super::{Meeting, Shared, agentless, session};
 use crate::ssh::{JOIN_LOGIN, admitted};
@@ -23,6 +28,9 @@ use crate::ssh::{JOIN_LOGIN, admitted};
 const LOGIN_GRACE: Duration = Duration::from_secs(45);
 /// How long the node may take to open a channel or a listener.
 const OPENING: Duration = Duration::from_secs(20);
+/// How long a node may take to register a session that it has named, and the pause between looks.
+const REGISTERING: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Channels of one connection at a time.
 const MOST_CHANNELS: usize = 1024;
 
@@ -39,6 +47,30 @@ pub(super) struct Visit {
     pub identity: Identity,
     /// The account on the node.
     pub login: String,
+}
+
+impl Visit {
+    /// Whether the node has registered this session as its own. A host may claim any id: that of a session elsewhere would
+    /// put its recording in the other's place.
+    pub(super) async fn has_registered(&self, id: SessionId) -> bool {
+        let Self { shared, meeting, .. } = self;
+        if meeting.agentless || meeting.cluster != shared.cache.cluster_name() {
+            return false;
+        }
+        let looking = async {
+            loop {
+                let request = Request::new(GetSessionTrackerRequest { session_id: id.to_string() });
+                match AuthServiceClient::new(shared.channel.clone()).get_session_tracker(request).await {
+                    Ok(tracker) => {
+                        return tracker.into_inner().spec.is_some_and(|spec| spec.host_id == node_id(meeting));
+                    }
+                    // The node tells the Auth Service and this proxy at the same time.
+                    Err(_) => sleep(LOOK_AGAIN).await,
+                }
+            }
+        };
+        timeout(REGISTERING, looking).await.unwrap_or(false)
+    }
 }
 
 /// Serves one connection to its end. `way` is the stream to the node, and the user's agent.

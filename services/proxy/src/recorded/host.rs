@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cache::Cache;
 use parking_lot::Mutex;
 use pki::keys::{KeyAlgorithm, PrivateKey};
 use russh::keys::Certificate;
@@ -17,6 +18,7 @@ use wire::trust::GenerateHostCertRequest;
 use wire::trust::trust_service_client::TrustServiceClient;
 
 use super::Meeting;
+use crate::tunnels::ssh_keys;
 
 /// How long a certificate is used; it is valid twice as long.
 const KEPT: Duration = Duration::from_secs(12 * 3600);
@@ -35,14 +37,15 @@ struct HostKey {
 /// Identities of nodes as this proxy shows them.
 pub(super) struct Hosts {
     channel: ApiChannel,
+    cache: Cache,
     key: OnceCell<HostKey>,
     known: Mutex<HashMap<Vec<String>, (Certificate, Instant)>>,
 }
 
 impl Hosts {
     /// None yet; `channel` leads to the Auth Service.
-    pub(super) fn new(channel: ApiChannel) -> Self {
-        Self { channel, key: OnceCell::new(), known: Mutex::default() }
+    pub(super) fn new(channel: ApiChannel, cache: Cache) -> Self {
+        Self { channel, cache, key: OnceCell::new(), known: Mutex::default() }
     }
 
     /// The key of all these identities, made when it is first needed. RSA, like that of every host: the configuration
@@ -64,11 +67,19 @@ impl Hosts {
     pub(super) async fn identity(&self, meeting: &Meeting) -> Result<HostIdentity> {
         let names = names(meeting);
         let known = self.known.lock().get(&names).filter(|(_, until)| *until > Instant::now()).map(|(c, _)| c.clone());
+        let known = known.filter(|certificate| self.is_trusted(certificate));
         let certificate = match known {
             Some(certificate) => certificate,
             None => self.issue(meeting, names).await?,
         };
         Ok(HostIdentity { key: self.key().await?.private.clone(), certificate })
+    }
+
+    /// Whether clients believe who signed a certificate: its key may have been replaced since.
+    fn is_trusted(&self, certificate: &Certificate) -> bool {
+        let authority = self.cache.authority("host", &self.cache.cluster_name());
+        let keys = authority.map(|authority| ssh_keys(&authority)).unwrap_or_default();
+        keys.iter().any(|key| key.to_ssh().key_data() == certificate.signature_key())
     }
 
     async fn issue(&self, meeting: &Meeting, names: Vec<String>) -> Result<Certificate> {

@@ -48,7 +48,7 @@ struct State {
     size: Option<String>,
     /// What the node has accepted to run, until it is recorded.
     begins: Option<Kind>,
-    trail: Option<Trail>,
+    trail: Option<Arc<Trail>>,
     /// How what ran has ended.
     exit: Option<u32>,
 }
@@ -84,22 +84,21 @@ pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandl
     };
     let (mut from_client, to_client) = channel.split();
     let (mut from_node, to_node) = target.split();
-    let ended = {
+    {
         let up = upward(&shared, &mut from_client, &to_node, &to_client);
         let down = downward(&shared, &mut from_node, &to_client, &to_node);
         tokio::pin!(up, down);
         tokio::select! {
-            () = &mut down => true,
+            () = &mut down => {}
             () = &mut up => {
                 let _ = timeout(LAST_WORDS, to_node.close()).await;
                 // What the node still says belongs into the recording.
-                timeout(LAST_WORDS, down).await.is_ok()
+                let _ = timeout(LAST_WORDS, down).await; // a node that says nothing is left to itself
             }
         }
-    };
-    if !ended {
-        let _ = timeout(LAST_WORDS, to_node.close()).await;
     }
+    // Whoever ended it, nothing may go on at the node unseen. A second end does no harm.
+    let _ = timeout(LAST_WORDS, to_node.close()).await;
     // What ended without a word is a session as well.
     shared.begin(None, &to_client).await;
     let _ = timeout(LAST_WORDS, to_client.close()).await; // the client may be gone
@@ -228,10 +227,18 @@ async fn downward(
             ChannelMsg::Failure => shared.answered(false, client).await,
             ChannelMsg::Request { name, data, .. } if name == SESSION_ID_REQUEST => {
                 let id = std::str::from_utf8(&data).ok().and_then(|id| id.parse().ok());
+                let id = match id {
+                    Some(id) if shared.visit.has_registered(id).await => Some(id),
+                    _ => None,
+                };
                 if !shared.begin(id, client).await {
                     return;
                 }
-                client.request(name, false, data).await
+                let id = shared.state.lock().trail.as_ref().map(|trail| trail.id());
+                match id {
+                    Some(id) => client.request(name, false, id.to_string()).await,
+                    None => Ok(()),
+                }
             }
             ChannelMsg::Request { name, want_reply, data } => {
                 let told = client.request(name, false, data).await;
@@ -326,7 +333,7 @@ impl Shared {
         let Some(kind) = self.state.lock().begins.take() else { return true };
         match Trail::begin(&self.visit, id.unwrap_or_else(SessionId::random), kind).await {
             Ok(trail) => {
-                self.state.lock().trail = Some(trail);
+                self.state.lock().trail = Some(Arc::new(trail));
                 self.open.send_replace(true);
                 true
             }
@@ -339,10 +346,8 @@ impl Shared {
 
     /// Records output; false when the session has to end.
     async fn output(&self, data: &Bytes, client: &ChannelWriteHalf<server::Msg>) -> bool {
-        // Taken out, for a lock must not be held while the disk is slow. Nobody else takes it meanwhile.
-        let Some(mut trail) = self.state.lock().trail.take() else { return true };
+        let Some(trail) = self.state.lock().trail.clone() else { return true };
         let goes_on = trail.output(data).await;
-        self.state.lock().trail = Some(trail);
         if !goes_on {
             say(client, NOT_RECORDED).await;
         }

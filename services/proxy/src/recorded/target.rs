@@ -11,6 +11,7 @@ use pki::ssh_cert::{Kind, Requirements, check};
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handle, Handler, Msg, Session};
 use russh::keys::{Certificate, PublicKeyOrCertificate};
 use russh::{Channel, ChannelOpenFailure, Disconnect, GlobalRequestReply, server};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -25,6 +26,8 @@ use crate::tunnels::ssh_keys;
 const LOGIN: Duration = Duration::from_secs(20);
 /// How long a message to either side may wait.
 const PASSED_ON: Duration = Duration::from_secs(10);
+/// Channels that a node has opened to the client, at a time.
+const MOST_CHANNELS: usize = 512;
 /// Most of a banner that is kept.
 const LONGEST_BANNER: usize = 4 << 10;
 
@@ -54,6 +57,7 @@ pub(super) struct NodeSide {
     strict: bool,
     notes: Arc<Mutex<Notes>>,
     client: Arc<OnceLock<server::Handle>>,
+    places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
@@ -125,6 +129,7 @@ impl NodeSide {
             strict: strict.is_none_or(|value| value.value),
             notes,
             client,
+            places: Arc::new(Semaphore::new(MOST_CHANNELS)),
             tasks: shared.tasks.clone(),
         }
     }
@@ -155,9 +160,10 @@ impl NodeSide {
     where
         F: Future<Output = Result<Channel<server::Msg>, russh::Error>> + Send + 'static,
     {
-        let opening = self.client.get().cloned().map(open);
+        // A reply that is dropped refuses the channel.
+        let Some(opening) = self.client.get().cloned().map(open) else { return };
+        let Ok(place) = self.places.clone().try_acquire_owned() else { return };
         self.tasks.spawn(async move {
-            let Some(opening) = opening else { return };
             match timeout(PASSED_ON, opening).await {
                 Ok(Ok(client)) => {
                     reply.accept().await;
@@ -165,6 +171,7 @@ impl NodeSide {
                 }
                 _ => reply.reject(ChannelOpenFailure::ConnectFailed).await,
             }
+            drop(place);
         });
     }
 }
@@ -288,6 +295,7 @@ mod tests {
             strict,
             notes: Arc::default(),
             client: Arc::default(),
+            places: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
         }
     }

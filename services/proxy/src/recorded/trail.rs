@@ -1,5 +1,7 @@
 //! What is kept of one session: its recording, and its events in the audit log.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use audit::{Clock, codes};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -28,13 +30,15 @@ pub(super) enum Kind {
 
 /// The trail of a session that goes on.
 pub(super) struct Trail {
+    id: SessionId,
     writer: SessionWriter,
     log: audit::RemoteLog,
     about: About,
     kind: Kind,
     started: DateTime<Utc>,
-    sent: u64,
-    failed: bool,
+    sent: AtomicU64,
+    /// The recording has a hole, and takes no more.
+    failed: AtomicBool,
     /// Whether the session must not go on without a recording.
     strict: bool,
     /// Whether nobody else speaks of what ran.
@@ -81,18 +85,24 @@ impl Trail {
             SessionWriter::discard(info)
         };
         let trail = Self {
+            id,
             writer,
             log: shared.log.clone(),
             about: About::of(visit, &id.to_string()),
             kind,
             started: Utc::now(),
-            sent: 0,
-            failed: false,
+            sent: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
             strict,
             agentless: meeting.agentless,
         };
         trail.record(trail.start()).await;
         Ok(trail)
+    }
+
+    /// The session's id, as the audit log has it.
+    pub(super) fn id(&self) -> SessionId {
+        self.id
     }
 
     fn start(&self) -> OneOf {
@@ -122,16 +132,16 @@ impl Trail {
     }
 
     /// The node has shown something; false when the session must end because it cannot be recorded.
-    pub(super) async fn output(&mut self, data: &Bytes) -> bool {
-        self.sent += data.len() as u64;
-        if !matches!(self.kind, Kind::Terminal { .. }) || self.failed {
+    pub(super) async fn output(&self, data: &Bytes) -> bool {
+        self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if !matches!(self.kind, Kind::Terminal { .. }) || self.failed.load(Ordering::Relaxed) {
             return true;
         }
         match self.writer.output(data).await {
             Ok(()) => true,
             Err(error) => {
                 warn!(%error, "recording failed");
-                self.failed = true;
+                self.failed.store(true, Ordering::Relaxed);
                 !self.strict
             }
         }
@@ -154,7 +164,7 @@ impl Trail {
     }
 
     /// The session is over; `received` bytes came from the client, and what ran ended with `exit`.
-    pub(super) async fn finish(self, received: u64, exit: Option<u32>) {
+    pub(super) async fn finish(&self, received: u64, exit: Option<u32>) {
         if self.agentless && !self.command().is_empty() {
             self.log.emit(self.exec(exit)).await;
         }
@@ -188,7 +198,7 @@ impl Trail {
             session: Some(session),
             server: Some(server),
             connection: Some(connection),
-            bytes_transmitted: self.sent,
+            bytes_transmitted: self.sent.load(Ordering::Relaxed),
             bytes_received: received,
             ..Default::default()
         };

@@ -82,7 +82,7 @@ pub(super) async fn search(user: WebUser, Path(cluster): Path<String>, Query(sea
         start_key: search.start_key,
         order: wanted.order.into(),
     };
-    answer(user.auth(&cluster).get_events(request).await?.into_inner())
+    answer(user.ask(&cluster, |mut auth| async move { auth.get_events(request).await }).await?)
 }
 
 /// The ends of recorded sessions.
@@ -95,7 +95,7 @@ pub(super) async fn sessions(user: WebUser, Path(cluster): Path<String>, Query(s
         start_key: search.start_key,
         order: wanted.order.into(),
     };
-    answer(user.auth(&cluster).get_session_events(request).await?.into_inner())
+    answer(user.ask(&cluster, |mut auth| async move { auth.get_session_events(request).await }).await?)
 }
 
 fn answer(found: Events) -> WebResult {

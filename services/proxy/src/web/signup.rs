@@ -159,7 +159,8 @@ pub(super) async fn change_password(
         second_factor_token: request.second_factor_token,
         ..Default::default()
     };
-    user.auth(&web.cache.cluster_name()).change_password(change).await?;
+    let cluster = web.cache.cluster_name();
+    user.ask(&cluster, |mut auth| async move { auth.change_password(change).await }).await?;
     Ok(Json(json!({"message": "ok"})).into_response())
 }
 

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::extract::FromRequestParts;
@@ -17,6 +18,7 @@ use pki::identity::Identity;
 use pki::keys::PrivateKey;
 use pki::tls::TrustedAuthorities;
 use pki::x509::Certificate;
+use tokio::time::timeout;
 use wire::client::{ApiChannel, api_channel};
 use wire::error::{Error, ErrorKind};
 use wire::proto::auth_service_client::AuthServiceClient;
@@ -26,6 +28,9 @@ use super::session::{SESSION_COOKIE, decode_cookie};
 use super::{ClientAddress, Web, WebError, WebResult, cookie};
 use crate::tls::tls_certificates;
 use crate::transport::TransportPeer;
+
+/// How long an Auth Service may take for an answer; a search reads many days.
+const CALL: Duration = Duration::from_secs(30);
 
 /// Somebody who is logged in.
 pub(super) struct WebUser {
@@ -70,8 +75,21 @@ impl WebUser {
         Ok(Self { name: session.user, web: web.clone(), identity, peer })
     }
 
-    /// The Auth Service of a cluster, which sees this user.
-    pub(super) fn auth(&self, cluster: &str) -> AuthServiceClient<ApiChannel> {
+    /// Asks the Auth Service of a cluster, which sees this user.
+    pub(super) async fn ask<T, F>(
+        &self,
+        cluster: &str,
+        call: impl FnOnce(AuthServiceClient<ApiChannel>) -> F,
+    ) -> WebResult<T>
+    where
+        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        let late = || Error::connection_problem(format!("waited 30 s for the auth service of {cluster}"));
+        let answer = timeout(CALL, call(self.auth(cluster))).await.map_err(|_| WebError(late()))?;
+        Ok(answer?.into_inner())
+    }
+
+    fn auth(&self, cluster: &str) -> AuthServiceClient<ApiChannel> {
         let connect = AsUser {
             web: self.web.clone(),
             cluster: cluster.to_owned(),

@@ -35,19 +35,25 @@ impl Connection {
         };
         let (answer, descriptors) = self.open_as_user(operation).await?;
         let end = self.forwards.closed.child_token();
-        let connection = self.clone();
+        let (connection, listening) = (self.clone(), self.interest.hold());
         let bound = match place {
             Place::Port(host, _) => {
                 let listener = tcp_listener(descriptors)?;
                 let asked = host.clone();
-                let serving = async move { connection.forward_port(listener, &asked, answer.port).await };
+                let serving = async move {
+                    connection.forward_port(listener, &asked, answer.port).await;
+                    drop(listening);
+                };
                 self.node.tasks.spawn(until_closed(end.clone(), serving));
                 Place::Port(host, answer.port)
             }
             Place::Socket(path) => {
                 let listener = unix_listener(descriptors)?;
                 let asked = path.clone();
-                let serving = async move { connection.forward_socket(listener, &asked).await };
+                let serving = async move {
+                    connection.forward_socket(listener, &asked).await;
+                    drop(listening);
+                };
                 self.node.tasks.spawn(until_closed(end.clone(), serving));
                 Place::Socket(path)
             }

@@ -22,9 +22,11 @@ impl Connection {
                 reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, reason).await;
                 return;
             }
+            let open = connection.interest.hold();
             if let Err(reason) = connection.connect(channel, reply, &place).await {
                 debug!(%place, reason, "connection not made");
             }
+            drop(open);
         });
     }
 

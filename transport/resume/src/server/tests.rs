@@ -29,7 +29,9 @@ impl EchoNode {
             let stop = CancellationToken::new();
             let echo = |incoming: Incoming<DuplexStream>| async move {
                 let mut stream = incoming.stream;
-                incoming.interest.set_idle(node_is_idle);
+                if node_is_idle {
+                    drop(incoming.interest.hold_session());
+                }
                 let mut buffer = vec![0; 1000];
                 while let Ok(n) = stream.read(&mut buffer).await {
                     if n == 0 || stream.write_all(&buffer[..n]).await.is_err() {
@@ -203,4 +205,19 @@ async fn get_number(from: &mut DuplexStream) -> io::Result<u64> {
             return Ok(number);
         }
     }
+}
+
+#[test]
+fn a_client_is_waited_for_as_long_as_it_would_miss_something() {
+    let interest = Interest::default();
+    assert_eq!(interest.patience(), DETACHED, "it has not begun");
+    drop(interest.hold());
+    assert_eq!(interest.patience(), DETACHED, "a program that forwards ports may open more");
+    let session = interest.hold_session();
+    let listener = interest.hold();
+    assert_eq!(interest.patience(), DETACHED);
+    drop(session);
+    assert_eq!(interest.patience(), DETACHED, "somebody may connect to what it listens on");
+    drop(listener);
+    assert_eq!(interest.patience(), DETACHED_IDLE);
 }
