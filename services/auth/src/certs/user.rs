@@ -157,7 +157,8 @@ impl Auth {
         let ttl = rights.ttl(self.asked_ttl(&request), request.override_ttl);
         let ttl = TimeDelta::from_std(ttl).map_err(|_| Error::bad_parameter("the lifetime is too long"))?;
         let not_after = now + ttl;
-        let identity = self.user_identity(&request, &rights, ttl)?;
+        let pinned_ip = rights.pinned_ip(&request.login_ip)?;
+        let identity = Identity { pinned_ip, ..self.user_identity(&request, &rights, ttl)? };
         let signers = self.signers(CaType::User).await?;
         let missing = || Error::not_found("the user authority has no usable keys");
         let mut certs = proto::Certs::default();
@@ -198,6 +199,7 @@ impl Auth {
         let now = self.now();
         let ttl = TimeDelta::from_std(request.ttl.clamp(MIN_AGENTLESS, MAX_TTL));
         let ttl = ttl.map_err(|_| Error::bad_parameter("the lifetime is too long"))?;
+        // The proxy connects, and from its own address, whatever the user's certificate is pinned to.
         let identity = self.user_identity(&request, &rights, ttl)?;
         let signers = self.signers(CaType::OpenSsh).await?;
         let missing = || Error::not_found("the authority for servers without an agent has no usable keys");
@@ -244,6 +246,7 @@ impl Auth {
         self.store().cached::<kind::RemoteCluster>(cluster).map(drop)
     }
 
+    /// The identity in a certificate, good from any address.
     fn user_identity(&self, request: &UserCertRequest, rights: &Rights, ttl: TimeDelta) -> Result<Identity> {
         let route = if request.route_to_cluster.is_empty() { self.cluster_name() } else { &request.route_to_cluster };
         let policy = if request.attested_policy.is_empty() { NO_POLICY } else { &request.attested_policy };
@@ -286,7 +289,6 @@ impl Auth {
             mfa_verified: request.mfa_verified.clone(),
             previous_identity_expires: request.previous_expiry,
             login_ip: request.login_ip.clone(),
-            pinned_ip: rights.pinned_ip(&request.login_ip)?,
             impersonator: request.impersonator.clone(),
             active_requests: request.active_requests.clone(),
             allowed_resource_ids: request.only_resources.iter().map(resources::resource_id_text).collect(),

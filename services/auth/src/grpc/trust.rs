@@ -1,6 +1,5 @@
 //! `teleport.trust.v1.TrustService`: certificate authorities.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -16,9 +15,9 @@ use wire::trust::{
     GetCertAuthoritiesResponse, GetCertAuthorityRequest, RotateCertAuthorityRequest, RotateCertAuthorityResponse,
     RotateExternalCertAuthorityRequest, RotateExternalCertAuthorityResponse, UpsertCertAuthorityRequest,
 };
-use wire::types::{CertAuthorityV2, RotationSchedule};
+use wire::types::{CertAuthorityV2, RotationSchedule, ServerV2};
 
-use super::{Answer, Api, answer, named, open, required};
+use super::{Answer, Api, answer, named, nodes, open, required};
 use crate::RotationRequest;
 use crate::authority::crypto;
 use crate::authz::AuthContext;
@@ -194,23 +193,26 @@ async fn generate_host_cert(
     Ok(GenerateHostCertResponse { ssh_certificate: certificate.into_bytes() })
 }
 
-/// A proxy stands in for nodes whose sessions it has to record, for a day at a time, and for nobody else: whoever has
-/// such a certificate can read what passes.
+/// A proxy stands in for nodes whose sessions it has to record, and for servers without an agent, for a day at a time, and
+/// for nobody else: whoever has such a certificate can read what passes.
 fn require_recorded(api: &Api, message: &GenerateHostCertRequest, ttl: Option<Duration>) -> Result<()> {
     let refused = |text: &str| {
         Error::access_denied(format!("access denied to perform action \"create\" on \"host_cert\": {text}"))
     };
-    let node = api.auth().store().cached::<kind::Node>(&message.host_id);
-    let agentless = node.as_ref().is_ok_and(|node| node.sub_kind == "openssh");
+    let node = api.auth().store().cached::<kind::Node>(&message.host_id).ok();
+    let agentless = node.filter(|node| node.sub_kind == "openssh");
     let recording = api.auth().recording_config()?;
     let mode = recording.spec.as_ref().map_or("", |spec| &spec.mode);
-    if !mode.starts_with("proxy") && !agentless {
+    let records = mode.starts_with("proxy");
+    if !records && agentless.is_none() {
         return Err(refused("proxies stand in for nodes only where session_recording is proxy or proxy-sync"));
     }
     if message.role != SystemRole::Node.name() {
         return Err(refused("proxies stand in for nodes only"));
     }
-    if !mode.starts_with("proxy") && names_another(api, message) {
+    if let (false, Some(node)) = (records, &agentless)
+        && !names_only(api, message, node)?
+    {
         return Err(refused("principals: expected names of the server without an agent alone"));
     }
     if ttl.is_none_or(|ttl| ttl > LONGEST_FOR_PROXIES) {
@@ -219,17 +221,22 @@ fn require_recorded(api: &Api, message: &GenerateHostCertRequest, ttl: Option<Du
     Ok(())
 }
 
-/// Whether a name is that of another node than the one that a proxy stands in for.
-fn names_another(api: &Api, message: &GenerateHostCertRequest) -> bool {
-    let cluster = api.auth().cluster_name();
-    let short = |name: &str| name.strip_suffix(&format!(".{cluster}")).unwrap_or(name).to_owned();
-    let asked: HashSet<String> =
-        message.principals.iter().chain([&message.node_name]).map(|name| short(name)).collect();
-    api.auth().store().cached_list::<kind::Node>().iter().any(|node| {
-        let id = node.metadata.as_ref().map_or("", |metadata| &metadata.name);
-        let hostname = node.spec.as_ref().map_or("", |spec| &spec.hostname);
-        id != message.host_id && (asked.contains(id) || asked.contains(hostname))
-    })
+/// Whether all names that a proxy asks for are those of the server without an agent that it stands in for: its id, its
+/// host name and the host of its address, alone or within the cluster.
+fn names_only(api: &Api, message: &GenerateHostCertRequest, node: &ServerV2) -> Result<bool> {
+    let Some(spec) = &node.spec else { return Ok(false) };
+    let address = nodes::split_address(&spec.addr).map_or("", |(host, _)| host);
+    let own = [message.host_id.as_str(), &spec.hostname, address];
+    // Where routing tells letters apart by their case, another server may have the name in the other case.
+    let ignore_case = api.auth().networking()?.spec.as_ref().is_some_and(|spec| spec.case_insensitive_routing);
+    let cluster = format!(".{}", api.auth().cluster_name());
+    let is_own = |name: &str| {
+        let same = |own: &&str| if ignore_case { own.eq_ignore_ascii_case(name) } else { *own == name };
+        !name.is_empty() && own.iter().any(same)
+    };
+    let fits = |name: &String| is_own(name) || name.strip_suffix(&cluster).is_some_and(is_own);
+    let node_name = (!message.node_name.is_empty()).then_some(&message.node_name);
+    Ok(message.principals.iter().chain(node_name).all(fits))
 }
 
 fn duration(ttl: prost_types::Duration) -> Result<Duration> {

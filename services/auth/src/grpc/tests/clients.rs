@@ -406,3 +406,67 @@ async fn private_keys_of_authorities_go_to_the_administrator_only() {
     let authority = trust.get_cert_authority(request()).await.unwrap().into_inner();
     assert!(!authority.spec.unwrap().active_keys.unwrap().tls[0].key.is_empty());
 }
+
+#[tokio::test]
+async fn a_proxy_stands_in_for_a_server_without_an_agent_under_its_own_names_only() {
+    let cluster = Cluster::start().await;
+    let server = |number: usize, sub_kind: &str, hostname: &str| ServerV2 {
+        kind: "node".to_owned(),
+        sub_kind: sub_kind.to_owned(),
+        version: "v2".to_owned(),
+        metadata: Some(Metadata { name: uuid(number), ..Default::default() }),
+        spec: Some(ServerSpecV2 { hostname: hostname.into(), addr: "10.0.0.9:22".into(), ..Default::default() }),
+    };
+    cluster.auth.upsert_node(server(1, "openssh", "legacy"), None).await.unwrap();
+    // Nobody makes it unreachable by having its name.
+    cluster.auth.upsert_node(server(2, "", "legacy"), None).await.unwrap();
+    let proxy = cluster.service(SystemRole::Proxy, &uuid(8)).await;
+    let mut trust = TrustServiceClient::new(cluster.channel(Some(&proxy)).await);
+    let key = PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap().public().to_ssh_line().into_bytes();
+    let mut ask = async |number: usize, node_name: &str, principal: &str| {
+        let request = GenerateHostCertRequest {
+            key: key.clone(),
+            host_id: uuid(number),
+            node_name: node_name.to_owned(),
+            principals: vec!["legacy".to_owned(), principal.to_owned()],
+            role: "Node".to_owned(),
+            ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+            ..Default::default()
+        };
+        trust.generate_host_cert(request).await.map(drop).map_err(|status| status.code())
+    };
+    for own in [uuid(1).as_str(), "10.0.0.9", &format!("legacy.{CLUSTER}"), &format!("{}.{CLUSTER}", uuid(1))] {
+        assert_eq!(ask(1, own, own).await, Ok(()), "{own}");
+    }
+    let other = uuid(2);
+    for foreign in ["*", "LEGACY", "10.0.0.10", "web-1", CLUSTER, "", &other, &format!("{other}.{CLUSTER}")] {
+        assert_eq!(ask(1, "legacy", foreign).await, Err(Code::PermissionDenied), "{foreign}");
+        if !foreign.is_empty() {
+            assert_eq!(ask(1, foreign, "legacy").await, Err(Code::PermissionDenied), "{foreign}");
+        }
+    }
+    assert_eq!(ask(2, "legacy", "legacy").await, Err(Code::PermissionDenied));
+}
+
+#[tokio::test]
+async fn a_proxy_logs_in_to_servers_without_an_agent_for_users_whose_address_is_pinned() {
+    let cluster = Cluster::start().await;
+    let role = json!({
+        "kind": "role", "version": "v7", "metadata": {"name": "pinned"},
+        "spec": {"options": {"pin_source_ip": true}, "allow": {"logins": ["root"]}}
+    });
+    cluster.add_role(role.clone()).await;
+    cluster.add_user("alice", &["pinned"], &["root"]).await;
+    let proxy = cluster.service(SystemRole::Proxy, &uuid(8)).await;
+    let request = wire::proto::OpenSshCertRequest {
+        public_key: PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap().public().to_ssh_line().into_bytes(),
+        user: Some(cluster.auth.get_user("alice", false).await.unwrap()),
+        roles: vec![serde_json::from_value(role).unwrap()],
+        ttl: 300_000_000_000,
+        ..Default::default()
+    };
+    let signed = cluster.client(Some(&proxy)).await.generate_open_ssh_cert(request).await.unwrap().into_inner();
+    let line = String::from_utf8(signed.cert).unwrap();
+    let identity = pki::ssh_cert::UserCertificate::from_line(line.trim()).unwrap().identity;
+    assert_eq!((identity.username.as_str(), identity.pinned_ip.as_str()), ("alice", ""));
+}
