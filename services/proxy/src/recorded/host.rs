@@ -1,6 +1,6 @@
 //! The proxy in the name of nodes: host certificates that the Auth Service issues for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use wire::client::ApiChannel;
 use wire::error::{Error, Result};
 use wire::trust::GenerateHostCertRequest;
 use wire::trust::trust_service_client::TrustServiceClient;
+use wire::types::ServerV2;
 
-use super::Meeting;
+use super::{Meeting, host_of};
 use crate::tunnels::ssh_keys;
 
 /// How long a certificate is used; it is valid twice as long.
@@ -113,13 +114,47 @@ pub(super) fn node_id(meeting: &Meeting) -> &str {
 }
 
 /// The host as the client calls it, the node's own name and its id, alone and within their cluster.
+///
+/// For a server without an agent the Auth Service signs its own names alone, to which its address belongs: a client that
+/// calls it otherwise finds out by itself.
 fn names(meeting: &Meeting) -> Vec<String> {
-    let (id, cluster) = (node_id(meeting), meeting.cluster.as_str());
-    let hostname = meeting.node.spec.as_ref().map_or("", |spec| &spec.hostname);
-    let mut names = vec![meeting.name.clone(), hostname.to_owned(), id.to_owned()];
-    names.extend([hostname, id].iter().filter(|name| !name.is_empty()).map(|name| format!("{name}.{cluster}")));
-    names.retain(|name| !name.is_empty());
-    let mut seen = std::collections::HashSet::new();
-    names.retain(|name| seen.insert(name.clone()));
-    names
+    names_of(&meeting.node, meeting.agentless, (&meeting.name, &meeting.cluster))
+}
+
+fn names_of(node: &ServerV2, agentless: bool, (called, cluster): (&str, &str)) -> Vec<String> {
+    let id = node.metadata.as_ref().map_or("", |metadata| &metadata.name);
+    let spec = node.spec.as_ref();
+    let hostname = spec.map_or("", |spec| &spec.hostname);
+    let address = spec.filter(|_| agentless).map_or("", |spec| host_of(&spec.addr));
+    let own = || [hostname, id, address].into_iter().filter(|name| !name.is_empty());
+    let names: Vec<String> = own().map(str::to_owned).chain(own().map(|name| format!("{name}.{cluster}"))).collect();
+    let fits = !agentless || names.iter().any(|name| name.eq_ignore_ascii_case(called));
+    let called = (fits && !called.is_empty()).then(|| called.to_owned());
+    let mut seen = HashSet::new();
+    called.into_iter().chain(names).filter(|name| seen.insert(name.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::types::{Metadata, ServerSpecV2};
+
+    use super::*;
+
+    #[test]
+    fn a_server_without_an_agent_is_shown_under_its_own_names_only() {
+        let node = ServerV2 {
+            metadata: Some(Metadata { name: "5c2".into(), ..Default::default() }),
+            spec: Some(ServerSpecV2 { hostname: "db1".into(), addr: "[2001:db8::1]:22".into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let own = ["db1", "5c2", "2001:db8::1", "db1.one", "5c2.one", "2001:db8::1.one"];
+        for (called, first) in [("db1", "db1"), ("2001:db8::1", "2001:db8::1"), ("DB1", "DB1"), ("web", "db1")] {
+            let mut names = names_of(&node, true, (called, "one"));
+            assert_eq!(names[0], first);
+            names.retain(|name| !own.contains(&name.as_str()));
+            assert_eq!(names, if called == "DB1" { vec!["DB1"] } else { Vec::new() }, "{called}");
+        }
+        let names = names_of(&node, false, ("alias", "one"));
+        assert_eq!(names, ["alias", "db1", "5c2", "db1.one", "5c2.one"]);
+    }
 }
