@@ -13,13 +13,13 @@ use crate::{
 pub struct Storage {
     /// Where the state is.
     pub state: StateStorage,
-    /// Where audit events go; empty: files below the data directory.
-    pub audit_events_uris: Vec<String>,
-    /// Where session recordings go; `None`: files below the data directory.
-    pub audit_sessions_uri: Option<String>,
-    /// How long audit events are kept; `None`: for ever.
+    /// Where audit events go; empty: files below the data directory. An address may hold a password.
+    pub audit_events_uris: Vec<Secret>,
+    /// Where session recordings go; `None`: files below the data directory. The address may hold a password.
+    pub audit_sessions_uri: Option<Secret>,
+    /// How long audit events are kept, above zero; `None`: for ever.
     pub audit_retention: Option<Duration>,
-    /// How long session recordings in files are kept; `None`: for ever.
+    /// How long session recordings in files are kept, above zero; `None`: for ever.
     pub recordings_retention: Option<Duration>,
 }
 
@@ -102,11 +102,16 @@ pub(crate) fn read(section: &Section<'_>) -> Storage {
     later::check(section, AUDIT_KEYS);
     Storage {
         state,
-        audit_events_uris: section.one_or_more_texts("audit_events_uri"),
-        audit_sessions_uri: section.text("audit_sessions_uri"),
-        audit_retention: section.duration("retention_period"),
-        recordings_retention: section.duration("recordings_retention_period"),
+        audit_events_uris: section.one_or_more_texts("audit_events_uri").into_iter().map(Secret::new).collect(),
+        audit_sessions_uri: section.text("audit_sessions_uri").map(Secret::new),
+        audit_retention: retention(section, "retention_period"),
+        recordings_retention: retention(section, "recordings_retention_period"),
     }
+}
+
+/// How long something is kept. Zero is what other settings call "the default": nobody means that all is to be removed.
+fn retention<'a>(section: &Section<'a>, key: &'a str) -> Option<Duration> {
+    section.duration(key).filter(|time| !time.is_zero())
 }
 
 /// Where the state is, of a section that may say more.

@@ -286,3 +286,22 @@ fn sources_are_files_and_base64() {
     let undecodable = load(encoded("?")).unwrap_err().to_string();
     assert!(undecodable.starts_with("configuration in TELEPORT_CONFIG is not base64"), "{undecodable}");
 }
+
+#[test]
+fn a_retention_of_zero_removes_nothing() {
+    let text = |retention: &str| {
+        format!("teleport:\n  storage: {{retention_period: {retention}, recordings_retention_period: {retention}}}\n")
+    };
+    for (retention, expected) in [("0", None), ("0s", None), ("1h", Some(Duration::from_secs(3600)))] {
+        let storage = parse(&text(retention)).unwrap().global.storage;
+        assert_eq!((storage.audit_retention, storage.recordings_retention), (expected, expected), "{retention}");
+    }
+}
+
+#[test]
+fn addresses_of_audit_storage_do_not_show() {
+    let text = "teleport:\n  storage:\n    audit_events_uri: ['postgresql://me:hunter2@db/audit']\n";
+    let storage = parse(text).unwrap().global.storage;
+    assert_eq!(storage.audit_events_uris[0].expose(), "postgresql://me:hunter2@db/audit");
+    assert!(!format!("{storage:?}").contains("hunter2"));
+}

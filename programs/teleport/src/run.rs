@@ -114,15 +114,44 @@ async fn live(services: &Services, status: &Status, signals: &mut Signals, reloa
         tokio::select! {
             wanted = signals.wait() => match wanted {
                 Wanted::Stop(grace) => return grace,
-                Wanted::Reload => if timeout(RELOAD, reload.run()).await.is_err() {
-                    warn!("the configuration was read again, but could not be followed within 30 s");
-                },
+                Wanted::Reload => {
+                    if let Some(grace) = reloading(async || signals.wait().await, async || reload.run().await).await {
+                        return grace;
+                    }
+                }
             },
             _ = report.tick() => {
                 if let Some(proxy) = &services.proxy {
                     status.report_tunnels(proxy.tunnel_count());
                 }
             }
+        }
+    }
+}
+
+/// Follows a new configuration, once more if that was asked for meanwhile; how long sessions may go on when the process is
+/// to stop instead.
+async fn reloading(mut next: impl AsyncFnMut() -> Wanted, mut reload: impl AsyncFnMut()) -> Option<Duration> {
+    loop {
+        let mut again = false;
+        let mut followed = std::pin::pin!(timeout(RELOAD, reload()));
+        loop {
+            tokio::select! {
+                wanted = next() => match wanted {
+                    Wanted::Stop(grace) => return Some(grace),
+                    // Its file may have changed after it was read.
+                    Wanted::Reload => again = true,
+                },
+                followed = &mut followed => {
+                    if followed.is_err() {
+                        warn!("the configuration was read again, but could not be followed within 30 s");
+                    }
+                    break;
+                }
+            }
+        }
+        if !again {
+            return None;
         }
     }
 }
@@ -264,5 +293,40 @@ fn raise_file_limit() {
         getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::future::pending;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_that_follows_its_configuration_can_still_be_stopped() {
+        let (signals, mut wanted) = mpsc::channel(4);
+        signals.send(Wanted::Stop(TERM_GRACE)).await.unwrap();
+        let stopped = reloading(async || wanted.recv().await.unwrap(), async || pending().await).await;
+        assert_eq!(stopped, Some(TERM_GRACE));
+    }
+
+    #[tokio::test]
+    async fn a_configuration_that_changes_while_it_is_followed_is_read_again() {
+        let (signals, mut wanted) = mpsc::channel(4);
+        let mut reads = 0;
+        let reload = async || {
+            reads += 1;
+            if reads == 1 {
+                signals.send(Wanted::Reload).await.unwrap();
+                while signals.capacity() < signals.max_capacity() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        assert_eq!(reloading(async || wanted.recv().await.unwrap(), reload).await, None);
+        assert_eq!(reads, 2);
     }
 }

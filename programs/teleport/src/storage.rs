@@ -8,11 +8,14 @@ use auth_service::AuthConfig;
 use backend::{
     Backend, Etcd, EtcdOptions, Journal, Memory, Postgres, PostgresOptions, Sqlite, SqliteOptions, Synchronous,
 };
-use config::{Config, EtcdStorage, SqliteStorage, StateStorage};
+use config::{Config, EtcdStorage, Secret, SqliteStorage, StateStorage};
 use recording::ObjectLocation;
 use tracing::warn;
 
 use crate::error::{Failure, Result};
+
+/// What is wrong with a `file://` address of another host.
+const NOT_LOCAL: &str = "file:// with the name of a host, expected file:///folder";
 
 /// Kinds of audit storage that others have and this build does not.
 const LATER: [&str; 4] = ["athena", "dynamodb", "firestore", "https"];
@@ -25,7 +28,7 @@ pub async fn configure(config: &Config, settings: &mut AuthConfig) -> Result<Arc
     settings.audit_retention = storage.audit_retention;
     settings.recordings_retention = storage.recordings_retention;
     for uri in &storage.audit_events_uris {
-        match sink(uri)? {
+        match sink(uri.expose())? {
             Place::Folder(folder) if settings.audit_folder.is_none() => settings.audit_folder = Some(folder),
             Place::Folder(_) => return Err(wrong("audit_events_uri", "expected one file:// address at most")),
             Place::Database(options) if settings.audit_database.is_none() => settings.audit_database = Some(*options),
@@ -33,7 +36,7 @@ pub async fn configure(config: &Config, settings: &mut AuthConfig) -> Result<Arc
             Place::Sink(sink) => settings.audit_sinks.push(sink),
         }
     }
-    if let Some(uri) = storage.audit_sessions_uri.as_deref().filter(|uri| !uri.is_empty()) {
+    if let Some(uri) = storage.audit_sessions_uri.as_ref().map(Secret::expose).filter(|uri| !uri.is_empty()) {
         match recordings(uri)? {
             Recordings::Folder(folder) => settings.recordings_folder = Some(folder),
             Recordings::Objects(location) => settings.recordings_objects = Some(location),
@@ -100,14 +103,14 @@ enum Place {
 
 fn sink(uri: &str) -> Result<Place> {
     match split(uri) {
-        ("file", path) => Ok(Place::Folder(local(path).ok_or_else(|| wrong("audit_events_uri", uri))?)),
+        ("file", path) => Ok(Place::Folder(local(path).ok_or_else(|| wrong("audit_events_uri", NOT_LOCAL))?)),
         ("stdout", _) => Ok(Place::Sink(Arc::new(Lines::stdout()))),
         ("postgresql" | "postgres", _) => match PostgresLogOptions::parse(uri) {
             Ok(options) => Ok(Place::Database(Box::new(options))),
             Err(error) => Err(wrong("audit_events_uri", &error.to_string())),
         },
         (scheme, _) if LATER.contains(&scheme) => Err(later("audit_events_uri", scheme)),
-        _ => Err(wrong("audit_events_uri", &format!("{uri:?}: expected file:///folder, postgresql:// or stdout://"))),
+        _ => Err(unknown("audit_events_uri", uri, "file:///folder, postgresql:// or stdout://")),
     }
 }
 
@@ -123,11 +126,11 @@ enum Recordings {
 fn recordings(uri: &str) -> Result<Recordings> {
     let key = "audit_sessions_uri";
     match split(uri) {
-        ("file", path) => local(path).map(Recordings::Folder).ok_or_else(|| wrong(key, uri)),
+        ("file", path) => local(path).map(Recordings::Folder).ok_or_else(|| wrong(key, NOT_LOCAL)),
         (scheme, _) if ObjectLocation::SCHEMES.contains(&scheme) => {
             ObjectLocation::parse(uri).map(Recordings::Objects).map_err(|error| wrong(key, &error.to_string()))
         }
-        _ => Err(wrong(key, &format!("{uri:?}: expected file:///folder, s3://, gs:// or azblob://"))),
+        _ => Err(unknown(key, uri, "file:///folder, s3://, gs:// or azblob://")),
     }
 }
 
@@ -143,6 +146,17 @@ fn local(path: &str) -> Option<PathBuf> {
 
 fn later(key: &str, scheme: &str) -> Failure {
     Failure(format!("teleport.storage.{key}: {scheme}:// is not part of this build yet"))
+}
+
+/// An address of another kind. What follows its scheme may hold a password and is not shown.
+fn unknown(key: &str, uri: &str, expected: &str) -> Failure {
+    let is_scheme =
+        |text: &&str| text.len() <= 32 && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    let found = match uri.split_once("://").map(|(scheme, _)| scheme).filter(is_scheme) {
+        Some(scheme) => format!("found {scheme}://"),
+        None => "found no scheme".to_owned(),
+    };
+    wrong(key, &format!("expected {expected}, {found}"))
 }
 
 fn wrong(key: &str, what: &str) -> Failure {
@@ -162,11 +176,17 @@ mod tests {
         assert!(matches!(sink("stdout://").unwrap(), Place::Sink(_)));
         assert!(matches!(sink("postgresql://me@localhost/audit").unwrap(), Place::Database(_)));
         for (uri, word) in
-            [("dynamodb://t", "dynamodb"), ("athena://a.b", "athena"), ("file://x/y", "file"), ("x", "\"x\"")]
+            [("dynamodb://t", "dynamodb"), ("athena://a.b", "athena"), ("file://x/y", "file"), ("x", "no scheme")]
         {
             let said = sink(uri).err().unwrap().to_string();
             assert!(said.contains("audit_events_uri") && said.contains(word), "{said}");
         }
+        for uri in ["postgressql://me:hunter2@db/audit", "postgresql:/me:hunter2@db/audit", "me:hunter2@db://x"] {
+            for said in [sink(uri).err().unwrap().to_string(), recordings(uri).unwrap_err().to_string()] {
+                assert!(!said.contains("hunter2") && said.contains("expected file:///folder"), "{said}");
+            }
+        }
+        assert!(sink("postgressql://me@db").err().unwrap().to_string().contains("postgressql://"));
         assert_eq!(recordings("file:///r").unwrap(), Recordings::Folder("/r".into()));
         assert!(matches!(recordings("s3://bucket/path").unwrap(), Recordings::Objects(_)));
         let said = recordings("s3://bucket?regoin=x").unwrap_err().to_string();
