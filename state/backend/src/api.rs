@@ -79,7 +79,8 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `BadParameter` unless there are 1 to [`MAX_ATOMIC_ACTIONS`](crate::MAX_ATOMIC_ACTIONS) entries with
     /// distinct keys, at least one of them writing, none without both condition and action, and no put
-    /// empty; `ConditionFailed` when a condition does not hold.
+    /// empty, and for more bytes than the storage can write together (etcd: 1 MiB); `ConditionFailed` when a condition
+    /// does not hold.
     async fn atomic_write(&self, actions: Vec<ConditionalAction>) -> Result<String>;
 
     /// Begins to deliver changes. Its first event is [`Event::Init`](crate::Event::Init); everything

@@ -6,10 +6,12 @@
 //! fence and items, in the order in which they were made: when the fence has come, everything before it has.
 //! A process that was away until etcd had forgotten changes is told that it missed some.
 //!
-//! etcd bounds transactions ([`MAX_OPERATIONS`]) and values ([`MAX_VALUE`]). What is more than that in one batch, such
-//! as the removal of thousands of items, is committed in parts, each under the lock.
+//! etcd bounds transactions ([`MAX_OPERATIONS`], [`MAX_BYTES`]). What is more than that in one batch, such as the removal
+//! of thousands of items, is committed in parts ([`Parts`]), each under the lock and with a fence of its own: should a
+//! later part fail, everybody knows the earlier ones. What has to happen together is in the first part.
 
 mod connect;
+mod parts;
 mod read;
 mod value;
 
@@ -20,14 +22,14 @@ mod api {
 }
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
 use tokio::runtime::Runtime;
-use tonic::{Status, Streaming};
+use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::{
@@ -48,6 +50,7 @@ use api::{
     response_op::Response,
 };
 use connect::Client;
+use parts::Parts;
 
 /// Storage in an etcd cluster.
 pub type Etcd = Local<EtcdReader>;
@@ -60,14 +63,12 @@ const LEASE: i64 = 30;
 const LEASE_AGE: Duration = Duration::from_secs(10);
 /// Most operations of one transaction: etcd's default is 128, of which fence and lock take two.
 const MAX_OPERATIONS: usize = 120;
-/// Bytes of values in one transaction: etcd's default for a whole request is 1.5 MiB.
-const MAX_BYTES: usize = 1 << 20;
-/// Longest value.
+/// Bytes of values in one transaction: etcd's default for a whole request is 1.5 MiB, keys included.
+const MAX_BYTES: usize = 5 << 18;
+/// Longest value, and most bytes of values that are written together.
 const MAX_VALUE: usize = 1 << 20;
 /// Items that are read at once.
 const PAGE: i64 = 500;
-/// Most expired items removed in one transaction.
-const EXPIRED: usize = MAX_OPERATIONS;
 /// Waits between attempts to take the lock.
 const MIN_WAIT: Duration = Duration::from_millis(1);
 const MAX_WAIT: Duration = Duration::from_millis(20);
@@ -86,10 +87,11 @@ impl Etcd {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_with_clock(options: EtcdOptions, clock: Arc<dyn Clock>) -> Result<Self> {
+        // First, for nothing may fail once there is a store: its runtime must not be dropped here.
+        let client = options.connect().await?;
         let of_writer = options.clone();
         let opened = tokio::task::spawn_blocking(move || EtcdStore::open(of_writer)).await;
         let store = opened.map_err(|error| BackendError::Storage(error.to_string()))??;
-        let client = options.connect().await?;
         Ok(Self::start_shared(store, clock, |look| EtcdReader::new(options, client, look)))
     }
 }
@@ -99,6 +101,7 @@ struct EtcdStore {
     runtime: Runtime,
     options: EtcdOptions,
     client: Client,
+    /// Changes from the last fence on; `None` when some of them were lost.
     watch: Option<Streaming<WatchResponse>>,
     /// The revision of the last fence that the watch has delivered.
     seen: i64,
@@ -109,6 +112,8 @@ struct EtcdStore {
     locked: Option<Vec<u8>>,
     /// What the transaction has changed: the item, or that it is gone.
     changed: BTreeMap<Key, Option<Item>>,
+    /// Keys that the transaction changes together with others or not at all.
+    together: HashSet<Key>,
     expiries: Expiries,
 }
 
@@ -156,6 +161,7 @@ impl EtcdStore {
             lease: None,
             locked: None,
             changed: BTreeMap::new(),
+            together: HashSet::new(),
             expiries: Expiries::default(),
         };
         store.begin_anew()?;
@@ -164,21 +170,16 @@ impl EtcdStore {
 
     /// Runs something on the connection; without an answer in time that is given up.
     fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
-        let limited = self.runtime.block_on(async { tokio::time::timeout(LIMIT, work).await });
-        limited.unwrap_or_else(|_| Err(connect::late()))
+        self.runtime.block_on(self.client.within(work))
     }
 
     /// Commits operations when comparisons hold. It is made once: whether a call that broke was done is not known.
     fn transact(&self, compare: Compare, success: Vec<RequestOp>) -> Result<TxnResponse> {
         let request = TxnRequest { compare: vec![compare], success, failure: Vec::new() };
-        self.run(async {
-            // A refused login changed nothing.
-            let answer = match self.client.kv().txn(request.clone()).await {
-                Err(status) if self.client.renewed(&status).await => self.client.kv().txn(request).await,
-                answered => answered,
-            };
-            answer.map(tonic::Response::into_inner).map_err(|status| connect::storage_error(&status))
-        })
+        self.run(self.client.call(|client| {
+            let request = request.clone();
+            async move { client.kv().txn(request).await }
+        }))
     }
 
     /// The revision in which the fence was written, and that of the whole storage.
@@ -194,12 +195,12 @@ impl EtcdStore {
         (self.watch, self.own) = (None, VecDeque::new());
         let (fence, now) = self.fence()?;
         let (start, end) = (self.options.fence(), self.options.items_end());
-        self.watch = Some(self.run(read::follow(&self.client, start, end, now + 1))?);
-        self.seen = fence;
-        self.expiries = Expiries::default();
+        let watch = self.run(read::follow(&self.client, start, end, now + 1))?;
+        let mut expiries = Expiries::default();
         for item in self.items(&KeyRange::prefix(""), now)? {
-            self.expiries.note(&item.key, item.expires);
+            expiries.note(&item.key, item.expires);
         }
+        (self.watch, self.seen, self.expiries) = (Some(watch), fence, expiries);
         Ok(())
     }
 
@@ -210,15 +211,33 @@ impl EtcdStore {
 
     /// Takes in what the watch says, until the fence of this revision has come.
     fn catch_up(&mut self, fence: i64) -> Result<Foreign> {
+        if self.watch.is_none() {
+            return self.missed();
+        }
+        match self.until(fence) {
+            Ok(Some(foreign)) => {
+                self.expiries.note_events(&foreign.events);
+                Ok(foreign)
+            }
+            Ok(None) => self.missed(),
+            Err(error) => {
+                // What the watch has delivered since the last fence is lost with it.
+                self.watch = None;
+                Err(error)
+            }
+        }
+    }
+
+    /// What others have changed until this fence; `None` when that cannot be told any more.
+    fn until(&mut self, fence: i64) -> Result<Option<Foreign>> {
         let mut foreign = Foreign::default();
         while self.seen < fence {
-            let Some(watch) = &mut self.watch else { return self.missed() };
-            let message = self.runtime.block_on(async { tokio::time::timeout(LIMIT, watch.message()).await });
-            let message = match message {
-                Ok(Ok(Some(message))) if !message.canceled => message,
+            let Some(watch) = &mut self.watch else { return Ok(None) };
+            let next = self.client.within(async { Ok(watch.message().await) });
+            let message = match self.runtime.block_on(next)? {
+                Ok(Some(message)) if !message.canceled => message,
                 // Compacted, or the stream broke: where it could go on from is not worth knowing.
-                Ok(_) => return self.missed(),
-                Err(_) => return Err(connect::late()),
+                _ => return Ok(None),
             };
             for event in message.events {
                 let kind = event.r#type();
@@ -239,8 +258,7 @@ impl EtcdStore {
                 }
             }
         }
-        self.expiries.note_events(&foreign.events);
-        Ok(foreign)
+        Ok(Some(foreign))
     }
 
     fn missed(&mut self) -> Result<Foreign> {
@@ -255,14 +273,8 @@ impl EtcdStore {
         {
             return Ok(id);
         }
-        let id = self.run(async {
-            let wish = LeaseGrantRequest { ttl: LEASE, id: 0 };
-            let granted = match self.client.lease().lease_grant(wish).await {
-                Err(status) if self.client.renewed(&status).await => self.client.lease().lease_grant(wish).await,
-                answered => answered,
-            };
-            granted.map(|granted| granted.into_inner().id).map_err(|status: Status| connect::storage_error(&status))
-        })?;
+        let wish = LeaseGrantRequest { ttl: LEASE, id: 0 };
+        let id = self.run(self.client.call(|client| async move { client.lease().lease_grant(wish).await }))?.id;
         self.lease = Some((id, Instant::now()));
         Ok(id)
     }
@@ -304,16 +316,26 @@ impl EtcdStore {
         }
     }
 
-    /// Commits some operations, while the lock is this store's.
-    fn commit_part(&mut self, operations: Vec<RequestOp>) -> Result<()> {
+    /// Commits some operations, while the lock is this store's; after the last ones it is free.
+    fn commit_part(&mut self, mut operations: Vec<RequestOp>, last: bool) -> Result<()> {
         let lost = || BackendError::ConnectionProblem("the lock of the storage was lost".to_owned());
         let holder = self.locked.clone().ok_or_else(lost)?;
+        operations.push(put(self.options.fence(), Uuid::new_v4().as_bytes().to_vec(), 0));
+        if last {
+            operations.push(delete(self.options.lock()));
+        }
         let answer = self.transact(is_held(self.options.lock(), holder), operations)?;
         if !answer.succeeded {
             return Err(lost());
         }
         self.own.push_back(answer.header.map_or(0, |header| header.revision));
         Ok(())
+    }
+
+    fn commit_parts(&mut self, parts: Parts<RequestOp>) -> Result<()> {
+        let parts = parts.finish();
+        let end = parts.len();
+        parts.into_iter().zip(1..).try_for_each(|(part, number)| self.commit_part(part, number == end))
     }
 }
 
@@ -343,39 +365,45 @@ fn is_held(key: Vec<u8>, value: Vec<u8>) -> Compare {
 
 impl Store for EtcdStore {
     const SHARED: bool = true;
-    // With one atomic write more, what is committed fits into one transaction.
+    // With one atomic write more, what is committed fits into one transaction, with room for the keys.
     const MAX_BATCH: usize = MAX_OPERATIONS - crate::MAX_ATOMIC_ACTIONS;
-    const MAX_BATCH_BYTES: usize = MAX_BYTES / 2;
+    const MAX_BATCH_BYTES: usize = (MAX_BYTES - MAX_VALUE) / 2;
+    const MAX_ATOMIC_BYTES: usize = MAX_VALUE;
+    const MAX_EXPIRED: usize = MAX_OPERATIONS;
 
     fn begin(&mut self) -> Result<Foreign> {
         self.changed.clear();
+        self.together.clear();
         let fence = self.lock()?;
         self.catch_up(fence)
     }
 
+    fn together<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
+        self.together.extend(keys.cloned());
+    }
+
     fn commit(&mut self, events: &[Event]) -> Result<()> {
-        let mut operations = Vec::new();
-        let mut bytes = 0;
-        for (key, item) in std::mem::take(&mut self.changed) {
+        let mut parts = Parts::new(MAX_OPERATIONS, MAX_BYTES);
+        let together = std::mem::take(&mut self.together);
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let (first, rest): (Vec<_>, Vec<_>) = changed.partition(|(key, _)| together.contains(key));
+        for (key, item) in first.into_iter().chain(rest) {
             let place = self.options.place(&key);
-            let operation = match &item {
+            match &item {
                 Some(item) => {
                     let encoded = value::encode(item)?;
-                    bytes += encoded.len();
-                    put(place, encoded, 0)
+                    let bytes = place.len() + encoded.len();
+                    parts.add(put(place, encoded, 0), bytes);
                 }
-                None => delete(place),
-            };
-            if operations.len() >= MAX_OPERATIONS || (bytes > MAX_BYTES && !operations.is_empty()) {
-                bytes = 0;
-                let part = std::mem::take(&mut operations);
-                self.commit_part(part)?;
+                None => parts.add(delete(place), 0),
             }
-            operations.push(operation);
         }
-        operations.push(put(self.options.fence(), Uuid::new_v4().as_bytes().to_vec(), 0));
-        operations.push(delete(self.options.lock()));
-        self.commit_part(operations)?;
+        let own = self.own.len();
+        if let Err(error) = self.commit_parts(parts) {
+            // What was done nevertheless comes back as if another process had done it.
+            self.own.truncate(own);
+            return Err(error);
+        }
         self.locked = None;
         self.expiries.note_events(events);
         Ok(())
@@ -383,6 +411,7 @@ impl Store for EtcdStore {
 
     fn rollback(&mut self) {
         self.changed.clear();
+        self.together.clear();
         let Some(holder) = self.locked.take() else { return };
         let lock = self.options.lock();
         if let Err(error) = self.transact(is_held(lock.clone(), holder), vec![delete(lock)]) {
@@ -430,7 +459,7 @@ impl Store for EtcdStore {
 
     fn expired(&mut self, now: DateTime<Utc>, limit: usize) -> Result<Vec<Key>> {
         let due = self.expiries.by_time.iter().take_while(|(expires, _)| *expires <= now);
-        let mut keys: Vec<Key> = due.take(limit.min(EXPIRED)).map(|(_, key)| key.clone()).collect();
+        let mut keys: Vec<Key> = due.take(limit).map(|(_, key)| key.clone()).collect();
         keys.sort();
         Ok(keys)
     }

@@ -38,6 +38,8 @@ mod local;
 mod lock;
 mod memory;
 mod postgres;
+#[cfg(test)]
+mod shared;
 mod sqlite;
 mod store;
 mod watch;

@@ -16,12 +16,22 @@ pub(crate) trait Store: Send + 'static {
     const MAX_BATCH: usize = 1024;
     /// The same for bytes of values.
     const MAX_BATCH_BYTES: usize = 8 << 20;
+    /// Most bytes of values that one atomic write stores.
+    const MAX_ATOMIC_BYTES: usize = usize::MAX;
+    /// How many expired items are removed in one transaction.
+    const MAX_EXPIRED: usize = 1024;
 
     /// Begins a transaction; says what others have committed since the last time, all of which comes before it.
     fn begin(&mut self) -> Result<Foreign>;
-    /// Makes the transaction durable, and known to others with its events.
+    /// Makes the transaction durable, and known to others with its events. After an error nobody is told of it by the
+    /// caller; a store in another process may have done it nevertheless, or some of it, and then tells of that as of
+    /// what others have committed. Keys that were named to [`together`](Self::together) are never parted.
     fn commit(&mut self, events: &[Event]) -> Result<()>;
     fn rollback(&mut self);
+    /// That these keys are to change all or none, for a store that may commit a transaction in parts.
+    fn together<'a>(&mut self, keys: impl Iterator<Item = &'a Key>) {
+        let _ = keys;
+    }
     /// What others have committed since the last time.
     fn look(&mut self) -> Result<Foreign> {
         Ok(Foreign::default())
@@ -78,15 +88,17 @@ impl Write {
                 item.value.len()
             }
             Self::CompareAndSwap { new, .. } => new.value.len(),
-            Self::Atomic(actions) => actions
-                .iter()
-                .map(|entry| match &entry.action {
-                    Action::Put { value, .. } => value.len(),
-                    _ => 0,
-                })
-                .sum(),
+            Self::Atomic(actions) => actions.iter().map(weight).sum(),
             _ => 0,
         }
+    }
+}
+
+/// The bytes that an action stores.
+fn weight(entry: &ConditionalAction) -> usize {
+    match &entry.action {
+        Action::Put { value, .. } => value.len(),
+        Action::Nop | Action::Delete => 0,
     }
 }
 
@@ -175,6 +187,12 @@ impl<S: Store> Transaction<'_, S> {
     }
 
     fn atomic(&mut self, actions: Vec<ConditionalAction>) -> Result<String> {
+        let bytes: usize = actions.iter().map(weight).sum();
+        if bytes > S::MAX_ATOMIC_BYTES {
+            let most = S::MAX_ATOMIC_BYTES;
+            let text = format!("an atomic write of {bytes} bytes is too long for this storage: at most {most}");
+            return Err(BackendError::BadParameter(text));
+        }
         for entry in &actions {
             let holds = match &entry.condition {
                 Condition::Whatever => true,
@@ -186,6 +204,7 @@ impl<S: Store> Transaction<'_, S> {
                 return Err(BackendError::ConditionFailed);
             }
         }
+        self.store.together(actions.iter().map(|entry| &entry.key));
         let revision = Uuid::new_v4().to_string();
         for ConditionalAction { key, action, .. } in actions {
             match action {

@@ -26,9 +26,8 @@ use crate::{
 /// How many writes may wait; further writers wait for a place.
 const QUEUE: usize = 4096;
 
-/// How often expired items are looked for, and how many are removed in one transaction.
+/// How often expired items are looked for.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
-const EXPIRY_BATCH: usize = 1024;
 
 /// How often changes of other processes are looked for when none was announced.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -250,7 +249,9 @@ impl<S: Store> WriterThread<S> {
         looked
     }
 
-    /// Does all writes in one transaction. An error means that none of them happened.
+    /// Does all writes in one transaction. After an error none of them has happened, unless the store is in another
+    /// process and the connection to it broke while they were committed: what has happened then is told as what others
+    /// have written (see [`Store::commit`]).
     fn transaction(&mut self, now: DateTime<Utc>, writes: Vec<Write>) -> Result<Vec<Result<Outcome>>> {
         self.in_transaction(now, |transaction| {
             let mut answers = Vec::with_capacity(writes.len());
@@ -323,9 +324,9 @@ impl<S: Store> WriterThread<S> {
         if !due {
             return;
         }
-        let removed = self.in_transaction(now, |transaction| transaction.expire(EXPIRY_BATCH));
+        let removed = self.in_transaction(now, |transaction| transaction.expire(S::MAX_EXPIRED));
         // After a full batch the next one follows at once, between the writes that wait.
-        let more = matches!(removed, Ok(EXPIRY_BATCH));
+        let more = removed.as_ref().is_ok_and(|count| *count >= S::MAX_EXPIRED);
         self.last_expiry = if more { None } else { Some(Instant::now()) };
         match removed.and_then(|_| self.store.next_expiry()) {
             Ok(next) => self.next_expiry = next,

@@ -3,7 +3,10 @@
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tonic::{
-    Code, Request, Status,
+    Code, Request, Response, Status,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -37,6 +40,8 @@ use crate::{BackendError, Key, KeyRange, Result};
 const CONNECT: Duration = Duration::from_secs(10);
 /// When the server of an idle connection is asked whether it is still there, and how long it may take.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// What etcd says when a login is missing or has become invalid, whatever the code.
+const WANT_LOGIN: [&str; 3] = ["invalid auth token", "revision of auth store is old", "user name is empty"];
 /// Largest answer that is read: a page of the longest values.
 const MAX_MESSAGE: usize = 1 << 30;
 
@@ -67,12 +72,13 @@ impl fmt::Debug for EtcdOptions {
     }
 }
 
-/// Adds the token of the login to every call.
+/// Adds the token of the login to every call, and that the server has to have a leader.
 #[derive(Clone, Default)]
 pub(super) struct Token(Arc<RwLock<Option<MetadataValue<Ascii>>>>);
 
 impl Interceptor for Token {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert(REQUIRE_LEADER, MetadataValue::from_static("true"));
         if let Some(token) = self.0.read().unwrap_or_else(PoisonError::into_inner).clone() {
             request.metadata_mut().insert("token", token);
         }
@@ -80,35 +86,114 @@ impl Interceptor for Token {
     }
 }
 
+/// Keeps a server that has lost its leader from letting calls wait, and watches hang (`clientv3.WithRequireLeader`).
+const REQUIRE_LEADER: &str = "hasleader";
+
+/// What a server says to a call.
+type Answer<T> = Result<Response<T>, Status>;
+
 type Guarded = InterceptedService<Channel, Token>;
 
 /// The servers. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct Client {
-    options: EtcdOptions,
-    channel: Channel,
+    options: Arc<EtcdOptions>,
+    servers: Servers,
+    current: Arc<RwLock<Current>>,
     token: Token,
+}
+
+/// The connection in use, and how many there were before it.
+struct Current {
+    channel: Channel,
+    number: u64,
 }
 
 impl Client {
     pub(super) fn kv(&self) -> KvClient<Guarded> {
-        let client = KvClient::with_interceptor(self.channel.clone(), self.token.clone());
+        let client = KvClient::with_interceptor(self.channel(), self.token.clone());
         client.max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(super) fn watch(&self) -> WatchClient<Guarded> {
-        let client = WatchClient::with_interceptor(self.channel.clone(), self.token.clone());
+        let client = WatchClient::with_interceptor(self.channel(), self.token.clone());
         client.max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(super) fn lease(&self) -> LeaseClient<Guarded> {
-        LeaseClient::with_interceptor(self.channel.clone(), self.token.clone())
+        LeaseClient::with_interceptor(self.channel(), self.token.clone())
+    }
+
+    /// Makes a call; once more when it was refused for want of a valid login, for then it has changed nothing.
+    pub(super) async fn call<T, F>(&self, call: impl Fn(Self) -> F) -> Result<T>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        self.renewing(&call).await.map(Response::into_inner).map_err(|status| storage_error(&status))
+    }
+
+    /// Makes a call that changes nothing, at one server after the other until one can answer it.
+    pub(super) async fn ask<T, F>(&self, call: impl Fn(Self) -> F) -> Result<T>
+    where
+        F: Future<Output = Answer<T>>,
+    {
+        let mut answer = self.renewing(&call).await;
+        for _ in 1..self.servers.peers.len() {
+            if !answer.as_ref().is_err_and(is_of_no_use) {
+                break;
+            }
+            answer = self.renewing(&call).await;
+        }
+        answer.map(Response::into_inner).map_err(|status| storage_error(&status))
+    }
+
+    async fn renewing<T, F: Future<Output = Answer<T>>>(&self, call: &impl Fn(Self) -> F) -> Answer<T> {
+        match self.once(call).await {
+            Err(status) if self.renewed(&status).await => self.once(call).await,
+            answered => answered,
+        }
+    }
+
+    async fn once<T, F: Future<Output = Answer<T>>>(&self, call: &impl Fn(Self) -> F) -> Answer<T> {
+        let number = self.number();
+        let answer = call(self.clone()).await;
+        if answer.as_ref().is_err_and(is_of_no_use) {
+            self.leave(number);
+        }
+        answer
+    }
+
+    /// Waits for something on the connection; without an answer in time another server is next.
+    pub(super) async fn within<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let number = self.number();
+        timeout(LIMIT, work).await.unwrap_or_else(|_| {
+            self.leave(number);
+            Err(late())
+        })
     }
 
     /// Logs in again when a call was refused for want of a valid token; whether the call may be made again.
-    pub(super) async fn renewed(&self, status: &Status) -> bool {
-        let expired = status.code() == Code::Unauthenticated || status.message().contains("invalid auth token");
-        expired && self.options.username.is_some() && self.log_in().await.is_ok()
+    async fn renewed(&self, status: &Status) -> bool {
+        let refused = status.code() == Code::Unauthenticated
+            || WANT_LOGIN.iter().any(|refusal| status.message().contains(refusal));
+        refused && self.options.username.is_some() && self.log_in().await.is_ok()
+    }
+
+    fn channel(&self) -> Channel {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).channel.clone()
+    }
+
+    fn number(&self) -> u64 {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).number
+    }
+
+    /// Goes to another server, unless somebody has left this one already: a server that is cut off from the others
+    /// keeps its connections, and answers nothing else than errors.
+    fn leave(&self, number: u64) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.number == number {
+            *current = Current { channel: self.servers.channel(), number: number + 1 };
+        }
     }
 
     async fn log_in(&self) -> Result<()> {
@@ -117,7 +202,18 @@ impl Client {
             Some(file) => text(file)?.trim_end().to_owned(),
             None => String::new(),
         };
-        let answer = AuthClient::new(self.channel.clone()).authenticate(AuthenticateRequest { name, password }).await;
+        let wish = AuthenticateRequest { name, password };
+        let authenticate = |client: Self| {
+            let wish = wish.clone();
+            async move { AuthClient::new(client.channel()).authenticate(wish).await }
+        };
+        let mut answer = self.once(&authenticate).await;
+        for _ in 1..self.servers.peers.len() {
+            if !answer.as_ref().is_err_and(is_of_no_use) {
+                break;
+            }
+            answer = self.once(&authenticate).await;
+        }
         let token = answer.map_err(|status| storage_error(&status))?.into_inner().token;
         let token = token.parse().map_err(|_| BackendError::Storage("etcd: the token is not text".to_owned()))?;
         *self.token.0.write().unwrap_or_else(PoisonError::into_inner) = Some(token);
@@ -129,8 +225,48 @@ impl Client {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+/// The servers' addresses; every connection begins with the one after the last that was tried.
+#[derive(Clone)]
+struct Servers {
+    peers: Arc<[Uri]>,
+    tls: Option<TlsConnector>,
+    limit: Duration,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Servers {
+    /// A connection to one of them, made when it is first used, and anew to any of them when it breaks.
+    fn channel(&self) -> Channel {
+        let servers = self.clone();
+        let connector = tower::service_fn(move |_: Uri| {
+            let servers = servers.clone();
+            async move { servers.connect().await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://etcd")
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
+            .keep_alive_while_idle(true);
+        endpoint.connect_with_connector_lazy(connector)
+    }
+
+    async fn connect(&self) -> io::Result<Box<dyn Stream>> {
+        let Self { peers, tls, limit, turn } = self;
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address of etcd is known");
+        for _ in 0..peers.len() {
+            let turn = turn.fetch_add(1, Ordering::Relaxed);
+            let Some(peer) = peers.get(turn % peers.len().max(1)) else { break };
+            let late = || io::Error::new(io::ErrorKind::TimedOut, format!("waited {limit:?}"));
+            match timeout(*limit, dial(peer, tls.as_ref())).await.unwrap_or_else(|_| Err(late())) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = io::Error::new(error.kind(), format!("{peer}: {error}")),
+            }
+        }
+        Err(failure)
+    }
+}
+
 impl EtcdOptions {
-    /// A connection to one of the servers, made anew to any of them when it breaks.
+    /// A connection to one of the servers.
     pub(super) async fn connect(&self) -> Result<Client> {
         let peers = self.peers.iter().map(|peer| peer.parse::<Uri>()).collect::<Result<Vec<Uri>, _>>();
         let peers = peers.map_err(|error| BackendError::BadParameter(format!("address of etcd: {error}")))?;
@@ -139,30 +275,10 @@ impl EtcdOptions {
             false => None,
         };
         let limit = self.dial_timeout.unwrap_or(CONNECT);
-        let (peers, turn) = (Arc::new(peers), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
-        let connector = tower::service_fn(move |_: Uri| {
-            let (peers, tls, turn) = (Arc::clone(&peers), tls.clone(), Arc::clone(&turn));
-            async move {
-                let mut failure = io::Error::new(io::ErrorKind::NotFound, "no address of etcd is known");
-                for _ in 0..peers.len() {
-                    let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    let Some(peer) = peers.get(turn % peers.len().max(1)) else { break };
-                    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("waited {limit:?}"));
-                    match timeout(limit, dial(peer, tls.as_ref())).await.unwrap_or_else(|_| Err(late())) {
-                        Ok(stream) => return Ok(TokioIo::new(stream)),
-                        Err(error) => failure = io::Error::new(error.kind(), format!("{peer}: {error}")),
-                    }
-                }
-                Err(failure)
-            }
-        });
-        let endpoint = Endpoint::from_static("http://etcd")
-            .http2_keep_alive_interval(KEEPALIVE.0)
-            .keep_alive_timeout(KEEPALIVE.1)
-            .keep_alive_while_idle(true);
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        let client = Client { options: self.clone(), channel, token: Token::default() };
-        timeout(LIMIT, client.log_in()).await.map_err(|_| late())??;
+        let servers = Servers { peers: peers.into(), tls, limit, turn: Arc::default() };
+        let current = Arc::new(RwLock::new(Current { channel: servers.channel(), number: 0 }));
+        let client = Client { options: Arc::new(self.clone()), servers, current, token: Token::default() };
+        client.within(client.log_in()).await?;
         Ok(client)
     }
 
@@ -259,6 +375,11 @@ fn text(file: &Path) -> Result<String> {
 /// A server that does not answer.
 pub(super) fn late() -> BackendError {
     BackendError::ConnectionProblem(format!("no answer of etcd in {} s", LIMIT.as_secs()))
+}
+
+/// Whether another server may answer what this one did not.
+fn is_of_no_use(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown)
 }
 
 /// What went wrong, without keys.

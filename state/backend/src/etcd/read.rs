@@ -5,16 +5,16 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::task::AbortHandle;
 use tonic::Streaming;
 
 use super::{
-    EtcdOptions, LIMIT, PAGE,
+    EtcdOptions, PAGE,
     api::{
         KeyValue, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest, WatchResponse,
         watch_request::RequestUnion,
     },
-    connect::{self, Client},
+    connect::Client,
     value,
 };
 use crate::{BackendError, Item, Key, KeyRange, Result, local::Reader, writer::Look};
@@ -42,7 +42,7 @@ impl EtcdReader {
         if self.closed.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(BackendError::Closed);
         }
-        timeout(LIMIT, work).await.unwrap_or_else(|_| Err(connect::late()))
+        self.client.within(work).await
     }
 }
 
@@ -75,14 +75,13 @@ pub(super) async fn one(client: &Client, options: &EtcdOptions, key: &Key) -> Re
     answer.kvs.first().map(|kv| value::decode(key.clone(), &kv.value)).transpose()
 }
 
-/// Asks for keys; once more after another login when the last one is not valid any more.
+/// Asks for keys.
 pub(super) async fn ask(client: &Client, question: RangeRequest) -> Result<RangeResponse> {
-    match client.kv().range(question.clone()).await {
-        Err(status) if client.renewed(&status).await => client.kv().range(question).await,
-        answered => answered,
-    }
-    .map(tonic::Response::into_inner)
-    .map_err(|status| connect::storage_error(&status))
+    let ask = |client: Client| {
+        let question = question.clone();
+        async move { client.kv().range(question).await }
+    };
+    client.ask(ask).await
 }
 
 /// The items of a range that are wanted, at most `limit`, all as they were at one revision; 0 stands for now.
@@ -134,12 +133,11 @@ pub(super) async fn follow(client: &Client, key: Vec<u8>, end: Vec<u8>, from: i6
     let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     // The stream of requests stays open as long as that of answers is read.
     let requests = |request| futures::stream::iter([request]).chain(futures::stream::pending());
-    match client.watch().watch(requests(request.clone())).await {
-        Err(status) if client.renewed(&status).await => client.watch().watch(requests(request)).await,
-        answered => answered,
-    }
-    .map(tonic::Response::into_inner)
-    .map_err(|status| connect::storage_error(&status))
+    let watch = |client: Client| {
+        let requests = requests(request.clone());
+        async move { client.watch().watch(requests).await }
+    };
+    client.ask(watch).await
 }
 
 /// Has the writer look whenever a process has written, for ever.

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    net::TcpListener,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         LazyLock,
@@ -12,46 +12,18 @@ use std::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Backend, ManualClock, Watch, Watcher, conformance::Fixture};
+use crate::{
+    Action, Backend, Condition, ConditionalAction, ManualClock, Watch,
+    conformance::Fixture,
+    shared::{self, key, lacks, next},
+};
 
-/// A server of the machine's etcd in a temporary folder, for all tests of this process.
-struct Server {
-    peer: String,
-    made: AtomicU32,
-    /// The server and its folder go when this is closed, however this process ends.
-    _leash: Child,
-}
+mod server;
 
-static SERVER: LazyLock<Option<Server>> = LazyLock::new(Server::start);
+use server::{Server, free};
 
-/// Runs a server until standard input ends, then removes its folder.
-const ON_LEASH: &str = r#"
-    etcd --data-dir "$1" --listen-client-urls "$2" --advertise-client-urls "$2" --listen-peer-urls "$3" \
-        --initial-advertise-peer-urls "$3" --initial-cluster "default=$3" --unsafe-no-fsync >/dev/null 2>&1 &
-    cat >/dev/null; kill -KILL $!; wait; rm -rf "$1"
-"#;
-
-/// An address nobody listens at.
-fn free() -> String {
-    format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
-}
-
-impl Server {
-    fn start() -> Option<Self> {
-        Command::new("etcd").arg("--version").stdout(Stdio::null()).status().ok()?;
-        let (folder, peer) = (TempDir::new().unwrap().keep(), free());
-        let mut command = Command::new("sh");
-        command.args(["-c", ON_LEASH, "server"]).arg(folder).arg(&peer).arg(free());
-        let leash = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Some(Self { peer, made: AtomicU32::new(0), _leash: leash })
-    }
-
-    /// A prefix nobody has used.
-    fn options(&self) -> EtcdOptions {
-        let prefix = format!("/test{}/", self.made.fetch_add(1, Ordering::Relaxed));
-        EtcdOptions { peers: vec![self.peer.clone()], prefix, ..EtcdOptions::default() }
-    }
-}
+/// For all tests of this process that want nothing particular.
+static SERVER: LazyLock<Option<Server>> = LazyLock::new(|| Server::start("http", &[]));
 
 async fn open_at(options: EtcdOptions, clock: ManualClock) -> Arc<Etcd> {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -82,52 +54,16 @@ async fn two() -> Option<(Arc<Etcd>, Arc<Etcd>, EtcdOptions)> {
     Some((a, b, options))
 }
 
-fn key(name: &str) -> Key {
-    Key::root("/things").child(name).unwrap()
-}
-
-async fn next(watcher: &mut Watcher) -> Event {
-    tokio::time::timeout(Duration::from_secs(30), watcher.recv()).await.expect("an event in time").unwrap()
-}
-
 #[tokio::test]
 async fn processes_hear_of_each_others_changes_in_one_order() {
     let Some((a, b, _)) = two().await else { return };
-    let mut watchers = [a.watch(Watch::new("a", [])).await.unwrap(), b.watch(Watch::new("b", [])).await.unwrap()];
-    for number in 0..40 {
-        let writer = if number % 2 == 0 { &a } else { &b };
-        let value = format!("{number}");
-        writer.put(Item::new(key("shared"), value.clone())).await.unwrap();
-        assert_eq!(a.get(&key("shared")).await.unwrap().value, value);
-        assert_eq!(b.get(&key("shared")).await.unwrap().value, value);
-    }
-    for watcher in &mut watchers {
-        assert_eq!(next(watcher).await, Event::Init);
-        for number in 0..40 {
-            let Event::Put(item) = next(watcher).await else { panic!("expected a put") };
-            assert_eq!(item.value, format!("{number}"));
-        }
-    }
+    shared::hear_of_each_other(&*a, &*b).await;
 }
 
 #[tokio::test]
 async fn of_many_writers_in_two_processes_each_revision_wins_once() {
     let Some((a, b, _)) = two().await else { return };
-    a.create(Item::new(key("counter"), "0")).await.unwrap();
-    let count = |backend: Arc<Etcd>| async move {
-        for _ in 0..20 {
-            loop {
-                let item = backend.get(&key("counter")).await.unwrap();
-                let value: u32 = std::str::from_utf8(&item.value).unwrap().parse().unwrap();
-                match backend.conditional_update(Item { value: (value + 1).to_string().into(), ..item }).await {
-                    Ok(_) => break,
-                    Err(error) => assert!(error.is_compare_failed(), "{error}"),
-                }
-            }
-        }
-    };
-    tokio::join!(count(a.clone()), count(b.clone()), count(a.clone()), count(b));
-    assert_eq!(a.get(&key("counter")).await.unwrap().value, "80");
+    shared::count_together(&*a, &*b).await;
 }
 
 #[tokio::test]
@@ -187,7 +123,7 @@ async fn values_that_etcd_does_not_take_are_refused_alone() {
 #[tokio::test]
 async fn a_server_that_is_not_there_is_named_without_secrets() {
     let options = EtcdOptions {
-        peers: vec![free()],
+        peers: vec![format!("http://{}", free())],
         dial_timeout: Some(Duration::from_millis(200)),
         username: Some("me".to_owned()),
         ..EtcdOptions::default()
@@ -200,13 +136,216 @@ async fn a_server_that_is_not_there_is_named_without_secrets() {
 #[tokio::test]
 async fn after_a_sync_the_writes_of_the_other_process_are_known() {
     let Some((a, b, _)) = two().await else { return };
+    shared::know_after_a_sync(&*a, &*b).await;
+}
+
+/// Writes as another process does that has a fence but no lock.
+async fn write_beside(options: &EtcdOptions, items: Vec<RequestOp>) {
+    let client = options.connect().await.unwrap();
+    let mut success = items;
+    success.push(put(options.fence(), Uuid::new_v4().as_bytes().to_vec(), 0));
+    let request = TxnRequest { compare: Vec::new(), success, failure: Vec::new() };
+    client.kv().txn(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn changes_that_cannot_be_read_are_missed_and_not_passed_over() {
+    let Some((_, b, options)) = two().await else { return };
     let mut watcher = b.watch(Watch::new("b", [])).await.unwrap();
-    assert_eq!(watcher.try_recv().unwrap(), Some(Event::Init));
-    for number in 0..50 {
-        a.put(Item::new(key("told"), format!("{number}"))).await.unwrap();
-        let (first, second) = tokio::join!(b.sync(), b.sync());
-        first.and(second).unwrap();
-        let Some(Event::Put(item)) = watcher.try_recv().unwrap() else { panic!("{number} is not known yet") };
-        assert_eq!(item.value, format!("{number}"));
+    assert_eq!(next(&mut watcher).await, Event::Init);
+    let item = Item::new(key("first"), "v").with_revision(Uuid::new_v4().to_string());
+    let (first, second) = (options.place(&key("first")), options.place(&key("second")));
+    let bytes = value::encode(&item).unwrap();
+    write_beside(&options, vec![put(first, bytes, 0), put(second.clone(), b"nonsense".to_vec(), 0)]).await;
+    for _ in 0..3 {
+        // Neither the changes nor, from then on, what is stored.
+        assert!(b.sync().await.is_err());
     }
+    write_beside(&options, vec![delete(second)]).await;
+    b.sync().await.unwrap();
+    let ended = watcher.recv().await.unwrap_err();
+    assert_eq!(ended.kind(), crate::ErrorKind::ConnectionProblem, "{ended}");
+    assert_eq!(b.get(&key("first")).await.unwrap().value, "v");
+}
+
+/// The writing side alone, on a thread where it may wait.
+async fn with_store<T: Send + 'static>(work: impl FnOnce(EtcdStore) -> T + Send + 'static) -> Option<T> {
+    let Some(server) = &*SERVER else { return None };
+    let options = server.options();
+    open_at(options.clone(), ManualClock::default()).await.close().await;
+    let work = move || work(EtcdStore::open(options).unwrap());
+    Some(tokio::task::spawn_blocking(work).await.unwrap())
+}
+
+fn item(name: &str, bytes: usize) -> Item {
+    Item::new(key(name), vec![7; bytes]).with_revision(Uuid::new_v4().to_string())
+}
+
+#[tokio::test]
+async fn parts_that_were_committed_before_one_failed_are_told() {
+    with_store(|mut store| {
+        assert!(store.begin().unwrap().events.is_empty());
+        for number in 0..MAX_OPERATIONS + 5 {
+            store.put(&item(&format!("{number:03}"), 1), Utc::now()).unwrap();
+        }
+        let large = item("too-large", 2 << 20);
+        store.changed.insert(large.key.clone(), Some(large));
+        store.commit(&[]).unwrap_err();
+        store.rollback();
+        let foreign = store.look().unwrap();
+        assert!(!foreign.missed);
+        assert_eq!(foreign.events.len(), MAX_OPERATIONS + 5);
+        let stored = store.items(&KeyRange::prefix("/things/"), 0).unwrap();
+        assert_eq!(stored.len(), foreign.events.len());
+        assert!(store.begin().unwrap().events.is_empty(), "they are told once, and the lock is free");
+        store.rollback();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_belongs_together_is_committed_in_one_part() {
+    with_store(|mut store| {
+        store.begin().unwrap();
+        for number in 0..2 * MAX_OPERATIONS {
+            store.put(&item(&format!("m{number:03}"), 1), Utc::now()).unwrap();
+        }
+        let (first, last) = (item("a", 1), item("z", 1));
+        store.together([&first.key, &last.key].into_iter());
+        store.put(&first, Utc::now()).unwrap();
+        store.put(&last, Utc::now()).unwrap();
+        store.commit(&[]).unwrap();
+        let made = |name: &str| {
+            let question = RangeRequest { key: store.options.place(&key(name)), ..RangeRequest::default() };
+            store.run(read::ask(&store.client, question)).unwrap().kvs[0].mod_revision
+        };
+        assert_eq!(made("a"), made("z"));
+        assert_ne!(made("a"), made("m239"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_atomic_write_that_does_not_fit_into_a_transaction_is_refused() {
+    let Some((a, _, _)) = two().await else { return };
+    let put = |name: &str, bytes: usize| ConditionalAction {
+        key: key(name),
+        condition: Condition::NotExists,
+        action: Action::Put { value: vec![7; bytes].into(), expires: None },
+    };
+    let half = MAX_VALUE / 2;
+    let refused = a.atomic_write(vec![put("a", half), put("b", half + 1)]).await.unwrap_err();
+    assert!(matches!(&refused, BackendError::BadParameter(text) if text.contains("at most 1048576")), "{refused}");
+    assert!(a.get(&key("a")).await.unwrap_err().is_not_found());
+    a.atomic_write(vec![put("a", half), put("b", half)]).await.unwrap();
+}
+
+#[tokio::test]
+async fn many_expired_items_are_removed_batch_after_batch_without_a_pause() {
+    let Some(server) = &*SERVER else { return };
+    let clock = ManualClock::default();
+    let etcd = open_at(server.options(), clock.clone()).await;
+    let ends = clock.now() + chrono::TimeDelta::seconds(10);
+    let count = 12 * MAX_OPERATIONS;
+    let items = (0..count).map(|number| etcd.put(Item::new(key(&format!("{number}")), "v").with_expires(ends)));
+    futures::future::try_join_all(items).await.unwrap();
+    let mut watcher = etcd.watch(Watch::new("expiry", [])).await.unwrap();
+    assert_eq!(next(&mut watcher).await, Event::Init);
+    let started = Instant::now();
+    clock.advance(Duration::from_secs(20));
+    for _ in 0..count {
+        assert!(matches!(next(&mut watcher).await, Event::Delete(_)));
+    }
+    // There is a second between looks at the clock.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_has_lost_the_others_is_left_for_another() {
+    let Some(server) = &*SERVER else { return };
+    let options = server.options();
+    drop(open_at(options.clone(), ManualClock::default()).await);
+    let (alone, asked) = server::without_leader().await;
+    let options = EtcdOptions { peers: vec![alone, options.peers[0].clone()], ..options };
+    let asked = || asked.load(Ordering::Relaxed);
+
+    // What changes nothing is asked of the next one.
+    let client = options.connect().await.unwrap();
+    for _ in 0..3 {
+        let question = RangeRequest { key: options.fence(), ..RangeRequest::default() };
+        read::ask(&client, question).await.unwrap();
+        assert_eq!(asked(), 1);
+    }
+    // What changes something is told as failed, and the next one is used from then on.
+    let client = options.connect().await.unwrap();
+    let wish = LeaseGrantRequest { ttl: 2, id: 0 };
+    let grant = || client.call(|client| async move { client.lease().lease_grant(wish).await });
+    let refused = grant().await.unwrap_err();
+    assert!(refused.to_string().contains("no leader"), "{refused}");
+    assert_eq!(refused.kind(), crate::ErrorKind::ConnectionProblem);
+    grant().await.unwrap();
+    assert_eq!(asked(), 2);
+
+    let etcd = Etcd::open(options).await.unwrap();
+    etcd.put(Item::new(key("there"), "v")).await.unwrap();
+    assert_eq!(etcd.get(&key("there")).await.unwrap().value, "v");
+}
+
+#[tokio::test]
+async fn a_server_with_tls_takes_the_certificates_of_its_authority() {
+    let folder = TempDir::new().unwrap();
+    let Some(server) = server::with_tls(folder.path()) else { return };
+    let file = |name: &str| Some(folder.path().join(name));
+    let options = EtcdOptions {
+        tls_ca_file: file("ca.pem"),
+        tls_cert_file: file("client.pem"),
+        tls_key_file: file("client.key"),
+        ..server.options()
+    };
+    let etcd = open_at(options.clone(), ManualClock::default()).await;
+    etcd.put(Item::new(key("sealed"), "v")).await.unwrap();
+    assert_eq!(etcd.get(&key("sealed")).await.unwrap().value, "v");
+
+    let without = EtcdOptions { tls_cert_file: None, tls_key_file: None, ..options.clone() };
+    let of_another =
+        EtcdOptions { tls_cert_file: file("stranger.pem"), tls_key_file: file("stranger.key"), ..options.clone() };
+    let unknown_server = EtcdOptions { tls_ca_file: file("other.pem"), ..options };
+    for wrong in [without, of_another, unknown_server] {
+        let error = Etcd::open(wrong).await.unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::ConnectionProblem, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_login_with_a_password_is_renewed_when_the_server_has_ended_it() {
+    let folder = TempDir::new().unwrap();
+    let Some(server) = Server::start("http", &[]) else { return };
+    let options = server.options();
+    drop(open_at(options.clone(), ManualClock::default()).await);
+    server.protect(&options.prefix, "sesame").await;
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        Some(folder.path().join(name))
+    };
+    let stranger = Etcd::open(options.clone()).await.unwrap_err();
+    assert!(stranger.to_string().contains("user name is empty"), "{stranger}");
+    let wrong =
+        EtcdOptions { username: Some("us".into()), password_file: write("wrong", "guess\n"), ..options.clone() };
+    let refused = Etcd::open(wrong).await.unwrap_err().to_string();
+    assert!(refused.contains("authentication failed") && !refused.contains("guess"), "{refused}");
+
+    let options = EtcdOptions { username: Some("us".into()), password_file: write("right", "sesame\n"), ..options };
+    let etcd = open_at(options.clone(), ManualClock::default()).await;
+    let mut watcher = etcd.watch(Watch::new("a", [])).await.unwrap();
+    assert_eq!(next(&mut watcher).await, Event::Init);
+    for round in 0..3 {
+        etcd.put(Item::new(key("x"), format!("{round}"))).await.unwrap();
+        assert_eq!(etcd.get(&key("x")).await.unwrap().value, format!("{round}"));
+        assert!(matches!(next(&mut watcher).await, Event::Put(_)));
+        server.end_logins("sesame").await;
+    }
+    // Below another prefix this user may do nothing.
+    let elsewhere = EtcdOptions { prefix: "/elsewhere/".into(), ..options };
+    let refused = Etcd::open(elsewhere).await.unwrap_err();
+    assert!(refused.to_string().contains("permission denied"), "{refused}");
 }

@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::testing::PostgresServer;
-use crate::{Backend, ManualClock, Watch, conformance::Fixture};
+use crate::{
+    Backend, ManualClock, Watch,
+    conformance::Fixture,
+    shared::{self, key, lacks, next},
+};
 
 async fn open_at(options: PostgresOptions, clock: ManualClock) -> Arc<Postgres> {
     Arc::new(Postgres::open_with_clock(options, Arc::new(clock)).await.unwrap())
@@ -13,7 +17,7 @@ async fn open(clock: ManualClock) -> Fixture {
     match PostgresServer::get() {
         Some(server) => Fixture::new(open_at(server.database().await, clock.clone()).await, clock),
         None => {
-            assert!(std::env::var_os("TESTS_COMPLETE").is_none(), "PostgreSQL is missing");
+            lacks("PostgreSQL");
             Fixture::new(Arc::new(crate::Memory::with_clock(Arc::new(clock.clone()))), clock)
         }
     }
@@ -23,7 +27,11 @@ crate::conformance_tests!(open);
 
 /// Two processes on one new database.
 async fn two() -> Option<(Arc<Postgres>, Arc<Postgres>, PostgresOptions)> {
-    let options = PostgresServer::get()?.database().await;
+    let Some(server) = PostgresServer::get() else {
+        lacks("PostgreSQL");
+        return None;
+    };
+    let options = server.database().await;
     let (a, b) = tokio::join!(
         open_at(options.clone(), ManualClock::default()),
         open_at(options.clone(), ManualClock::default())
@@ -31,54 +39,16 @@ async fn two() -> Option<(Arc<Postgres>, Arc<Postgres>, PostgresOptions)> {
     Some((a, b, options))
 }
 
-fn key(name: &str) -> Key {
-    Key::root("/things").child(name).unwrap()
-}
-
-async fn next(watcher: &mut crate::Watcher) -> Event {
-    tokio::time::timeout(Duration::from_secs(30), watcher.recv()).await.expect("an event in time").unwrap()
-}
-
 #[tokio::test]
 async fn processes_hear_of_each_others_changes_in_one_order() {
     let Some((a, b, _)) = two().await else { return };
-    let mut watchers = [a.watch(Watch::new("a", [])).await.unwrap(), b.watch(Watch::new("b", [])).await.unwrap()];
-    for number in 0..40 {
-        let writer = if number % 2 == 0 { &a } else { &b };
-        let value = format!("{number}");
-        writer.put(Item::new(key("shared"), value.clone())).await.unwrap();
-        assert_eq!(a.get(&key("shared")).await.unwrap().value, value);
-        assert_eq!(b.get(&key("shared")).await.unwrap().value, value);
-    }
-    a.delete(&key("shared")).await.unwrap();
-    for watcher in &mut watchers {
-        assert_eq!(next(watcher).await, Event::Init);
-        for number in 0..40 {
-            let Event::Put(item) = next(watcher).await else { panic!("a put event") };
-            assert_eq!(item.value, format!("{number}"));
-        }
-        assert_eq!(next(watcher).await, Event::Delete(Arc::new(key("shared"))));
-    }
+    shared::hear_of_each_other(&*a, &*b).await;
 }
 
 #[tokio::test]
 async fn of_updates_by_two_processes_each_revision_wins_once() {
     let Some((a, b, _)) = two().await else { return };
-    a.put(Item::new(key("counter"), "0")).await.unwrap();
-    let count = |backend: Arc<Postgres>| async move {
-        let mut done = 0;
-        while done < 25 {
-            let current = backend.get(&key("counter")).await.unwrap();
-            let value: u32 = std::str::from_utf8(&current.value).unwrap().parse().unwrap();
-            let next = Item { value: Bytes::from((value + 1).to_string()), ..current };
-            match backend.conditional_update(next).await {
-                Ok(_) => done += 1,
-                Err(error) => assert!(error.is_compare_failed(), "{error}"),
-            }
-        }
-    };
-    tokio::join!(count(a.clone()), count(b));
-    assert_eq!(a.get(&key("counter")).await.unwrap().value, "50");
+    shared::count_together(&*a, &*b).await;
 }
 
 #[tokio::test]
@@ -129,13 +99,5 @@ async fn watchers_end_when_changes_were_missed() {
 #[tokio::test]
 async fn after_a_sync_the_writes_of_the_other_process_are_known() {
     let Some((a, b, _)) = two().await else { return };
-    let mut watcher = b.watch(Watch::new("b", [])).await.unwrap();
-    assert_eq!(watcher.try_recv().unwrap(), Some(Event::Init));
-    for number in 0..50 {
-        a.put(Item::new(key("told"), format!("{number}"))).await.unwrap();
-        let (first, second) = tokio::join!(b.sync(), b.sync());
-        first.and(second).unwrap();
-        let Some(Event::Put(item)) = watcher.try_recv().unwrap() else { panic!("{number} is not known yet") };
-        assert_eq!(item.value, format!("{number}"));
-    }
+    shared::know_after_a_sync(&*a, &*b).await;
 }
