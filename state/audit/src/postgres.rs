@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use tokio::{
     sync::{Mutex, mpsc, oneshot},
     task::AbortHandle,
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tracing::{debug, warn};
 use uuid::Uuid;
@@ -31,6 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const QUEUE: usize = 4096;
 /// Events stored in one statement.
 const BATCH: usize = 512;
+/// Old events removed in one statement.
+const REMOVED: i64 = 5000;
+/// The number of the advisory lock under which the table is made.
+const LOCK: i64 = 0x7465_6c65_6576_656e;
 /// Waits between attempts to connect.
 const MIN_RETRY: Duration = Duration::from_millis(100);
 const MAX_RETRY: Duration = Duration::from_secs(2);
@@ -148,6 +152,11 @@ impl Connections {
         *current = Some(client.clone());
         Ok(client)
     }
+
+    /// Gives up the connection: something on it has no end.
+    async fn forget(&self) {
+        *self.current.lock().await = None;
+    }
 }
 
 impl PostgresLog {
@@ -157,14 +166,16 @@ impl PostgresLog {
     ///
     /// [`Error::Database`].
     pub async fn open(options: PostgresLogOptions) -> Result<Self> {
-        let (writer, readers) =
-            (Connections::new(options.database.clone()), Connections::new(options.database.clone()));
+        let connections = || Connections::new(options.database.clone());
+        let (writer, readers) = (connections(), connections());
         let client = writer.get().await?;
-        within(client.batch_execute(SCHEMA)).await?;
+        // Two processes that make the same table at once fail, although both only make it when it is missing.
+        let schema = format!("BEGIN; SELECT pg_advisory_xact_lock({LOCK}); {SCHEMA} COMMIT");
+        within(client.batch_execute(&schema)).await?;
         let (queue, waiting) = mpsc::channel(QUEUE);
         let mut tasks = vec![tokio::spawn(write(writer, waiting)).abort_handle()];
         if let Some(every) = options.cleanup {
-            tasks.push(tokio::spawn(clean(readers.clone(), every, options.retention)).abort_handle());
+            tasks.push(tokio::spawn(clean(connections(), every, options.retention)).abort_handle());
         }
         Ok(Self { queue, readers, tasks })
     }
@@ -214,7 +225,9 @@ async fn write(connections: Arc<Connections>, mut waiting: mpsc::Receiver<Waitin
     }
 }
 
-/// Stores rows, waiting for a database that is away.
+/// Stores rows, waiting for a database that is away, but no longer than [`PATIENCE`].
+///
+/// Rows may be stored although this failed: the database has them once, however often they are stored.
 async fn store(connections: &Connections, rows: &[Row]) -> Result<()> {
     let (deadline, mut wait) = (Instant::now() + PATIENCE, MIN_RETRY);
     loop {
@@ -222,7 +235,11 @@ async fn store(connections: &Connections, rows: &[Row]) -> Result<()> {
             let client = connections.get().await?;
             insert(&client, rows).await
         };
-        match attempt.await {
+        let Ok(attempt) = timeout_at(deadline, attempt).await else {
+            connections.forget().await;
+            return Err(Error::Database(format!("waited {} s for the database", PATIENCE.as_secs())));
+        };
+        match attempt {
             Err(error @ Error::Database(_)) if Instant::now() + wait < deadline => {
                 debug!(%error, "trying again to store events");
                 sleep(wait.mul_f64(0.5 + fraction() / 2.0)).await;
@@ -253,18 +270,28 @@ async fn insert(client: &PostgresClient, rows: &[Row]) -> Result<()> {
 
 /// Removes old events, again and again.
 async fn clean(connections: Arc<Connections>, every: Duration, retention: Duration) {
-    let seconds = retention.as_secs_f64();
     loop {
         sleep(every.mul_f64(0.75 + fraction() / 4.0)).await;
-        let removal = async {
-            let client = connections.get().await?;
-            let statement = "DELETE FROM events WHERE creation_time < now() - make_interval(secs => $1)";
-            within(client.execute(statement, &[&seconds])).await
-        };
-        match removal.await {
+        match remove_old(&connections, retention).await {
             Ok(0) => {}
             Ok(removed) => debug!(removed, "old events removed from the database"),
             Err(error) => warn!(%error, "old events not removed from the database"),
+        }
+        connections.forget().await; // for the next hour nobody needs it
+    }
+}
+
+/// Removes events that were stored longer ago, a bounded number at a time: no statement takes long or holds many locks.
+async fn remove_old(connections: &Connections, retention: Duration) -> Result<u64> {
+    let (seconds, mut total) = (retention.as_secs_f64(), 0);
+    let statement = "DELETE FROM events WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM events WHERE creation_time < now() - make_interval(secs => $1) LIMIT $2))";
+    loop {
+        let client = connections.get().await?;
+        let removed = within(client.execute(statement, &[&seconds, &REMOVED])).await?;
+        total += removed;
+        if i64::try_from(removed).is_ok_and(|removed| removed < REMOVED) {
+            return Ok(total);
         }
     }
 }

@@ -19,10 +19,19 @@ fn login(second: i64, user: &str) -> OneOf {
     codes::USER_LOGIN.event(UserLogin { metadata, user, ..UserLogin::default() })
 }
 
+/// A new database; `None` without a server on this machine.
+async fn database() -> Option<PostgresLogOptions> {
+    let Some(server) = PostgresServer::get() else {
+        assert!(std::env::var_os("TESTS_COMPLETE").is_none(), "PostgreSQL is missing");
+        return None;
+    };
+    let database = server.database().await;
+    Some(PostgresLogOptions { database, retention: Duration::from_secs(3600), cleanup: None })
+}
+
 /// A log in a new database; `None` without a server on this machine.
 async fn open() -> Option<(Log, PostgresLogOptions)> {
-    let database = PostgresServer::get()?.database().await;
-    let options = PostgresLogOptions { database, retention: Duration::from_secs(3600), cleanup: None };
+    let options = database().await?;
     let log = PostgresLog::open(options.clone()).await.unwrap();
     Some((Log::new(Arc::new(log), "one", Clock::system()), options))
 }
@@ -90,6 +99,43 @@ async fn a_lost_connection_loses_no_event() {
         log.emit(login(round, &format!("u{round}"))).await.unwrap();
     }
     assert_eq!(pages(&log, all(Order::Ascending, 0)).await.len(), 5);
+}
+
+#[tokio::test]
+async fn several_processes_may_be_the_first_at_once() {
+    let Some(options) = database().await else { return };
+    let opened = (0..12).map(|_| PostgresLog::open(options.clone()));
+    for opened in futures::future::join_all(opened).await {
+        opened.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn old_events_are_removed_in_batches_and_young_ones_stay() {
+    let Some((log, options)) = open().await else { return };
+    log.emit(login(1, "young")).await.unwrap();
+    let many = 2 * REMOVED + 7;
+    let fill = format!(
+        "INSERT INTO events SELECT now(), gen_random_uuid(), 'user.login', '{}', '{{}}', now() - interval '61 minutes'
+         FROM generate_series(1, {many})",
+        Uuid::nil()
+    );
+    options.database.connect().await.unwrap().batch_execute(&fill).await.unwrap();
+    let connections = Connections::new(options.database.clone());
+    assert_eq!(i64::try_from(remove_old(&connections, options.retention).await.unwrap()).unwrap(), many);
+    assert_eq!(remove_old(&connections, options.retention).await.unwrap(), 0);
+    assert_eq!(pages(&log, all(Order::Ascending, 0)).await, ["young"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_says_nothing_keeps_an_event_waiting_for_a_bounded_time() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("postgresql://me@{}/db", silent.local_addr().unwrap());
+    let connections = Connections::new(PostgresOptions::parse(&address).unwrap());
+    let started = Instant::now();
+    let refused = store(&connections, &[Row::of(&login(1, "alice")).unwrap()]).await.unwrap_err();
+    assert!(refused.to_string().contains("waited 8 s"), "{refused}");
+    assert!(started.elapsed() < PATIENCE + Duration::from_secs(1));
 }
 
 #[test]
