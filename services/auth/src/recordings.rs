@@ -1,10 +1,13 @@
 //! Recordings whose uploads nobody finishes.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use chrono::TimeDelta;
 use recording::{Recording, Unfinished};
-use wire::error::{Error, Result};
+use wire::{
+    error::{Error, Result},
+    events::OneOf,
+};
 
 use crate::{Auth, random, store::kind};
 
@@ -22,9 +25,10 @@ impl Auth {
 
     /// Completes uploads that were given up, again and again; ends only by being dropped.
     pub(crate) async fn keep_completing_recordings(&self) {
+        let mut untold = VecDeque::new();
         loop {
             tokio::time::sleep(random::jitter(PERIOD)).await;
-            if let Err(error) = self.complete_abandoned_recordings().await {
+            if let Err(error) = self.complete_abandoned_recordings(&mut untold).await {
                 tracing::warn!(%error, "abandoned recordings could not be completed, trying again later");
             }
             if let Err(error) = self.remove_old_recordings().await {
@@ -35,20 +39,43 @@ impl Auth {
 
     /// Completes uploads to which nothing was added for a while, of sessions that nobody tracks any more: their agent
     /// is gone. An agent that comes back later with more replaces what is here.
-    pub(crate) async fn complete_abandoned_recordings(&self) -> Result<usize> {
-        for recording in self.recordings().settle().await.map_err(Error::from)? {
-            self.announce_abandoned(&recording).await?;
-        }
-        let mut completed = 0;
-        for upload in self.recordings().unfinished().await.map_err(Error::from)? {
-            if self.is_abandoned(&upload) {
-                let resumed = self.recordings().resume(upload.session, upload.upload).await.map_err(Error::from)?;
-                let recording = resumed.complete().await.map_err(Error::from)?;
-                self.announce_abandoned(&recording).await?;
-                completed += 1;
+    ///
+    /// `untold` are events about earlier ones that the audit log has not taken; until it has, nothing else is completed.
+    pub(crate) async fn complete_abandoned_recordings(&self, untold: &mut VecDeque<OneOf>) -> Result<usize> {
+        self.tell(untold).await?;
+        let mut completed = self.recordings().settle().await.map_err(Error::from)?;
+        let unfinished = self.recordings().unfinished().await;
+        for upload in unfinished.iter().flatten().filter(|upload| self.is_abandoned(upload)) {
+            match self.complete(upload).await {
+                Ok(recording) => completed.push(recording),
+                // Others are not to wait for it.
+                Err(error) => {
+                    tracing::warn!(session = %upload.session, %error, "an abandoned recording could not be completed");
+                }
             }
         }
-        Ok(completed)
+        for recording in &completed {
+            tracing::info!(session = %recording.session, "an abandoned recording was completed");
+            let events = [recording.summary.missing_end(recording.session), recording.upload_event()];
+            untold.extend(events.into_iter().flatten());
+        }
+        self.tell(untold).await?;
+        unfinished.map_err(Error::from)?;
+        Ok(completed.len())
+    }
+
+    async fn complete(&self, upload: &Unfinished) -> Result<Recording> {
+        let resumed = self.recordings().resume(upload.session, upload.upload).await?;
+        Ok(resumed.complete().await?)
+    }
+
+    /// Puts events into the audit log; those that it does not take stay.
+    async fn tell(&self, untold: &mut VecDeque<OneOf>) -> Result<()> {
+        while let Some(event) = untold.front() {
+            self.emit(event.clone()).await?;
+            untold.pop_front();
+        }
+        Ok(())
     }
 
     /// Removes recordings that are older than they are to become.
@@ -67,14 +94,5 @@ impl Auth {
         !upload.busy
             && upload.modified.is_none_or(|modified| modified < latest)
             && self.store().cached::<kind::SessionTracker>(&upload.session.to_string()).is_err()
-    }
-
-    async fn announce_abandoned(&self, recording: &Recording) -> Result<()> {
-        let events = [recording.summary.missing_end(recording.session), recording.upload_event()];
-        for event in events.into_iter().flatten() {
-            self.emit(event).await?;
-        }
-        tracing::info!(session = %recording.session, "an abandoned recording was completed");
-        Ok(())
     }
 }

@@ -281,8 +281,9 @@ async fn abandoned_recordings_are_completed_once_their_session_is_gone() {
     // The files have the machine's time; the service's clock is moved past it.
     let ahead = chrono::Utc::now() - service.auth.now() + chrono::TimeDelta::minutes(11);
     service.advance(ahead.num_seconds().max(0).unsigned_abs());
-    assert_eq!(service.auth.complete_abandoned_recordings().await.unwrap(), 1);
-    assert_eq!(service.auth.complete_abandoned_recordings().await.unwrap(), 0);
+    let mut untold = std::collections::VecDeque::new();
+    assert_eq!(service.auth.complete_abandoned_recordings(&mut untold).await.unwrap(), 1);
+    assert_eq!(service.auth.complete_abandoned_recordings(&mut untold).await.unwrap(), 0);
     assert!(service.auth.recordings().open(session).await.is_ok());
     let names = service.names_of_events();
     assert!(names.iter().any(|name| name == "session.upload") && names.iter().any(|name| name == "session.end"));

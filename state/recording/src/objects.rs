@@ -15,11 +15,12 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    task::spawn_blocking,
+    task::{JoinError, JoinSet, spawn_blocking},
 };
+use tracing::{debug, warn};
 use wire::events::{OneOf, StreamStatus};
 
 pub use location::{LocationError, ObjectLocation};
@@ -84,20 +85,63 @@ impl ObjectRecordings {
                 }
             }
         }
-        let mut file = tokio::fs::File::from_std(open()?);
-        let upload = self.inner.remote.put_multipart(&name).await.map_err(|e| objects("upload", session, &e))?;
-        let mut upload = WriteMultipart::new_with_chunk_size(upload, CHUNK);
-        let mut buffer = vec![0; CHUNK];
+        let mut upload = self.inner.remote.put_multipart(&name).await.map_err(|e| objects("upload", session, &e))?;
+        let mut parts = JoinSet::new();
+        if let Err(error) = self.send(session, open()?, &mut *upload, &mut parts).await {
+            // Parts that nobody completes would stay in the store, and cost.
+            parts.shutdown().await;
+            if let Err(error) = upload.abort().await {
+                debug!(%session, %error, "the parts of a failed upload may stay in the object store");
+            }
+            return Err(error);
+        }
+        remove_file(&path)
+    }
+
+    /// Sends a file in parts and completes the object.
+    async fn send(
+        &self,
+        session: SessionId,
+        file: File,
+        upload: &mut dyn MultipartUpload,
+        parts: &mut JoinSet<object_store::Result<()>>,
+    ) -> Result<()> {
+        let arrived = |part: std::result::Result<object_store::Result<()>, JoinError>| {
+            part.map_err(|e| failed(session, &e))?.map_err(|e| objects("upload", session, &e))
+        };
+        let mut file = tokio::fs::File::from_std(file);
         loop {
-            let read = file.read(&mut buffer).await.map_err(Error::storage("read", &path))?;
-            if read == 0 {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let reading = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk).await;
+            let read = reading.map_err(Error::storage("read", &self.inner.staging.recording(session)))?;
+            if parts.len() >= PARALLEL
+                && let Some(part) = parts.join_next().await
+            {
+                arrived(part)?;
+            }
+            if read > 0 {
+                parts.spawn(upload.put_part(chunk.into()));
+            }
+            if read < CHUNK {
                 break;
             }
-            upload.wait_for_capacity(PARALLEL).await.map_err(|e| objects("upload", session, &e))?;
-            upload.write(&buffer[..read]);
         }
-        upload.finish().await.map_err(|e| objects("upload", session, &e))?;
-        remove_file(&path)
+        while let Some(part) = parts.join_next().await {
+            arrived(part)?;
+        }
+        upload.complete().await.map(drop).map_err(|e| objects("upload", session, &e))
+    }
+
+    /// Delivers a complete recording that was left in the folder.
+    async fn deliver(&self, session: SessionId) -> Result<Recording> {
+        let (path, seal) = (self.inner.staging.recording(session), self.inner.keys.of(session));
+        let read = move || {
+            let file = File::open(&path).and_then(from_start).map_err(Error::storage("open", &path))?;
+            Ok::<_, Error>(outline(StreamReader::sealed(file, seal)).0)
+        };
+        let summary = spawn_blocking(read).await.map_err(|e| failed(session, &e))??;
+        self.publish(session).await?;
+        Ok(Recording { session, url: self.inner.location.url(session), summary })
     }
 
     /// A recording of the store, in a file without a name; `None` when there is none.
@@ -157,15 +201,11 @@ impl Store for ObjectRecordings {
             if SystemTime::now().duration_since(modified).is_ok_and(|age| age < LEFT_BEHIND) {
                 continue;
             }
-            let path = self.inner.staging.recording(session);
-            let seal = self.inner.keys.of(session);
-            let read = move || {
-                let file = File::open(&path).and_then(from_start).map_err(Error::storage("open", &path))?;
-                Ok::<_, Error>(outline(StreamReader::sealed(file, seal)).0)
-            };
-            let summary = spawn_blocking(read).await.map_err(|e| failed(session, &e))??;
-            self.publish(session).await?;
-            settled.push(Recording { session, url: self.inner.location.url(session), summary });
+            match self.deliver(session).await {
+                Ok(recording) => settled.push(recording),
+                // Others are not to wait for it.
+                Err(error) => warn!(%session, %error, "a recording is not delivered to the object store yet"),
+            }
         }
         Ok(settled)
     }
@@ -206,7 +246,7 @@ fn objects(action: &str, session: SessionId, error: &object_store::Error) -> Err
     Error::Objects(format!("{action} recording of session {session}: {error}"))
 }
 
-fn failed(session: SessionId, error: &tokio::task::JoinError) -> Error {
+fn failed(session: SessionId, error: &JoinError) -> Error {
     Error::Failed { session, reason: error.to_string() }
 }
 

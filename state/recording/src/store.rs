@@ -38,7 +38,8 @@ pub trait Store: Send + Sync + 'static {
         Ok(0)
     }
 
-    /// Finishes what a crash or an outage has left of uploads that were complete; returns those recordings.
+    /// Finishes what a crash or an outage has left of uploads that were complete; returns those recordings. One that
+    /// cannot be finished keeps no other from it, and is tried again the next time.
     async fn settle(&self) -> Result<Vec<Recording>> {
         Ok(Vec::new())
     }

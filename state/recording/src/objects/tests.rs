@@ -1,9 +1,19 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::{io, path::Path as FilePath};
+use std::{
+    collections::HashSet,
+    io,
+    path::Path as FilePath,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use audit::{EventExt, codes};
-use object_store::memory::InMemory;
+use futures::stream::BoxStream;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, ObjectMeta, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    UploadPart, memory::InMemory, path::Path,
+};
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use wire::events::{SessionEnd, SessionPrint, SessionStart};
 
@@ -108,6 +118,112 @@ async fn what_an_outage_has_left_in_the_folder_is_delivered_later() {
     assert_eq!(read(&store, session).await, story(2));
 }
 
+/// A store that refuses to complete some objects.
+#[derive(Debug, Default)]
+struct Refusing {
+    inner: InMemory,
+    refused: Arc<Mutex<HashSet<Path>>>,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct RefusedUpload {
+    inner: Box<dyn MultipartUpload>,
+    name: Path,
+    refused: Arc<Mutex<HashSet<Path>>>,
+    aborted: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl MultipartUpload for RefusedUpload {
+    fn put_part(&mut self, data: PutPayload) -> UploadPart {
+        self.inner.put_part(data)
+    }
+
+    async fn complete(&mut self) -> object_store::Result<PutResult> {
+        if self.refused.lock().contains(&self.name) {
+            return Err(object_store::Error::Generic { store: "test", source: "full".into() });
+        }
+        self.inner.complete().await
+    }
+
+    async fn abort(&mut self) -> object_store::Result<()> {
+        self.aborted.fetch_add(1, Ordering::Relaxed);
+        self.inner.abort().await
+    }
+}
+
+impl std::fmt::Display for Refusing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("refusing")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Refusing {
+    async fn put_opts(&self, at: &Path, data: PutPayload, options: PutOptions) -> object_store::Result<PutResult> {
+        self.inner.put_opts(at, data, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        Ok(Box::new(RefusedUpload {
+            inner: self.inner.put_multipart_opts(at, options).await?,
+            name: at.clone(),
+            refused: self.refused.clone(),
+            aborted: self.aborted.clone(),
+        }))
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.inner.get_opts(at, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        names: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.inner.delete_stream(names)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> object_store::Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[tokio::test]
+async fn a_recording_that_cannot_be_delivered_keeps_no_other_from_it_and_leaves_no_parts() {
+    let (dir, remote) = (TempDir::new().unwrap(), Arc::new(Refusing::default()));
+    let staging = DiskStore::open(dir.path()).unwrap();
+    let location = ObjectLocation::parse("s3://bucket/recordings").unwrap();
+    let sessions: [SessionId; 3] = std::array::from_fn(|_| SessionId::random());
+    for session in sessions {
+        upload(&staging, session, &story(2)).await.unwrap();
+        let file = File::options().write(true).open(staging.recording(session)).unwrap();
+        file.set_modified(SystemTime::now() - 2 * LEFT_BEHIND).unwrap();
+    }
+    remote.refused.lock().insert(location.object(sessions[1]));
+    let store = ObjectRecordings::with(remote.clone(), location, staging, Keyring::default());
+    let settled = |recordings: Vec<Recording>| recordings.into_iter().map(|r| r.session).collect::<HashSet<_>>();
+    assert_eq!(settled(store.settle().await.unwrap()), HashSet::from([sessions[0], sessions[2]]));
+    assert_eq!(remote.aborted.load(Ordering::Relaxed), 1);
+    assert_eq!(settled(store.settle().await.unwrap()), HashSet::new());
+    remote.refused.lock().clear();
+    assert_eq!(settled(store.settle().await.unwrap()), HashSet::from([sessions[1]]));
+    assert_eq!(read(&store, sessions[1]).await, story(2));
+}
+
 /// A server that speaks S3, as `pip install 'moto[server]'` brings it; ends with the test.
 struct S3Server {
     process: std::process::Child,
@@ -128,7 +244,14 @@ impl S3Server {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = std::process::Command::new(program);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
-        let process = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().ok()?;
+        let Ok(process) = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn()
+        else {
+            assert!(
+                std::env::var_os("TESTS_COMPLETE").is_none(),
+                "moto_server is missing: tests/setup --all installs it"
+            );
+            return None;
+        };
         let server = Self { process, address: format!("127.0.0.1:{port}") };
         for _ in 0..600 {
             if server.make_bucket("recordings").await.is_ok_and(|answer| answer.contains("200 OK")) {
