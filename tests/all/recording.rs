@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use e2e::{AgentSetup, Client, Cluster, ClusterSetup, account, free_port, wait_for};
+use e2e::{AgentSetup, Client, Cluster, ClusterSetup, account, free_port, lacks, wait_for};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -180,7 +180,7 @@ impl Sshd {
     fn start(cluster: &Cluster, name: &str, port: u16) -> Option<Self> {
         let program = "/usr/sbin/sshd";
         if !Path::new(program).exists() || fs::create_dir_all("/run/sshd").is_err() {
-            return None;
+            return lacks("OpenSSH's server, or the right to run it,");
         }
         let folder = cluster.new_path("sshd");
         fs::create_dir(&folder).unwrap();

@@ -37,7 +37,7 @@ pub use client::Client;
 pub use cluster::{Cluster, ClusterSetup, TOKEN};
 pub use command::{Finished, account, clean_environment, program, run, scanner};
 pub use daemon::Daemon;
-pub use database::Database;
+pub use database::{Database, lacks};
 pub use http_proxy::{Asked, HttpProxy, Manner};
 pub use network::{HERE, ON_THE_WAY, Tool, go_to_own_network, in_own_network, packets_lost};
 pub use noise::{Noise, hold_half_open, make_noise, tls_conversation};
