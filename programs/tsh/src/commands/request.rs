@@ -241,6 +241,9 @@ async fn use_when_approved(context: &Context, client: &ClusterClient, request: A
 
 /// What `tsh login` does with its flags about requests: the login that holds what was approved, or the same.
 pub async fn at_login(context: &Context, account: Account, wanted: &AtLogin<'_>) -> Result<Account> {
+    if wanted.id.is_none() && wanted.roles.is_none() {
+        return Ok(account);
+    }
     let client = ClusterClient::new(account.clone()).await?;
     let request = match (wanted.id, wanted.roles) {
         (Some(id), _) => requests::get(&client, id).await?,
