@@ -358,7 +358,7 @@ impl Connect for Carried {
     async fn connect(&self) -> Result<BoxStream, DialError> {
         let credentials = self.credentials.current();
         let name = server_name_of(&credentials.cluster)?;
-        let verify = credentials.verify(&self.cluster)?;
+        let verify = credentials.verify_auth(&self.cluster)?;
         let setup = TlsSetup::new(&name.to_str(), &[alpn::H2], &verify, credentials.identity.as_ref())?;
         let stream = ProxyStream::to_cluster(self.transport.clone(), &self.cluster);
         let target = format!("the Auth Service of {}", self.cluster);

@@ -24,7 +24,7 @@ use wire::transport::{
     proxy_ssh_response,
 };
 
-use crate::ssh::forward::LocalAgent;
+use crate::ssh::lent::LentAgent;
 
 /// Most bytes in one message.
 const LARGEST_FRAME: usize = 64 << 10;
@@ -64,7 +64,7 @@ impl ProxyStream {
         mut transport: TransportServiceClient<ApiChannel>,
         host_port: &str,
         cluster: &str,
-        agent: Arc<LocalAgent>,
+        agent: Arc<LentAgent>,
     ) -> Self {
         let (outgoing, payloads) = mpsc::channel(OUTGOING);
         let target = TargetHost { host_port: host_port.to_owned(), cluster: cluster.to_owned() };
@@ -192,7 +192,7 @@ impl AsyncWrite for ProxyStream {
 }
 
 /// Lets an agent answer what the proxy asks, until the proxy or the connection is gone.
-async fn serve(agent: Arc<LocalAgent>, mut asked: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
+async fn serve(agent: Arc<LentAgent>, mut asked: mpsc::Receiver<Bytes>, answers: mpsc::Sender<Bytes>) {
     let (near, mut far) = tokio::io::duplex(LARGEST_FRAME);
     let (mut reader, mut writer) = tokio::io::split(near);
     let asking = async {
@@ -244,8 +244,8 @@ mod tests {
 
     use super::*;
 
-    fn agent() -> Arc<LocalAgent> {
-        Arc::new(crate::ssh::forward::agent::tests::local(pki::keys::KeyAlgorithm::Ed25519))
+    fn agent() -> Arc<LentAgent> {
+        crate::ssh::lent::tests::lent(true)
     }
 
     /// Echoes, and confirms a connection only after bytes have arrived on it.

@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::forward::{Admitted, LocalAgent};
+use super::forward::Admitted;
 use super::guest::{Guest, GuestError, HostCheck, Notes};
+use super::lent::LentAgent;
 use super::road::Road;
 use super::{Host, SshError, mfa};
 use crate::cluster::ClusterClient;
@@ -161,7 +162,7 @@ impl Attempt<'_> {
 
     async fn connect(&self) -> Result<SshConnection> {
         let account = self.client.account();
-        let agent = Arc::new(LocalAgent::for_logins(account, &self.certificate)?);
+        let agent = Arc::new(LentAgent::new(self.client, &self.certificate, Some(self.login))?);
         let stream = Road::to(self.client, self.host, agent).await;
         let stream = stream.map_err(|error| unreachable(self.host, russh::Error::IO(error).into()))?;
         let told = stream.closed();

@@ -11,6 +11,7 @@ mod files;
 pub mod forward;
 mod guest;
 pub mod join;
+pub(crate) mod lent;
 mod mfa;
 mod options;
 mod pipe;

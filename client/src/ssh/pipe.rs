@@ -10,7 +10,7 @@ use futures::future::{Either, select};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::forward::LocalAgent;
+use super::lent::LentAgent;
 use super::road::Road;
 use super::stdio::{Input, Output};
 use super::{Host, SshError};
@@ -23,10 +23,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
-/// Carries bytes between the standard streams and a host until either side ends.
-pub async fn pipe(client: &ClusterClient, host: &Host) -> Result<()> {
-    let account = client.account();
-    let agent = Arc::new(LocalAgent::for_logins(account, &account.keys.ssh_certificate)?);
+/// Carries bytes between the standard streams and a host until either side ends. `login` is the account that OpenSSH
+/// logs in to, where it says so.
+pub async fn pipe(client: &ClusterClient, host: &Host, login: Option<&str>) -> Result<()> {
+    let agent = Arc::new(LentAgent::new(client, &client.account().keys.ssh_certificate, login)?);
     let stream = Road::to(client, host, agent).await.map_err(|error| failed(host, &error))?;
     let told = stream.closed();
     let (mut reader, mut writer) = tokio::io::split(stream);

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::Host;
-use super::forward::LocalAgent;
+use super::lent::LentAgent;
 use crate::cluster::ClusterClient;
 use crate::proxy_stream::ProxyStream;
 
@@ -25,7 +25,7 @@ pub enum Road {
 
 impl Road {
     /// To a host, as the client is set up. A proxy that records sessions logs in to the host with the help of `agent`.
-    pub async fn to(client: &ClusterClient, host: &Host, agent: Arc<LocalAgent>) -> io::Result<Self> {
+    pub async fn to(client: &ClusterClient, host: &Host, agent: Arc<LentAgent>) -> io::Result<Self> {
         let way = Way { client: client.clone(), address: host.host_port(), agent };
         if client.resumes() {
             return Ok(Self::Resumable(connect(way).await?));
@@ -47,7 +47,7 @@ struct Way {
     client: ClusterClient,
     /// The host as the user called it.
     address: String,
-    agent: Arc<LocalAgent>,
+    agent: Arc<LentAgent>,
 }
 
 impl Way {

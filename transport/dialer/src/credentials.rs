@@ -44,13 +44,21 @@ impl Credentials {
 impl ClusterCredentials {
     /// Believes the Auth and Proxy of `cluster` only.
     pub fn verify(&self, cluster: &str) -> Result<Verify, DialError> {
+        Ok(Verify::Cluster { authorities: self.of(cluster)?, cluster: cluster.to_owned() })
+    }
+
+    /// Believes the Auth of `cluster` only.
+    pub fn verify_auth(&self, cluster: &str) -> Result<Verify, DialError> {
+        Ok(Verify::Auth { authorities: self.of(cluster)?, cluster: cluster.to_owned() })
+    }
+
+    fn of(&self, cluster: &str) -> Result<Arc<TrustedAuthorities>, DialError> {
         let own = self.authorities.iter().filter(|authority| authority.common_name() == Some(cluster));
         let own: Vec<_> = own.collect();
         if own.is_empty() {
             return Err(DialError::NoAuthority(cluster.to_owned()));
         }
-        let authorities = Arc::new(TrustedAuthorities::new(own)?);
-        Ok(Verify::Cluster { authorities, cluster: cluster.to_owned() })
+        Ok(Arc::new(TrustedAuthorities::new(own)?))
     }
 
     /// Believes Auth and Proxy of any known cluster; `None` when none is known.

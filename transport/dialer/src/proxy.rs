@@ -64,8 +64,8 @@ pub enum Server {
     /// Auth or Proxy with a certificate of this cluster's host authority; asked for by the cluster's name, so that it
     /// accepts certificates of that cluster. Empty: that of the credentials.
     Cluster(String),
-    /// Auth of another cluster than the one that issued the client certificate.
-    OtherCluster(String),
+    /// Auth of a cluster, which may be another than the one that issued the client certificate.
+    Auth(String),
 }
 
 impl Service {
@@ -93,12 +93,12 @@ impl Service {
 
     /// The Auth Service of `cluster` through the proxy, gRPC.
     pub fn auth_grpc(cluster: &str) -> Self {
-        Self::new(&[&alpn::auth(cluster), alpn::H2], Server::OtherCluster(cluster.to_owned()), true)
+        Self::new(&[&alpn::auth(cluster), alpn::H2], Server::Auth(cluster.to_owned()), true)
     }
 
     /// The Auth Service of `cluster` through the proxy, JSON over HTTP.
     pub fn auth_http(cluster: &str) -> Self {
-        Self::new(&[&alpn::auth(cluster), alpn::HTTP_1_1], Server::OtherCluster(cluster.to_owned()), true)
+        Self::new(&[&alpn::auth(cluster), alpn::HTTP_1_1], Server::Auth(cluster.to_owned()), true)
     }
 
     /// Any other names, with the public certificate.
@@ -305,7 +305,7 @@ impl ProxyEndpoint {
                 let cluster = if cluster.is_empty() { &credentials.cluster } else { cluster };
                 (name_of(cluster)?, credentials.verify(cluster)?)
             }
-            Server::OtherCluster(cluster) => (name_of(&credentials.cluster)?, credentials.verify(cluster)?),
+            Server::Auth(cluster) => (name_of(&credentials.cluster)?, credentials.verify_auth(cluster)?),
         })
     }
 

@@ -34,6 +34,13 @@ pub enum Verify {
         /// Its name; empty when any cluster of these authorities will do.
         cluster: String,
     },
+    /// Auth of a cluster and nobody else, by the role in its certificate. For what a proxy on the way must not answer.
+    Auth {
+        /// The host authorities of the cluster.
+        authorities: Arc<TrustedAuthorities>,
+        /// Its name.
+        cluster: String,
+    },
     /// Any server with a certificate that is valid now and has this DNS name: for joining behind a balancer, where
     /// the cluster's authorities are not known yet and what is exchanged proves itself.
     AnyAuthority {
@@ -70,6 +77,7 @@ impl Verify {
                 public_server_verifier(Arc::new(roots))?
             }
             Self::Cluster { authorities, cluster } => ClusterServerVerifier::for_cluster(authorities, cluster)?,
+            Self::Auth { authorities, cluster } => ClusterServerVerifier::for_auth(authorities, cluster)?,
             Self::AnyAuthority { name } => Arc::new(NameOnly { name: name.clone(), provider: crypto_provider() }),
             Self::Insecure => InsecureServerVerifier::new(),
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 use dialer::webapi::{ErrorKind, RequestError};
 use dialer::{
     AuthEndpoint, AuthTrust, ClientVersion, ClusterCredentials, Credentials, DialError, Dialer, HostPort,
-    PartialAddress, ProxyEndpoint, Service, Verify,
+    PartialAddress, ProxyEndpoint, Server, Service, Verify,
 };
 use support::{CLUSTER, Cluster, Front, Proxy, closed_port};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -121,6 +121,10 @@ async fn servers_of_other_authorities_are_refused() {
     let stranger = endpoint(&other, &proxy).channel(Service::auth_grpc(CLUSTER));
     let error = call(&stranger).await.unwrap_err();
     assert!(error.contains("invalid peer certificate"), "{error}");
+    // The proxy has a certificate for the same name, and is no Auth Service.
+    let in_between = Service { server: Server::Auth(CLUSTER.to_owned()), ..Service::transport() };
+    let error = endpoint(&cluster, &proxy).open(&in_between).await.unwrap_err();
+    assert!(matches!(error, DialError::Tls { .. }), "{error}");
     let unknown = endpoint(&cluster, &proxy).open(&Service::auth_grpc("leaf")).await.unwrap_err();
     assert!(matches!(unknown, DialError::NoAuthority(_)), "{unknown}");
 }

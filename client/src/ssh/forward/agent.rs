@@ -40,12 +40,12 @@ pub struct LocalAgent {
 }
 
 /// What an agent signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Purpose {
     /// Whatever the user's programs on the host ask for.
     Any,
-    /// Logins to SSH servers, and nothing else.
-    Logins,
+    /// Logins to SSH servers with its certificate, and nothing else; to this account, if one is named.
+    Logins(Option<String>),
 }
 
 impl Agent {
@@ -82,15 +82,16 @@ impl LocalAgent {
         Ok(Self { key, certificate: certificate.to_bytes()?, comment, purpose: Purpose::Any })
     }
 
-    /// The agent of a proxy that records sessions: it logs in to the host in the user's name.
+    /// The agent of a proxy that records sessions: it logs in to the host in the user's name. Only in `login`, where that
+    /// is known. Which host it is remains unknown: what is signed has nothing but the number of a connection.
     ///
     /// # Errors
     /// When the key is of no use for SSH.
-    pub(crate) fn for_logins(account: &Account, certificate: &Certificate) -> Result<Self> {
+    pub(crate) fn for_logins(account: &Account, certificate: &Certificate, login: Option<&str>) -> Result<Self> {
         let unusable = |error: &dyn std::fmt::Display| Error::other(format!("key for the proxy's login: {error}"));
         let key = account.keys.ssh_key.to_ssh().map_err(|error| unusable(&error))?;
         let agent = Self::new(key, certificate, comment(account)).map_err(|error| unusable(&error))?;
-        Ok(Self { purpose: Purpose::Logins, ..agent })
+        Ok(Self { purpose: Purpose::Logins(login.map(str::to_owned)), ..agent })
     }
 
     /// Answers a channel that a host opens to the agent.
@@ -129,7 +130,9 @@ impl LocalAgent {
         if key != self.certificate && key != plain {
             return None;
         }
-        if self.purpose == Purpose::Logins && !is_login(data) {
+        if let Purpose::Logins(login) = &self.purpose
+            && !is_login(data, login.as_deref(), &[&self.certificate, &plain])
+        {
             tracing::debug!("the proxy asked to sign something else than a login");
             return None;
         }
@@ -148,14 +151,14 @@ impl LocalAgent {
     }
 }
 
-/// Whether what is to be signed is a login to an SSH server with a public key (RFC 4252 §7).
-fn is_login(mut data: &[u8]) -> bool {
+/// Whether what is to be signed is a login to an SSH server with one of these public keys (RFC 4252 §7), in this name.
+fn is_login(mut data: &[u8], login: Option<&str>, keys: &[&[u8]]) -> bool {
     const USERAUTH_REQUEST: u8 = 50;
     let data = &mut data;
     let text = |data: &mut &[u8], wanted: &[u8]| take_string(data).is_some_and(|found| found == wanted);
     let session = take_string(data).is_some_and(|id| (16..=64).contains(&id.len()));
     let request = data.split_off_first() == Some(&USERAUTH_REQUEST);
-    let user = take_string(data).is_some();
+    let user = take_string(data).is_some_and(|user| login.is_none_or(|login| login.as_bytes() == user));
     let service = text(data, b"ssh-connection") && text(data, b"publickey");
     let signed = data.split_off_first() == Some(&1);
     session
@@ -163,8 +166,8 @@ fn is_login(mut data: &[u8]) -> bool {
         && user
         && service
         && signed
-        && take_string(data).is_some()
-        && take_string(data).is_some()
+        && take_string(data).is_some() // the algorithm
+        && take_string(data).is_some_and(|key| keys.contains(&key))
         && data.is_empty()
 }
 
@@ -220,12 +223,16 @@ pub(crate) mod tests {
 
     #[test]
     fn a_proxy_gets_signatures_for_logins_and_nothing_else() {
-        let agent = LocalAgent { purpose: Purpose::Logins, ..local(KeyAlgorithm::Ed25519) };
-        let login = |service: &str, tail: &[u8]| {
+        let lent = |login: Option<&str>| LocalAgent {
+            purpose: Purpose::Logins(login.map(str::to_owned)),
+            ..local(KeyAlgorithm::Ed25519)
+        };
+        let agent = lent(Some("root"));
+        let login_of = |agent: &LocalAgent, name: &str, service: &str, tail: &[u8]| {
             let mut data = Vec::new();
             [7_u8; 32].as_slice().encode(&mut data).unwrap();
             data.push(50);
-            for text in ["root", service, "publickey"] {
+            for text in [name, service, "publickey"] {
                 text.encode(&mut data).unwrap();
             }
             data.push(1);
@@ -234,14 +241,20 @@ pub(crate) mod tests {
             data.extend_from_slice(tail);
             data
         };
-        let signs = |data: &[u8]| {
+        let login = |service: &str, tail: &[u8]| login_of(&agent, "root", service, tail);
+        let asked = |agent: &LocalAgent, data: &[u8]| {
             let mut request = Vec::new();
             agent.certificate.encode(&mut request).unwrap();
             data.encode(&mut request).unwrap();
             request.extend_from_slice(&[0; 4]);
             agent.sign(&request).is_some()
         };
+        let signs = |data: &[u8]| asked(&agent, data);
         assert!(signs(&login("ssh-connection", b"")));
+        assert!(!signs(&login_of(&agent, "admin", "ssh-connection", b"")), "another account");
+        let of_any = lent(None);
+        assert!(!signs(&login_of(&of_any, "root", "ssh-connection", b"")), "another certificate");
+        assert!(asked(&of_any, &login_of(&of_any, "admin", "ssh-connection", b"")));
         for other in [login("ssh-userauth", b""), login("ssh-connection", b"x"), b"SSHSIG".to_vec(), Vec::new()] {
             assert!(!signs(&other));
         }

@@ -30,7 +30,7 @@ pub async fn ssh(context: &Context, args: &ProxySshArgs) -> Result<i32> {
             }
         }
     };
-    match pipe(&client, &host).await {
+    match pipe(&client, &host, destination.login.as_deref()).await {
         Err(Error::Ssh(error)) if error.is_ambiguous() => Err(nodes::explain_ambiguous(&client, &host).await),
         other => other.map(|()| 0),
     }

@@ -1,5 +1,6 @@
 //! The settings of the cluster: `teleport.clusterconfig.v1.ClusterConfigService` and its older calls.
 
+use resources::kind;
 use tonic::Request;
 use wire::clusterconfig::cluster_config_service_server::ClusterConfigService;
 use wire::clusterconfig::{
@@ -9,7 +10,10 @@ use wire::clusterconfig::{
     UpsertAuthPreferenceRequest, UpsertClusterNetworkingConfigRequest, UpsertSessionRecordingConfigRequest,
 };
 use wire::error::Result;
-use wire::types::{AuthPreferenceV2, ClusterAuditConfigV2, ClusterNetworkingConfigV2, SessionRecordingConfigV2};
+use wire::types::{
+    AuthPreferenceV2, ClusterAuditConfigV2, ClusterNetworkingConfigV2, SessionRecordingConfigSpecV2,
+    SessionRecordingConfigV2,
+};
 
 use super::{Answer, Api, answer, open, required};
 use crate::Write;
@@ -25,6 +29,16 @@ pub async fn get_cluster_networking_config(api: &Api, _: &AuthContext, (): ()) -
 
 pub async fn get_session_recording_config(api: &Api, _: &AuthContext, (): ()) -> Result<SessionRecordingConfigV2> {
     Ok((*api.auth().recording_config()?).clone())
+}
+
+/// Who may know no more than that learns the mode: clients help a proxy to log in to nodes only where it records.
+async fn get_recording_mode(api: &Api, context: &AuthContext, (): ()) -> Result<SessionRecordingConfigV2> {
+    let mut config = get_session_recording_config(api, context, ()).await?;
+    if context.require(kind::SESSION_RECORDING_CONFIG, &["read"]).is_err() {
+        let mode = config.spec.take().unwrap_or_default().mode;
+        config.spec = Some(SessionRecordingConfigSpecV2 { mode, ..Default::default() });
+    }
+    Ok(config)
 }
 
 pub async fn get_auth_preference(api: &Api, _: &AuthContext, (): ()) -> Result<AuthPreferenceV2> {
@@ -72,7 +86,7 @@ impl ClusterConfigService for Api {
         request: Request<GetSessionRecordingConfigRequest>,
     ) -> Answer<SessionRecordingConfigV2> {
         let (context, _) = open(request)?;
-        answer(get_session_recording_config(self, &context, ()).await)
+        answer(get_recording_mode(self, &context, ()).await)
     }
 
     async fn update_session_recording_config(

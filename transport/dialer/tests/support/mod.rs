@@ -75,7 +75,8 @@ impl Cluster {
         let web = pki::x509::self_signed_web(&hosts, &web_key, now.into(), Duration::from_secs(3600)).unwrap();
         let web_certificate = Certificate::from_der(&web).unwrap();
         let trusted = Arc::new(TrustedAuthorities::new([&authority]).unwrap());
-        let (host, host_key) = issue(&issuer, "Proxy", &["*.teleport.cluster.local", "teleport.cluster.local"]);
+        let (host, host_key) = issue(&issuer, "Proxy", &INSIDE);
+        let (auth, auth_key) = issue(&issuer, "Auth", &INSIDE);
         let config = |chain: &Certificate, key: &PrivateKey, names: &[&str], auth: ClientAuth| {
             Arc::new(server_config(std::slice::from_ref(chain), key, names, auth).unwrap())
         };
@@ -84,7 +85,7 @@ impl Cluster {
             web: config(&web_certificate, &web_key, &names, ClientAuth::None),
             inside: config(&host, &host_key, &names, ClientAuth::None),
             mutual: config(&host, &host_key, &["h2"], ClientAuth::Required(trusted.clone())),
-            auth: config(&host, &host_key, &["h2", "http/1.1"], ClientAuth::Required(trusted)),
+            auth: config(&auth, &auth_key, &["h2", "http/1.1"], ClientAuth::Required(trusted)),
             authority,
             issuer,
             web_certificate,
@@ -93,7 +94,7 @@ impl Cluster {
 
     /// A user's certificate and the authority.
     pub fn credentials(&self) -> Credentials {
-        let (certificate, key) = issue(&self.issuer, "alice", &[]);
+        let (certificate, key) = issue(&self.issuer, "access", &[]);
         Credentials::new(ClusterCredentials {
             cluster: CLUSTER.to_owned(),
             identity: Some(ClientIdentity { certificate, key }),
@@ -102,11 +103,14 @@ impl Cluster {
     }
 }
 
-fn issue(issuer: &Issuer, name: &str, hosts: &[&str]) -> (Certificate, PrivateKey) {
+/// The names of Auth and Proxy inside the cluster.
+const INSIDE: [&str; 2] = ["*.teleport.cluster.local", "teleport.cluster.local"];
+
+fn issue(issuer: &Issuer, role: &str, hosts: &[&str]) -> (Certificate, PrivateKey) {
     let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
     let identity = Identity {
-        username: name.to_owned(),
-        groups: vec!["access".to_owned()],
+        username: format!("somebody of {role}"),
+        groups: vec![role.to_owned()],
         teleport_cluster: CLUSTER.to_owned(),
         ..Identity::default()
     };

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ClientConfig, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{TrustedAuthorities, crypto_provider};
 use crate::Error;
 use crate::cluster_name::{API_DOMAIN, MAX_NAME_IN_SERVER_NAME, to_server_name};
+use crate::identity::Identity;
 use crate::keys::PrivateKey;
 use crate::x509::Certificate;
+
+/// The roles that the certificate of an Auth Service may have.
+const AUTH_ROLES: [&str; 2] = ["Auth", "Admin"];
 
 /// Trusts servers whose certificate one of the given authorities signed for one fixed name, whatever address or
 /// server name the connection goes to.
@@ -20,6 +24,8 @@ use crate::x509::Certificate;
 pub struct ClusterServerVerifier {
     inner: Arc<WebPkiServerVerifier>,
     name: ServerName<'static>,
+    /// The server has one of these roles; empty: any.
+    roles: &'static [&'static str],
 }
 
 impl ClusterServerVerifier {
@@ -31,15 +37,37 @@ impl ClusterServerVerifier {
         Self::for_name(authorities, server_name_of(cluster)?)
     }
 
+    /// Expects the server to be the Auth API of a cluster, and no proxy: those have certificates for the same name, so
+    /// that one in between could otherwise answer in the name of Auth.
+    ///
+    /// # Errors
+    /// As [`for_cluster`](Self::for_cluster).
+    pub fn for_auth(authorities: &TrustedAuthorities, cluster: &str) -> Result<Arc<Self>, Error> {
+        Self::with_roles(authorities, server_name_of(cluster)?, &AUTH_ROLES)
+    }
+
     /// Expects the server to have another fixed name.
     ///
     /// # Errors
     /// [`Error::Malformed`] when there is no usable authority.
     pub fn for_name(authorities: &TrustedAuthorities, name: ServerName<'static>) -> Result<Arc<Self>, Error> {
+        Self::with_roles(authorities, name, &[])
+    }
+
+    fn with_roles(
+        authorities: &TrustedAuthorities,
+        name: ServerName<'static>,
+        roles: &'static [&'static str],
+    ) -> Result<Arc<Self>, Error> {
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::clone(authorities.roots()), crypto_provider())
             .build()
             .map_err(|error| Error::malformed("trusted authorities", error))?;
-        Ok(Arc::new(Self { inner, name }))
+        Ok(Arc::new(Self { inner, name, roles }))
+    }
+
+    fn has_role(&self, certificate: &CertificateDer<'_>) -> bool {
+        let identity = Certificate::from_der(certificate).and_then(|it| Identity::from_certificate(&it));
+        identity.is_ok_and(|identity| identity.groups.iter().any(|role| self.roles.contains(&role.as_str())))
     }
 }
 
@@ -53,7 +81,11 @@ impl ServerCertVerifier for ClusterServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         // Authorities of a cluster sign directly, so nothing that a server sends along is of use.
-        self.inner.verify_server_cert(end_entity, &[], &self.name, &[], now)
+        let verified = self.inner.verify_server_cert(end_entity, &[], &self.name, &[], now)?;
+        if !self.roles.is_empty() && !self.has_role(end_entity) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

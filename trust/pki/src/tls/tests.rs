@@ -140,6 +140,22 @@ fn the_servers_name_is_fixed_whatever_is_dialled() {
 }
 
 #[test]
+fn a_proxy_is_not_taken_for_auth() {
+    let cluster = Cluster::new("root", KeyAlgorithm::EcdsaP256);
+    let now = Utc::now();
+    let answers = |role: &str, verifier: Arc<ClusterServerVerifier>| {
+        let host = cluster.issue("host.root", role, api_dns_names("Proxy"), now, now + TimeDelta::hours(1));
+        let server = serving(&host, ClientAuth::None);
+        connect(server, dialling(verifier, None, &[]), server_name_of("root").unwrap()).client.is_ok()
+    };
+    for (role, is_auth) in [("Auth", true), ("Admin", true), ("Proxy", false), ("Node", false)] {
+        assert!(answers(role, ClusterServerVerifier::for_cluster(&cluster.authorities, "root").unwrap()));
+        let verifier = ClusterServerVerifier::for_auth(&cluster.authorities, "root").unwrap();
+        assert_eq!(answers(role, verifier), is_auth, "{role}");
+    }
+}
+
+#[test]
 fn a_server_of_another_cluster_is_refused_unless_insecure() {
     let (mine, other) = (Cluster::new("root", KeyAlgorithm::EcdsaP256), Cluster::new("root", KeyAlgorithm::EcdsaP256));
     let server = serving(&other.host(), ClientAuth::None);

@@ -25,7 +25,8 @@ use wire::proto::{
 use wire::trust::GetCertAuthorityRequest;
 use wire::trust::trust_service_client::TrustServiceClient;
 use wire::types::{
-    LockSpecV2, LockTarget, LockV2, Metadata, ResourceInNamespaceRequest, ServerSpecV2, ServerV2, SessionTrackerSpecV1,
+    LockSpecV2, LockTarget, LockV2, Metadata, ResourceInNamespaceRequest, ServerSpecV2, ServerV2,
+    SessionRecordingConfigSpecV2, SessionRecordingConfigV2, SessionRecordingEncryptionConfig, SessionTrackerSpecV1,
     SessionTrackerV1, WatchKind,
 };
 
@@ -95,6 +96,30 @@ async fn an_agent_finds_all_it_reads_at_its_start() {
     assert!(!auth.list_roles(wire::proto::ListRolesRequest::default()).await.unwrap().into_inner().roles.is_empty());
     assert_eq!(auth.get_network_restrictions(()).await.unwrap_err().code(), Code::NotFound);
     auth.get_locks(GetLocksRequest { in_force_only: true, ..Default::default() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_reads_no_settings_learns_where_sessions_are_recorded_and_no_more() {
+    let cluster = Cluster::start().await;
+    let config = SessionRecordingConfigV2 {
+        spec: Some(SessionRecordingConfigSpecV2 {
+            mode: "proxy-sync".to_owned(),
+            encryption: Some(SessionRecordingEncryptionConfig { enabled: true }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    cluster.auth.set_recording_config(&cluster.admin_caller(), config, crate::Write::Upsert).await.unwrap();
+    let told = async |roles: &[&str], name: &str| {
+        let holder = cluster.user(name, roles, &[]).await;
+        let mut configs = ClusterConfigServiceClient::new(cluster.channel(Some(&holder)).await);
+        let request = wire::clusterconfig::GetSessionRecordingConfigRequest {};
+        configs.get_session_recording_config(request).await.unwrap().into_inner().spec.unwrap()
+    };
+    let (clerk, editor) = (told(&["access"], "clerk").await, told(&["editor"], "chief").await);
+    assert_eq!((clerk.mode.as_str(), editor.mode.as_str()), ("proxy-sync", "proxy-sync"));
+    assert!(clerk.encryption.is_none() && clerk.proxy_checks_host_keys.is_none());
+    assert!(editor.encryption.is_some_and(|encryption| encryption.enabled));
 }
 
 #[tokio::test]
