@@ -6,6 +6,7 @@
 //! machine is as busy for one as for the other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod copies;
 mod load;
 mod memory;
 mod openssh;
@@ -90,6 +91,7 @@ fn main() {
         Parties { client: &client, target: &target, cluster: &cluster, node: &node, openssh: openssh.as_ref().ok() };
     parties.bulk();
     parties.fan_out();
+    parties.copies();
 }
 
 /// Runs a command that has to succeed and says how long it took.

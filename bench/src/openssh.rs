@@ -39,7 +39,8 @@ impl OpenSsh {
             let config = path(&format!("sshd{port}"));
             let text = format!(
                 "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nUsePAM no\nPermitRootLogin yes\n\
-                 PasswordAuthentication no\nMaxStartups 1000\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n",
+                 PasswordAuthentication no\nMaxStartups 1000\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n\
+                 Subsystem sftp /usr/lib/openssh/sftp-server\n",
                 path("host"),
                 path("authority.pub")
             );
@@ -73,10 +74,15 @@ impl OpenSsh {
         crate::timed(&mut self.run("true"))
     }
 
+    /// The configuration of OpenSSH's clients.
+    pub fn configuration(&self) -> std::path::PathBuf {
+        self.folder.path().join("config")
+    }
+
     /// A command that is to run on the target.
     pub fn run(&self, line: &str) -> Command {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(self.folder.path().join("config")).args(["target", line]).stdin(Stdio::null());
+        command.arg("-F").arg(self.configuration()).args(["target", line]).stdin(Stdio::null());
         command
     }
 }

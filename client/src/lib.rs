@@ -11,6 +11,7 @@
 pub mod account;
 pub mod advice;
 pub mod agent;
+pub mod aliases;
 pub mod cluster;
 pub mod clusters;
 pub mod copy;

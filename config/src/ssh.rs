@@ -100,9 +100,6 @@ fn read_pam(section: &Section<'_>) -> Option<Pam> {
         };
         (pam.flag("enabled").unwrap_or(false), read)
     });
-    if enabled {
-        section.reject("pam", "pam is not part of this build yet");
-    }
     enabled.then_some(pam)
 }
 

@@ -33,7 +33,11 @@ pub struct Asked {
 pub struct HttpProxy {
     address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    carried: Carried,
 }
+
+/// Connections that were made for clients: both ends of each.
+type Carried = Arc<Mutex<Vec<[TcpStream; 2]>>>;
 
 impl HttpProxy {
     /// A proxy at an address of its own, at any port.
@@ -41,14 +45,22 @@ impl HttpProxy {
         let listener = TcpListener::bind((host, 0)).expect("listen");
         let address = listener.local_addr().expect("an address").to_string();
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let remembered = asked.clone();
+        let carried = Carried::default();
+        let (remembered, kept) = (asked.clone(), carried.clone());
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let asked = remembered.clone();
-                thread::spawn(move || serve(client, manner, &asked).ok());
+                let (asked, carried) = (remembered.clone(), kept.clone());
+                thread::spawn(move || serve(client, manner, &asked, &carried).ok());
             }
         });
-        Self { address, asked }
+        Self { address, asked, carried }
+    }
+
+    /// Ends all connections that go through it, as a network does that is lost; says how many there were.
+    pub fn cut(&self) -> usize {
+        let all = std::mem::take(&mut *self.carried.lock().expect("the list"));
+        let ends = all.iter().flatten();
+        ends.filter(|end| end.shutdown(Shutdown::Both).is_ok()).count() / 2
     }
 
     /// Host and port.
@@ -71,7 +83,7 @@ impl HttpProxy {
     }
 }
 
-fn serve(client: TcpStream, manner: Manner, asked: &Mutex<Vec<Asked>>) -> io::Result<()> {
+fn serve(client: TcpStream, manner: Manner, asked: &Mutex<Vec<Asked>>, carried: &Carried) -> io::Result<()> {
     client.set_read_timeout(Some(SILENCE))?;
     let mut reader = BufReader::new(client.try_clone()?);
     let mut line = String::new();
@@ -104,6 +116,7 @@ fn serve(client: TcpStream, manner: Manner, asked: &Mutex<Vec<Asked>>) -> io::Re
         return answer.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n");
     };
     answer.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+    carried.lock().expect("the list").push([client.try_clone()?, server.try_clone()?]);
     let (back_from, back_to) = (server.try_clone()?, client);
     thread::spawn(move || copy(back_from, &back_to));
     copy(reader, &server);

@@ -53,6 +53,12 @@ impl Terminal {
         (&*self.keyboard).write_all(format!("{line}\r").as_bytes()).expect("type at a terminal");
     }
 
+    /// Presses keys, and no Enter.
+    #[track_caller]
+    pub fn press(&mut self, keys: &str) {
+        (&*self.keyboard).write_all(keys.as_bytes()).expect("type at a terminal");
+    }
+
     /// Waits for new text that matches; gives the first group of the pattern, or the whole match.
     #[track_caller]
     pub fn expect(&mut self, pattern: &str) -> String {

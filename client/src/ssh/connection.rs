@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::forward::Admitted;
-use super::guest::{Guest, GuestError, HostCheck, Notes};
+use super::guest::{Ear, Guest, GuestError, HostCheck, Notes};
 use super::lent::LentAgent;
 use super::road::Road;
 use super::{Host, SshError, mfa};
@@ -33,6 +33,8 @@ pub struct SshConnection {
     pub(super) admitted: Arc<Mutex<Admitted>>,
     pub(super) host: Host,
     notes: Arc<Mutex<Notes>>,
+    /// Who hears what the server tells of a session.
+    pub(super) ear: Ear,
     /// Cancelled when the host knows that the connection is closed, where it is told.
     told: Option<CancellationToken>,
 }
@@ -196,13 +198,14 @@ impl SshConnection {
     {
         let notes = Arc::new(Mutex::new(Notes::default()));
         let admitted = Arc::new(Mutex::new(Admitted::default()));
-        let guest = Guest { check, notes: notes.clone(), admitted: admitted.clone() };
+        let ear = Ear::default();
+        let guest = Guest { check, notes: notes.clone(), admitted: admitted.clone(), ear: ear.clone() };
         let config = Arc::new(tunnel::ssh::client_config());
         let mut handle = connect_stream(config, stream, guest).await.map_err(|error| unreachable(host, error))?;
         let result = handle.authenticate_openssh_cert(user.login, user.key, user.certificate).await;
         match result.map_err(|error| unreachable(host, error.into()))? {
             AuthResult::Success => {
-                return Ok(Self { handle: Arc::new(handle), notes, admitted, host: host.clone(), told: None });
+                return Ok(Self { handle: Arc::new(handle), notes, admitted, ear, host: host.clone(), told: None });
             }
             // The connection may have ended during authentication, which looks like a refusal.
             AuthResult::Failure { remaining_methods, .. } if remaining_methods.is_empty() && handle.is_closed() => {

@@ -9,6 +9,10 @@ pub(super) enum Escape {
     Help,
     /// A moderator's `t`: end the session for all. No sequence of a shell.
     Terminate,
+    /// A moderator's `y`: approve a file transfer.
+    Approve,
+    /// A moderator's `n`: deny it.
+    Deny,
 }
 
 /// What is shown for `~?`.

@@ -8,12 +8,19 @@ use pki::keys::PublicKey;
 use pki::ssh_cert::{CheckError, Kind, Requirements, check};
 use russh::client::{ChannelOpenHandle, DisconnectReason, Handler, Msg, Session};
 use russh::keys::PublicKeyOrCertificate;
-use russh::{Channel, ChannelId, Names};
+use russh::{Channel, ChannelId, GlobalRequestReply, Names};
+use tokio::sync::mpsc;
 
 use super::forward::{Admitted, Purpose};
 
 /// Start of the identification line of servers that are part of a cluster.
 const SERVER_PREFIX: &[u8] = b"SSH-2.0-Teleport";
+/// Global request that carries an audit event.
+const EVENT_REQUEST: &str = "x-teleport-event";
+/// Global request that asks those who watch to show that they are there.
+const PRESENCE_REQUEST: &str = "x-teleport-mfa-presence";
+/// The longest event that is read.
+const LONGEST_EVENT: usize = 64 << 10;
 /// Most of a banner that is kept.
 const LONGEST_BANNER: usize = 16 << 10;
 
@@ -68,8 +75,23 @@ pub(super) struct Notes {
     pub farewell: Option<String>,
 }
 
+/// What a server tells of a session while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Somebody wants to copy a file; the id of the request.
+    TransferWanted(String),
+    /// A request was denied, or approved.
+    TransferDecided(String),
+    /// Those who watch have to show that they are there.
+    Presence,
+}
+
+/// Who is told, while there is a session.
+pub(super) type Ear = Arc<Mutex<Option<mpsc::Sender<Heard>>>>;
+
 /// The callbacks.
 pub(super) struct Guest {
+    pub ear: Ear,
     pub check: HostCheck,
     pub notes: Arc<Mutex<Notes>>,
     pub admitted: Arc<Mutex<Admitted>>,
@@ -85,6 +107,22 @@ impl HostCheck {
             Requirements { kind: Kind::Host, principal: Some(&self.principal), now: Utc::now(), source: None };
         check(certificate, self.authorities.iter(), &required)?;
         Ok(())
+    }
+}
+
+/// What an event means for a session of a terminal.
+fn event(data: &[u8]) -> Option<Heard> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        event: String,
+        #[serde(rename = "requestID", default)]
+        request: String,
+    }
+    let Event { event, request } = serde_json::from_slice(data.get(..data.len().min(LONGEST_EVENT))?).ok()?;
+    match event.as_str() {
+        "file_transfer_request" => Some(Heard::TransferWanted(request)),
+        "file_transfer_request_approve" | "file_transfer_request_deny" => Some(Heard::TransferDecided(request)),
+        _ => None,
     }
 }
 
@@ -131,6 +169,24 @@ impl Handler for Guest {
     async fn kex_done(&mut self, _: Option<&[u8]>, _: &Names, session: &mut Session) -> Result<(), Self::Error> {
         self.notes.lock().of_cluster = session.remote_sshid().starts_with(SERVER_PREFIX);
         Ok(())
+    }
+
+    async fn global_request(
+        &mut self,
+        name: &str,
+        _: bool,
+        data: &[u8],
+        _: &mut Session,
+    ) -> Result<GlobalRequestReply, Self::Error> {
+        let heard = match name {
+            PRESENCE_REQUEST => Some(Heard::Presence),
+            EVENT_REQUEST => event(data),
+            _ => None,
+        };
+        if let (Some(heard), Some(ear)) = (heard, &*self.ear.lock()) {
+            let _ = ear.try_send(heard); // a session that is behind hears of the next
+        }
+        Ok(GlobalRequestReply::Failure) // counts as an answer where only that one comes is of interest
     }
 
     async fn channel_request(

@@ -27,6 +27,7 @@ mod tests;
 use tonic::Status;
 
 pub use connection::SshConnection;
+pub use files::Moderated;
 pub use guest::{HostCheck, HostProblem};
 pub use options::{ForwardAgent, OptionError, SshOptions};
 pub use pipe::pipe;

@@ -14,15 +14,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::escape::{self, Escape, Keys};
 use super::forward::{Agent, X11, X11_PROTOCOL};
+use super::guest::{Ear, Heard};
 use super::stdio::{Input, Output};
 use super::{SshConnection, SshError};
 use crate::error::{Error, Result};
 use crate::terminal::{self, RawMode, Size};
 
 /// Request for several variables at once, which servers of a cluster know.
-const ENVIRONMENT_REQUEST: &str = "envs@goteleport.com";
+pub(super) const ENVIRONMENT_REQUEST: &str = "envs@goteleport.com";
 /// Request that ends a session for all participants.
 const TERMINATE_REQUEST: &str = "x-teleport-force-terminate";
+/// Request that approves or denies a file transfer.
+const DECISION_REQUEST: &str = "file-transfer-decision@goteleport.com";
+/// What moderators are shown when somebody wants to copy a file.
+const DECISION_HELP: &str = "\r\nTeleport > Press y to approve the file transfer, or n to deny it.\r\n";
 /// What is shown when the host does not forward X11.
 const X11_REFUSED: &[u8] = b"X11 forwarding was refused by the host: it or your roles do not allow it\r\n";
 /// Number of extended data that is standard error (RFC 4254 §5.2).
@@ -76,7 +81,7 @@ pub enum Typing {
     },
     /// Nothing of it is for the session; Ctrl-C leaves.
     Observer,
-    /// The same, and `t` ends the session for all.
+    /// The same, and `t` ends the session for all, `y` and `n` approve and deny file transfers.
     Moderator,
 }
 
@@ -143,6 +148,8 @@ pub async fn run(connection: &SshConnection, request: &SessionRequest, streams: 
         errors: streams.errors,
         exit: None,
         refused: false,
+        ear: connection.ear.clone(),
+        transfer: None,
         answers: [request.x11.as_ref().map(|_| Asked::X11), Some(Asked::Start)].into_iter().flatten().collect(),
     };
     let ended = if request.terminal {
@@ -189,14 +196,18 @@ async fn begin(
 }
 
 /// The payload of [`ENVIRONMENT_REQUEST`]: an SSH string that is a JSON object.
-fn variables(environment: &[(String, String)]) -> Bytes {
+pub(super) fn variables(environment: &[(String, String)]) -> Bytes {
     let object: serde_json::Map<_, _> =
         environment.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-    let json = serde_json::Value::Object(object).to_string();
-    let mut payload = BytesMut::with_capacity(json.len() + 4);
-    payload.put_u32(u32::try_from(json.len()).unwrap_or_default());
-    payload.put_slice(json.as_bytes());
-    payload.freeze()
+    ssh_string(serde_json::Value::Object(object).to_string().as_bytes()).freeze()
+}
+
+/// A string of RFC 4251 §5, with room for a little more.
+pub(super) fn ssh_string(text: &[u8]) -> BytesMut {
+    let mut payload = BytesMut::with_capacity(text.len() + 8);
+    payload.put_u32(u32::try_from(text.len()).unwrap_or_default());
+    payload.put_slice(text);
+    payload
 }
 
 /// The size of the terminal this process is on.
@@ -216,6 +227,25 @@ struct Session {
     refused: bool,
     /// Requests that wait for their answers, in the order in which those come.
     answers: VecDeque<Asked>,
+    ear: Ear,
+    /// Id of a file transfer that others want in the session.
+    transfer: Option<String>,
+}
+
+/// Has a session hear what the server tells, as long as it lives.
+struct Listening<'a>(&'a Ear);
+
+impl<'a> Listening<'a> {
+    fn begin(ear: &'a Ear, teller: mpsc::Sender<Heard>) -> Self {
+        *ear.lock() = Some(teller);
+        Self(ear)
+    }
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        *self.0.lock() = None;
+    }
 }
 
 /// What the server is asked for with an answer wanted.
@@ -263,6 +293,9 @@ impl Session {
         let (wishes, mut wanted) = mpsc::channel(4);
         let keyboard = Keyboard { writer: self.writer.clone(), wishes, typing: request.typing };
         let _keyboard = AbortOnDropHandle::new(tokio::spawn(keyboard.run(input)));
+        let (teller, mut news) = mpsc::channel(8);
+        let ear = self.ear.clone();
+        let _listening = Listening::begin(&ear, teller);
         loop {
             tokio::select! {
                 message = self.reader.wait() => match message {
@@ -280,6 +313,18 @@ impl Session {
                         let asked = self.writer.request(TERMINATE_REQUEST, false, Bytes::new()).await;
                         asked.map_err(|error| SshError::Lost { host: self.host.clone(), reason: error.to_string() })?;
                     }
+                    Escape::Approve => self.decide(true).await,
+                    Escape::Deny => self.decide(false).await,
+                },
+                Some(heard) = news.recv() => match heard {
+                    Heard::TransferWanted(id) => {
+                        let is_new = self.transfer.replace(id.clone()).is_none_or(|known| known != id);
+                        if request.typing == Typing::Moderator && is_new {
+                            self.show(DECISION_HELP).await?;
+                        }
+                    }
+                    Heard::TransferDecided(id) => drop(self.transfer.take_if(|known| *known == id)),
+                    Heard::Presence => {}
                 },
                 notice = signals.next() => match notice {
                     Notice::Resized => {
@@ -293,6 +338,16 @@ impl Session {
                     }
                 },
             }
+        }
+    }
+
+    /// Approves or denies the file transfer that was asked for, if there is one.
+    async fn decide(&mut self, approved: bool) {
+        if let Some(id) = &self.transfer {
+            let mut payload = ssh_string(id.as_bytes());
+            payload.put_u8(approved.into());
+            // A connection that is gone says so to the reader.
+            let _ = self.writer.request(DECISION_REQUEST, false, payload.freeze()).await;
         }
     }
 
@@ -377,8 +432,14 @@ impl Keyboard {
             let (sent, wish) = match self.typing {
                 Typing::Free { .. } => keys.typed(&typed),
                 // The answer of a terminal to a question that the session asked may have the letter in it.
-                Typing::Moderator if !typed.is_empty() && typed.iter().all(|byte| *byte == b't') => {
-                    (Vec::new(), Some(Escape::Terminate))
+                Typing::Moderator if typed.first().is_some_and(|key| typed.iter().all(|byte| byte == key)) => {
+                    let wish = match typed.first() {
+                        Some(b't') => Some(Escape::Terminate),
+                        Some(b'y') => Some(Escape::Approve),
+                        Some(b'n') => Some(Escape::Deny),
+                        _ => leaves(),
+                    };
+                    (Vec::new(), wish)
                 }
                 Typing::Moderator | Typing::Observer => (Vec::new(), leaves()),
             };

@@ -278,7 +278,7 @@ async fn a_display_sees_its_own_cookie_and_the_host_another() {
 #[tokio::test]
 async fn the_file_server_of_the_host_serves_its_account() {
     let Some(session) = Session::open("").await else { return };
-    let sftp = session.connection.sftp().await.unwrap();
+    let sftp = session.connection.sftp(None).await.unwrap();
     assert_eq!(sftp.real_path(Path::new(".")).await.unwrap(), Path::new("/root"));
     let entries = sftp.read_folder(session.folder.path()).await.unwrap();
     assert!(entries.iter().any(|(name, _)| name == "config"));
@@ -288,5 +288,5 @@ async fn the_file_server_of_the_host_serves_its_account() {
 #[tokio::test]
 async fn a_host_without_a_file_server_says_so() {
     let Some(session) = Session::open("Subsystem sftp /nowhere/sftp-server").await else { return };
-    assert!(session.connection.sftp().await.is_err());
+    assert!(session.connection.sftp(None).await.is_err());
 }

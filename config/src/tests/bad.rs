@@ -228,7 +228,6 @@ fn what_is_not_built_is_refused_by_name_when_enabled() {
         "auth_service: {ca_key_params: {pkcs11: {module_path: /x}}}",
         &["t.yaml:1: auth_service.ca_key_params.pkcs11: ca_key_params.pkcs11 is not part of this build yet"],
     );
-    check("ssh_service: {pam: {enabled: yes}}", &["t.yaml:1: ssh_service.pam: pam is not part of this build yet"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use auth_service::SystemRole;
 use process::{HostIdentity, TunnelDialer};
 use ssh_service::{Features, NodeConfig, Reach, SshService};
 
-use crate::error::Result;
+use crate::error::{Failure, Result};
 use crate::member::{Names, Process};
 use crate::proxy::{algorithms, socket, ssh_identity};
 use crate::rotation::Identities;
@@ -50,6 +50,7 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
         algorithms: algorithms(&process.config.global),
         max_connections: usize::try_from(process.config.global.limits.max_connections).unwrap_or(usize::MAX),
         features: features(ssh),
+        pam: ssh.pam.as_ref().map(ssh_service::Pam::new).transpose().map_err(Failure::new)?,
         worker: vec![THIS_PROGRAM.into(), WORKER.into()],
     };
     let data_dir = &process.config.global.data_dir;

@@ -8,7 +8,6 @@ use std::time::Duration;
 use auth_service::Auth;
 use config::{Config, HostPort};
 use dialer::Dialer;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use process::IdentityStore;
 use proxy_service::ProxyService;
 use ssh_service::{NodeSettings, Presence, SshService};
@@ -289,9 +288,7 @@ fn write_pid_file(path: Option<&Path>) -> Result<()> {
 
 /// Ten thousand agents are ten thousand sockets.
 fn raise_file_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
+    if let Err(error) = ssh_service::os::process::raise_file_limit() {
         warn!(%error, "the limit of open files stays as it is");
     }
 }

@@ -8,12 +8,14 @@ mod output;
 mod progress;
 mod table;
 
+use std::os::unix::process::CommandExt;
 use std::process::exit;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use client::advice::advise;
-use client::{Error, text};
+use client::home::Home;
+use client::{Error, aliases, text};
 
 use args::{Cli, Command};
 use context::Context;
@@ -21,7 +23,13 @@ use context::Context;
 /// Exit code of a command that failed.
 const FAILURE: i32 = 1;
 
+/// Aliases that led here, separated by commas: they are not expanded again.
+const EXPANDED: &str = "TSH_UNALIAS";
+
 fn main() {
+    if let Some(code) = alias() {
+        exit(code);
+    }
     let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
     if cli.global.debug {
         log_to_stderr();
@@ -37,6 +45,30 @@ fn main() {
     });
     // Threads may still wait for standard input: there is nothing to wait for.
     exit(code)
+}
+
+/// Runs the command line that the first word stands for, if it is an alias; with what came of it where that did not work.
+fn alias() -> Option<i32> {
+    let mut arguments = std::env::args_os().skip(1).map(std::ffi::OsString::into_string);
+    let name = arguments.next()?.ok().filter(|name| !name.starts_with('-'))?;
+    let words = arguments.collect::<Result<Vec<_>, _>>().ok()?;
+    let expanded = std::env::var(EXPANDED).unwrap_or_default();
+    if expanded.split(',').any(|earlier| earlier == name) {
+        return None;
+    }
+    let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_else(|_| "tsh".to_owned());
+    let line = match aliases::expand(&Home::from_environment(), &name, &words, &program) {
+        Ok(line) => line?,
+        Err(error) => {
+            eprintln!("ERROR: {}", text::lines(&error.to_string()));
+            return Some(FAILURE);
+        }
+    };
+    let (program, arguments) = line.split_first()?;
+    let marked = if expanded.is_empty() { name.clone() } else { format!("{expanded},{name}") };
+    let error = std::process::Command::new(program).args(arguments).env(EXPANDED, marked).exec();
+    eprintln!("ERROR: alias {}: running {}: {error}", text::line(&name), text::line(program));
+    Some(FAILURE)
 }
 
 fn run(cli: Cli) -> Result<i32, Error> {

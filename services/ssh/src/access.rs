@@ -151,6 +151,7 @@ impl Access {
             "spec": {"name": self.user, "roles": roles, "traits": traits},
         });
         Who {
+            local_name: self.local_name.clone(),
             user: UserMetadata { login: login.to_owned(), ..self.user_metadata() },
             connection,
             participant: Participant::new(&self.user, &record, self.roles.clone(), mode),

@@ -3,6 +3,7 @@
 mod copies;
 mod exec;
 mod interactive;
+mod transfers;
 
 pub(crate) use copies::Scp;
 
@@ -96,7 +97,7 @@ pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
             interactive::run(&mut read, &write, connection, prepared, Some(line)).await
         }
         Wanted::Command(line) => exec::run(&mut read, &write, connection, prepared, line).await,
-        Wanted::Subsystem(name) if name == "sftp" => copies::sftp(&mut read, &write, connection).await,
+        Wanted::Subsystem(name) if name == "sftp" => copies::sftp(&mut read, &write, connection, &prepared).await,
         Wanted::Subsystem(name) => Err(Refusal::new(format!("unrecognized subsystem: {name}"))),
     };
     if let Err(refusal) = result {
@@ -195,6 +196,13 @@ async fn prepare(
             }
             ChannelMsg::Request { name, want_reply, data } if name == ENVIRONMENT_REQUEST => {
                 (want_reply, set_environment(&mut prepared.environment, &data))
+            }
+            ChannelMsg::Request { name, want_reply, data } if name == transfers::REQUEST => {
+                let taken = transfers::want(connection, &prepared.environment, &data).await;
+                if let Err(reason) = &taken {
+                    let _ = write.extended_data_bytes(STDERR, Bytes::from(format!("{reason}\n"))).await;
+                }
+                (want_reply, taken.is_ok())
             }
             ChannelMsg::RequestShell { .. } => return Some(Wanted::Shell),
             ChannelMsg::Exec { command, .. } if command.len() <= MAX_TEXT => return Some(Wanted::Command(command)),

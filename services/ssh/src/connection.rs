@@ -207,8 +207,12 @@ impl Connection {
     /// Tells the client that another party changed the terminal's size.
     pub async fn announce_size(&self, session_id: &str, size: TerminalSize) {
         let event = serde_json::json!({"event": "resize", "sid": session_id, "size": size.to_string()});
-        let payload = event.to_string();
-        let sent = self.handle.send_global_request(EVENT_REQUEST, payload.as_bytes(), false);
+        self.announce(&event.to_string()).await;
+    }
+
+    /// Hands the client's program an event, as JSON.
+    pub async fn announce(&self, event: &str) {
+        let sent = self.handle.send_global_request(EVENT_REQUEST, event.as_bytes(), false);
         if timeout(NOTICE, sent).await.is_err() {
             debug!("client does not take notices");
         }

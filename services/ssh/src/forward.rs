@@ -141,8 +141,9 @@ impl Connection {
             return Err("the connection is closed".into());
         }
         let account = self.account().await.map_err(|refusal| refusal.message)?;
-        let started = Helper::start(&account, &self.node.config.worker, &self.node.tasks);
-        let started = started.map_err(|e| format!("starting the node's worker: {e}"))?;
+        let started = Helper::start(&account, &self.node.config.worker, self.gate().as_ref(), &self.node.tasks);
+        let (started, begun) = started.map_err(|e| format!("starting the node's worker: {e}"))?;
+        self.let_in_when(begun).await.map_err(|refusal| refusal.message)?;
         *helper = Some(started.clone());
         Ok(started)
     }

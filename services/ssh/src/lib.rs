@@ -10,6 +10,7 @@ mod channel;
 mod connection;
 mod cut;
 mod forward;
+mod gate;
 mod heartbeat;
 mod labels;
 mod limits;
@@ -42,6 +43,7 @@ use wire::client::ApiChannel;
 use wire::error::Error;
 use wire::types::tunnel_strategy_v1::Strategy;
 
+pub use gate::Pam;
 pub use heartbeat::Presence;
 pub use node::{Features, NodeConfig};
 
@@ -108,6 +110,10 @@ impl SshService {
         data_dir: &Path,
         reach: Reach,
     ) -> Result<Self, Error> {
+        if config.pam.is_some() {
+            let problem = os::login::probe(&config.worker).await;
+            problem.map_err(|problem| Error::other(format!("ssh_service.pam: {problem}")))?;
+        }
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
         let (shutdown, connections) = (CancellationToken::new(), CancellationToken::new());
         let kinds = vec![Kind::ClusterSettings, Kind::Authorities, Kind::Roles, Kind::Locks];

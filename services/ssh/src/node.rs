@@ -54,6 +54,8 @@ pub struct NodeConfig {
     pub max_connections: usize,
     /// What users may do here to start with, whatever their roles say.
     pub features: Features,
+    /// The host's word about sessions; `None` where it is not asked.
+    pub pam: Option<crate::gate::Pam>,
     /// The program that acts for users, with the arguments that make it do so: [`crate::worker::run`].
     pub worker: Vec<OsString>,
 }

@@ -4,19 +4,47 @@ mod actor;
 mod moderation;
 mod party;
 mod registry;
+mod transfer;
 
 pub use actor::{Launch, Outcome, Process, SessionActor, Setup};
 pub use moderation::Moderation;
 pub use party::{Notice, Party, PartyHandle, Who};
 pub use registry::{SessionHandle, SessionRegistry};
+pub use transfer::{By, TransferRequest, Waiter};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use crate::os::pty::TerminalSize;
 
 /// What a party asks of a session.
 #[derive(Debug)]
 pub enum Command {
+    /// Somebody wants to copy a file.
+    WantTransfer {
+        /// Who.
+        by: By,
+        /// Which file.
+        request: TransferRequest,
+        /// Where the answer goes; without, a refusal is shown to the party.
+        answer: Option<oneshot::Sender<Result<(), String>>>,
+    },
+    /// A party approves or denies a copy.
+    DecideTransfer {
+        /// Which party.
+        party: u64,
+        /// Id of the request.
+        id: String,
+        /// Whether it approves.
+        approved: bool,
+    },
+    /// Somebody begins a copy, or waits for the approval.
+    UseTransfer {
+        /// The user, by the name that they have in this cluster.
+        user: String,
+        /// What they wait with.
+        waiter: Waiter,
+    },
     /// Another party wants in.
     Join(Box<Party>),
     /// A party is gone.

@@ -3,8 +3,9 @@
 //! A worker is this program, started again for one connection or one copy. The first thing it does is to become the
 //! user, for good; then it does what comes in on its standard input until that ends. Nothing a client asks for is
 //! opened with the daemon's rights. A worker has no runtime and few threads: it costs a process and a few hundred
-//! kilobytes.
+//! kilobytes. The one worker that does not become the user opens and closes sessions of PAM ([`login`]).
 
+pub(crate) mod login;
 pub(crate) mod protocol;
 pub(crate) mod sftp;
 mod sockets;
@@ -16,37 +17,45 @@ use std::process::ExitCode;
 use nix::unistd::{Gid, Uid};
 
 /// What a worker is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Serves the SFTP subsystem on its standard streams; operations are reported on the error stream.
-    Sftp,
+    /// Serves the SFTP subsystem on its standard streams; operations are reported on the error stream. With a file
+    /// named, of that file only.
+    Sftp(Option<sftp::Only>),
     /// Opens sockets for the daemon; see [`protocol`].
     Sockets,
+    /// Has PAM open a session, and runs a process in it; see [`login`].
+    Login,
 }
 
 impl Kind {
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
-            Self::Sftp => "sftp",
+            Self::Sftp(_) => "sftp",
             Self::Sockets => "sockets",
+            Self::Login => "login",
         }
     }
 }
 
 /// Whom a worker becomes, as arguments.
-pub(crate) fn arguments(kind: Kind, account: &crate::os::account::Account) -> Vec<OsString> {
+pub(crate) fn arguments(kind: &Kind, account: &crate::os::account::Account) -> Vec<OsString> {
     let groups: Vec<String> = account.groups.iter().map(ToString::to_string).collect();
-    vec![
+    let mut arguments = vec![
         kind.name().into(),
         account.uid.to_string().into(),
         account.gid.to_string().into(),
         groups.join(",").into(),
         account.home.clone().into_os_string(),
-    ]
+    ];
+    if let Kind::Sftp(Some(only)) = kind {
+        arguments.push(only.to_argument().into());
+    }
+    arguments
 }
 
 /// Runs a worker to its end. The arguments are those that the daemon gives: kind, user id, group id, groups
-/// separated by commas, home folder.
+/// separated by commas, home folder, and the one file that may be copied if it is for one; or the kind alone, where the rest comes on the standard input.
 ///
 /// Call this before anything starts threads: credentials belong to the whole process only then.
 pub fn run(arguments: &[OsString]) -> ExitCode {
@@ -61,7 +70,14 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
 
 fn serve(arguments: &[OsString]) -> io::Result<ExitCode> {
     let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "started by the daemon only");
-    let [kind, uid, gid, groups, home] = arguments else { return Err(wrong()) };
+    match arguments {
+        [kind] if kind == Kind::Login.name() => return login::serve_standard_input().map(|()| ExitCode::SUCCESS),
+        [kind, probe] if kind == Kind::Login.name() && probe == login::PROBE => {
+            return crate::os::pam::probe().map(|()| ExitCode::SUCCESS).map_err(io::Error::other);
+        }
+        _ => {}
+    }
+    let ([kind, uid, gid, groups, home], more) = arguments.split_first_chunk().ok_or_else(wrong)?;
     let number = |text: &OsStr| text.to_str().and_then(|t| t.parse::<u32>().ok()).ok_or_else(wrong);
     let groups = groups.to_str().ok_or_else(wrong)?.split(',').filter(|g| !g.is_empty());
     let groups = groups.map(|g| g.parse().map(Gid::from_raw)).collect::<Result<Vec<_>, _>>().map_err(|_| wrong())?;
@@ -70,8 +86,11 @@ fn serve(arguments: &[OsString]) -> io::Result<ExitCode> {
         std::env::set_current_dir("/")?;
     }
     match kind.to_str() {
-        Some("sftp") => sftp::serve_standard_streams()?,
-        Some("sockets") => sockets::serve_standard_input()?,
+        Some("sftp") => {
+            let only = more.first().map(|only| only.to_str().and_then(sftp::Only::from_argument).ok_or_else(wrong));
+            sftp::serve_standard_streams(only.transpose()?)?;
+        }
+        Some("sockets") if more.is_empty() => sockets::serve_standard_input()?,
         _ => return Err(wrong()),
     }
     Ok(ExitCode::SUCCESS)

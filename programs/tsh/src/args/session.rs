@@ -69,14 +69,14 @@ pub struct SshArgs {
     /// Keep what each of several hosts prints in this folder
     #[arg(long, value_name = "FOLDER")]
     pub log_dir: Option<PathBuf>,
-    /// Why access is requested
-    #[arg(long, hide = true)]
+    /// Why access is requested, where the host refuses the login and roles may be requested that change that
+    #[arg(long)]
     pub request_reason: Option<String>,
-    /// What is requested when access is denied
-    #[arg(long, env = "TELEPORT_REQUEST_MODE", hide = true)]
+    /// What is requested then: resource, or off for nothing
+    #[arg(long, env = "TELEPORT_REQUEST_MODE", hide_env = true, value_name = "MODE")]
     pub request_mode: Option<String>,
     /// Request nothing when access is denied
-    #[arg(long, hide = true)]
+    #[arg(long)]
     pub disable_access_request: bool,
 }
 
@@ -98,6 +98,9 @@ pub struct ScpArgs {
     /// Show no progress
     #[arg(short, long)]
     pub quiet: bool,
+    /// Copy one file beside this moderated session, in which you are, once its moderators approve
+    #[arg(long, value_name = "SESSION", conflicts_with = "recursive")]
+    pub moderated_session_id: Option<String>,
     /// Port of the host
     #[arg(short = 'P', long)]
     pub port: Option<u16>,

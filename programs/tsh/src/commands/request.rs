@@ -159,7 +159,7 @@ async fn create(context: &Context, args: &RequestCreateArgs) -> Result<()> {
             requests::id(&request)
         ));
     }
-    use_when_approved(context, &client, request).await.map(std::mem::drop)
+    use_when_approved(context, &client, request, print).await.map(std::mem::drop)
 }
 
 fn wish(client: &ClusterClient, args: &RequestCreateArgs, now: DateTime<Utc>) -> Result<AccessRequestV3> {
@@ -202,12 +202,17 @@ fn start(text: &str) -> Result<prost_types::Timestamp> {
     Ok(timestamp(at.with_timezone(&Utc)))
 }
 
-/// Waits for the decision, and takes the roles into the login when it is an approval.
-async fn use_when_approved(context: &Context, client: &ClusterClient, request: AccessRequestV3) -> Result<Account> {
+/// Waits for the decision, and takes the roles into the login when it is an approval; says so with `say`.
+pub(super) async fn use_when_approved(
+    context: &Context,
+    client: &ClusterClient,
+    request: AccessRequestV3,
+    say: impl Fn(&str) -> Result<()>,
+) -> Result<Account> {
     let id = requests::id(&request).to_owned();
     let decided = match requests::state(&request) {
         RequestState::None | RequestState::Pending => {
-            print("Waiting for request approval...\n")?;
+            say("Waiting for request approval...\n")?;
             requests::decision(client, &id).await?
         }
         _ => request,
@@ -233,7 +238,7 @@ async fn use_when_approved(context: &Context, client: &ClusterClient, request: A
             "the request is approved{reason}, for use from {start} on: 'tsh login --request-id={id}'"
         )));
     }
-    print(&format!("Approval received{reason}, getting updated certificates...\n\n"))?;
+    say(&format!("Approval received{reason}, getting updated certificates...\n\n"))?;
     let account = requests::assume(client, &[id]).await?;
     agent::add(&account, context.add_keys()?).await?;
     Ok(account)
@@ -268,7 +273,7 @@ pub async fn at_login(context: &Context, account: Account, wanted: &AtLogin<'_>)
         }
         (None, None) => return Ok(account),
     };
-    use_when_approved(context, &client, request).await
+    use_when_approved(context, &client, request, print).await
 }
 
 /// The flags of `tsh login` about requests.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use client::cluster::ClusterClient;
 use client::copy::{Copied, Location, Observer, Options, Place, PlaceError, Sources, copy};
-use client::ssh::{Destination, Host, SshConnection};
+use client::ssh::{Destination, Host, Moderated, SshConnection};
 use client::{Error, Result, text};
 
 use super::ssh::{connect, find_hosts, with_port};
@@ -25,8 +25,9 @@ pub async fn scp(context: &Context, args: &ScpArgs) -> Result<i32> {
     if !anywhere(&target) && !sources.iter().any(anywhere) {
         return Err(Error::other("neither source nor target is on a host: write [login@]host:path for one of them"));
     }
-    let mut hosts =
-        Hosts { context, cluster: args.cluster.as_deref(), port: args.port, open: Vec::new(), unreached: 0 };
+    let moderated = args.moderated_session_id.as_ref().map(|id| moderated(id, &sources, &target)).transpose()?;
+    let (cluster, port) = (args.cluster.as_deref(), args.port);
+    let mut hosts = Hosts { context, cluster, port, moderated, open: Vec::new(), unreached: 0 };
     let options = Options { recursive: args.recursive, preserve: args.preserve, resume: args.resume };
     let sources = read_from(&mut hosts, &sources).await?;
     let mut copied = Copied::default();
@@ -40,6 +41,23 @@ pub async fn scp(context: &Context, args: &ScpArgs) -> Result<i32> {
     let unreached = hosts.unreached;
     hosts.close().await;
     Ok(if copied.failures + unreached == 0 { 0 } else { SOME_FAILED })
+}
+
+/// The one copy that is to be approved in a session.
+fn moderated(session: &str, sources: &[Location], target: &Location) -> Result<Moderated> {
+    let session = session.to_owned();
+    match (sources, target) {
+        ([Location::There { path, .. }], Location::Here(_)) => {
+            let location = path.to_string_lossy().into_owned();
+            Ok(Moderated { session, download: true, location, filename: String::new() })
+        }
+        ([Location::Here(source)], Location::There { path, .. }) => {
+            let name = source.file_name().ok_or_else(|| Error::other("the source is no file"))?;
+            let (location, filename) = (path.to_string_lossy().into_owned(), name.to_string_lossy().into_owned());
+            Ok(Moderated { session, download: false, location, filename })
+        }
+        _ => Err(Error::other("beside a moderated session one file is copied, from this machine to a host or back")),
+    }
 }
 
 /// The sources, grouped by their places in the order in which they are written.
@@ -75,6 +93,8 @@ struct Hosts<'a> {
     context: &'a Context,
     cluster: Option<&'a str>,
     port: Option<u16>,
+    /// What moderators have to approve first.
+    moderated: Option<Moderated>,
     open: Vec<Open>,
     /// Hosts of a label that could not be reached.
     unreached: u64,
@@ -131,7 +151,10 @@ impl Hosts<'_> {
             return Ok(open.place.clone());
         }
         let connection = connect(client, host, login).await?;
-        let place = Place::There(Arc::new(connection.sftp().await?));
+        if self.moderated.is_some() {
+            eprintln!("Waiting for the moderators of the session to approve the file transfer...");
+        }
+        let place = Place::There(Arc::new(connection.sftp(self.moderated.as_ref()).await?));
         let (host, login) = (host.clone(), login.to_owned());
         self.open.push(Open { cluster, host, login, place: place.clone(), connection });
         Ok(place)

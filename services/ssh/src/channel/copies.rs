@@ -1,19 +1,18 @@
 //! Copying files: the SFTP subsystem, and commands of the old `scp` protocol.
 
-use std::process::Stdio;
 use std::sync::Arc;
 
 use russh::server::Msg;
 use russh::{ChannelReadHalf, ChannelWriteHalf};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::ChildStderr;
+use tokio::net::unix::pipe;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::exec::{Errors, relay};
-use super::{Refusal, finish};
+use super::{Prepared, Refusal, finish, transfers};
 use crate::connection::Connection;
-use crate::os::process::start_worker;
+use crate::os::process::{Streams, start_worker};
 use crate::worker::Kind;
 use crate::worker::sftp::Performed;
 
@@ -36,24 +35,31 @@ pub(super) async fn sftp(
     read: &mut ChannelReadHalf,
     write: &ChannelWriteHalf<Msg>,
     connection: Arc<Connection>,
+    prepared: &Prepared,
 ) -> Result<(), Refusal> {
     let session = Uuid::new_v4().to_string();
     // Failed and not refused: programs that copy show what the accepted subsystem says, and of a refused one nothing.
-    let refused = forbidden(&connection).map(Refusal::failed).or_else(|| connection.unattended_allowed().err());
-    if let Some(refusal) = refused {
-        connection.audit.sftp_refused(&connection, &session, &refusal.message).await;
-        return Err(refusal);
-    }
+    let allowed = match forbidden(&connection) {
+        Some(reason) => Err(Refusal::failed(reason)),
+        None => transfers::allowed(read, &connection, &prepared.environment).await,
+    };
+    let only = match allowed {
+        Ok(only) => only,
+        Err(refusal) => {
+            connection.audit.sftp_refused(&connection, &session, &refusal.message).await;
+            return Err(refusal);
+        }
+    };
     let account = connection.account().await?;
-    let started = start_worker(&account, &connection.node.config.worker, Kind::Sftp, |command| {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    });
+    let worker = &connection.node.config.worker;
+    let started = start_worker(&account, worker, &Kind::Sftp(only), Streams::Pipes, connection.gate().as_ref());
     let mut child = started.map_err(|error| Refusal::failed(format!("Failed to launch: {error}.")))?;
+    connection.let_in(&child).await?;
     let _ = write.reply(true).await;
     let home = account.home.display().to_string();
     let reports = child.stderr.take().map(|reports| tell(reports, connection.clone(), session, home));
     let reports = reports.map(|work| connection.node.tasks.spawn(work));
-    let ended = relay(read, write, &connection, child, Errors::Elsewhere).await;
+    let ended = relay(read, write, &connection, &mut child, Errors::Elsewhere).await;
     if let Some(reports) = reports {
         let _ = reports.await; // what was done is told before the end is
     }
@@ -62,7 +68,7 @@ pub(super) async fn sftp(
 }
 
 /// Passes a worker's reports on to the audit log.
-async fn tell(reports: ChildStderr, connection: Arc<Connection>, session: String, home: String) {
+async fn tell(reports: pipe::Receiver, connection: Arc<Connection>, session: String, home: String) {
     let mut reports = BufReader::new(reports);
     let mut line = Vec::new();
     loop {

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use russh::server::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin};
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
@@ -21,7 +21,7 @@ use super::{Prepared, Refusal, STDERR, finish};
 use crate::connection::Connection;
 use crate::monitor::Activity;
 use crate::os::environment;
-use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, hang_up, start};
+use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Running, Streams, start};
 
 /// One read of the command's output: as much as fits a few SSH packets.
 const READ_SIZE: usize = 128 * 1024;
@@ -52,18 +52,19 @@ pub(super) async fn run(
     let extras = prepared.extras(&connection).await;
     let env = environment::build(&account, &connection.facts(Some(&session), None), &extras, &prepared.environment);
     let program = Program::Command(OsString::from_vec(line));
-    let started = start(&account, &program, &env, Streams::Pipes);
-    let child = match started {
+    let started = start(&account, &program, &env, Streams::Pipes, connection.gate().as_ref());
+    let mut child = match started {
         Ok(child) => child,
         Err(error) => {
             connection.audit.exec(&connection, Some(&session), &command, Err(error.to_string())).await;
             return Err(Refusal::failed(format!("Failed to launch: {error}.")));
         }
     };
+    connection.let_in(&child).await?;
     let started = Utc::now();
     connection.audit.command_started(&connection, &session, &command).await;
     let _ = write.reply(true).await;
-    let ended = relay(read, write, &connection, child, Errors::ToClient).await;
+    let ended = relay(read, write, &connection, &mut child, Errors::ToClient).await;
     match &copy {
         Some(copy) => connection.audit.scp(&connection, &session, &command, copy, ended.code()).await,
         None => connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code())).await,
@@ -87,10 +88,9 @@ pub(super) async fn relay(
     read: &mut ChannelReadHalf,
     write: &ChannelWriteHalf<Msg>,
     connection: &Connection,
-    mut child: Child,
+    child: &mut Running,
     errors: Errors,
 ) -> Ended {
-    let process_id = child.id();
     let mut input = child.stdin.take().map(|stdin| feed(stdin, &connection.node.tasks));
     let stdout = child.stdout.take();
     let stderr = child.stderr.take().filter(|_| errors == Errors::ToClient);
@@ -109,7 +109,7 @@ pub(super) async fn relay(
             words = &mut ending => {
                 // A client that reads nothing does not keep the command from being ended.
                 let said = write.extended_data_bytes(STDERR, Bytes::from(format!("{words}\r\n")));
-                let (_, ()) = tokio::join!(timeout(LAST_WORDS, said), abandon(process_id, &mut child));
+                let (_, ()) = tokio::join!(timeout(LAST_WORDS, said), abandon(child));
                 return Ended::Exited(REMOTE_COMMAND_FAILURE);
             }
             room = has_room(input.clone()), if waiting.is_some() => match (room, waiting.take()) {
@@ -117,7 +117,7 @@ pub(super) async fn relay(
                 _ => input = None, // the command closed its input
             },
             status = child.wait(), if exited.is_none() => {
-                exited = Some(status.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status));
+                exited = Some(status);
                 input = None;
                 deadline = Some(Instant::now() + LINGERING_OUTPUT);
             }
@@ -129,12 +129,12 @@ pub(super) async fn relay(
                     waiting = input.is_some().then_some(data);
                 }
                 Some(ChannelMsg::Eof) => input = None,
-                Some(ChannelMsg::Signal { signal }) => forward_signal(process_id, &signal),
+                Some(ChannelMsg::Signal { signal }) => forward_signal(child, &signal),
                 Some(ChannelMsg::Request { want_reply: true, .. }) => {
                     let _ = write.reply(false).await;
                 }
                 Some(ChannelMsg::Close) | None => {
-                    abandon(process_id, &mut child).await;
+                    abandon(child).await;
                     return exited.unwrap_or(Ended::Exited(REMOTE_COMMAND_FAILURE));
                 }
                 Some(_) => {}
@@ -152,7 +152,7 @@ async fn has_room(input: Option<mpsc::Sender<Bytes>>) -> Option<mpsc::OwnedPermi
 }
 
 /// A task of its own for the command's input, so that a command that does not read cannot stop its output.
-fn feed(mut stdin: ChildStdin, tasks: &TaskTracker) -> mpsc::Sender<Bytes> {
+fn feed(mut stdin: pipe::Sender, tasks: &TaskTracker) -> mpsc::Sender<Bytes> {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(INPUT_QUEUE);
     tasks.spawn(async move {
         while let Some(data) = receiver.recv().await {
@@ -191,20 +191,18 @@ async fn pump(
 }
 
 /// The client went away: the command is told, and ended when it does not listen.
-async fn abandon(process_id: Option<u32>, child: &mut Child) {
-    let Some(id) = process_id else { return };
-    hang_up(id, Signal::SIGHUP);
+async fn abandon(child: &mut Running) {
+    child.signal(Signal::SIGHUP);
     if tokio::time::timeout(Duration::from_secs(3), child.wait()).await.is_err() {
-        hang_up(id, Signal::SIGKILL);
+        child.signal(Signal::SIGKILL);
         let _ = child.wait().await;
     }
 }
 
 /// Hands a signal named as in RFC 4254 §6.9 to the command.
-fn forward_signal(process_id: Option<u32>, signal: &Sig) {
-    let named = format!("SIG{}", signal_name(signal));
-    if let (Some(id), Ok(signal)) = (process_id, named.parse::<Signal>()) {
-        hang_up(id, signal);
+fn forward_signal(child: &Running, signal: &Sig) {
+    if let Ok(signal) = format!("SIG{}", signal_name(signal)).parse::<Signal>() {
+        child.signal(signal);
     }
 }
 

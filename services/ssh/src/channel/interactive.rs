@@ -12,6 +12,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
+use super::transfers;
 use super::{FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, finish};
 use crate::audit::connection_metadata;
 use crate::connection::{Connection, JOIN_LOGIN};
@@ -21,7 +22,7 @@ use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, start}
 use crate::os::pty::{Pty, TerminalSize};
 use crate::record::Beginning;
 use crate::session::{
-    Command, Launch, Notice, Outcome, Party, PartyHandle, Process, SessionActor, SessionHandle, Setup, Typed,
+    By, Command, Launch, Notice, Outcome, Party, PartyHandle, Process, SessionActor, SessionHandle, Setup, Typed,
 };
 
 /// Environment entry in which a client names the session it wants to join.
@@ -108,6 +109,7 @@ async fn launch(
         return Err(Refusal::new("session requires additional moderation but is in proxy-record mode"));
     }
     let account = connection.account().await?;
+    let home = account.home.clone();
     let id: Arc<str> = Uuid::new_v4().to_string().into();
     let default = TerminalRequest { term: "xterm".into(), size: TerminalSize::requested(80, 25), modes: Vec::new() };
     let terminal = prepared.terminal.as_ref().unwrap_or(&default);
@@ -131,10 +133,16 @@ async fn launch(
     };
     let mut observer = node.recorder.begin(connection, beginning).await.map_err(Refusal::new)?;
     let logged_in = Arc::new(Mutex::new(None));
-    let (entered, client) = (logged_in.clone(), connection.client);
+    let (entered, entering) = (logged_in.clone(), connection.clone());
     let starter = move |pty: &mut Pty| {
-        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?))?;
-        *entered.lock() = child.id().and_then(|id| LoggedIn::begin(&account.name, pty.path(), id, client));
+        let gate = entering.gate();
+        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?), gate.as_ref())?;
+        let (begun, path) = (child.begun(), pty.path().to_owned());
+        let tasks = entering.node.tasks.clone();
+        *entered.lock() = Some(tasks.spawn(async move {
+            let process = entering.let_in_when(begun).await.ok().flatten()?;
+            LoggedIn::begin(&account.name, &path, process, entering.client)
+        }));
         Ok(child)
     };
     let process = if moderation.is_some() {
@@ -174,6 +182,7 @@ async fn launch(
     let actor = SessionActor::new(Setup {
         id: id.to_string(),
         hostname: node.config.hostname.clone(),
+        home,
         launch: Launch { pty, process },
         creator,
         commands: commands_rx,
@@ -187,7 +196,9 @@ async fn launch(
         drop(registration);
         observer.finish(outcome).await;
         let logged_in = logged_in.lock().take();
-        if let Some(logged_in) = logged_in {
+        if let Some(entering) = logged_in
+            && let Ok(Some(logged_in)) = entering.await
+        {
             logged_in.end().await;
         }
     });
@@ -270,6 +281,10 @@ async fn tell(write: &ChannelWriteHalf<Msg>, connection: &Connection, session: &
             write.data_bytes(data).await.is_ok()
         }
         Notice::Message(text) => write.extended_data_bytes(STDERR, Bytes::from(text + "\r\n")).await.is_ok(),
+        Notice::Event(event) => {
+            connection.announce(&event).await;
+            true
+        }
         Notice::Resized(size) => {
             connection.announce_size(&session.id, size).await;
             true
@@ -283,15 +298,27 @@ async fn obey(write: &ChannelWriteHalf<Msg>, session: &SessionHandle, party: u64
         ChannelMsg::WindowChange { col_width, row_height, .. } => {
             Command::Resize { party, size: TerminalSize::requested(col_width, row_height) }
         }
-        ChannelMsg::Request { name, want_reply, .. } => {
-            let terminate = name == FORCE_TERMINATE_REQUEST;
+        ChannelMsg::Request { name, want_reply, data } => {
+            let command = match name.as_str() {
+                FORCE_TERMINATE_REQUEST => {
+                    let reason = "Forcefully terminating session...".into();
+                    Some(Command::Terminate { by: Some(party), reason })
+                }
+                transfers::REQUEST => transfers::wanted(&data).map(|request| Command::WantTransfer {
+                    by: By::Party(party),
+                    request,
+                    answer: None,
+                }),
+                transfers::DECISION => {
+                    transfers::decided(&data).map(|(id, approved)| Command::DecideTransfer { party, id, approved })
+                }
+                _ => None,
+            };
             if want_reply {
-                let _ = write.reply(terminate).await;
+                let _ = write.reply(command.is_some()).await;
             }
-            if !terminate {
-                return;
-            }
-            Command::Terminate { by: Some(party), reason: "Forcefully terminating session...".into() }
+            let Some(command) = command else { return };
+            command
         }
         _ => return,
     };

@@ -3,12 +3,12 @@
 //! The client sends a cookie made for the occasion, which is put into the login's authority file; what programs say
 //! to the display is checked and completed by the client, so the node never learns the display's own cookie.
 
-use std::process::Output;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
@@ -17,11 +17,13 @@ use super::{copy, incoming, unix_listener};
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::os::account::Account;
 use crate::os::environment;
-use crate::os::process::{Program, Streams, start};
+use crate::os::process::{Ended, Program, Streams, start};
 use crate::worker::protocol::Operation;
 
 /// How long `xauth` may take.
 const XAUTH: Duration = Duration::from_secs(10);
+/// The most that is told of what `xauth` says.
+const MAX_SAID: u64 = 1024;
 /// The longest protocol name and cookie taken.
 const MAX_COOKIE: usize = 256;
 
@@ -74,7 +76,10 @@ impl Connection {
         let abstract_listener = (listeners.len() > 1).then(|| listeners.remove(1));
         let number = answer.display;
         let add = format!("remove :{number}\nadd :{number} {} {}\n", request.protocol, request.cookie);
-        xauth(&account, add).await?;
+        if let Err(problem) = xauth(&account, add).await {
+            let _ = self.open_as_user(Operation::Remove { path: answer.path }).await; // ends with the worker
+            return Err(problem);
+        }
         let end = self.forwards.closed.child_token();
         let single = request.single.then(|| Arc::new(AtomicBool::new(false)));
         for listener in
@@ -130,15 +135,22 @@ async fn xauth(account: &Account, commands: String) -> Result<(), String> {
     let environment = environment::minimal(account);
     let program = Program::Command("exec xauth -q -".into());
     let run = async {
-        let mut child = start(account, &program, &environment, Streams::Pipes)?;
+        // In no session of its own: what it writes is for one.
+        let mut child = start(account, &program, &environment, Streams::Pipes, None)?;
         if let Some(mut input) = child.stdin.take() {
             input.write_all(commands.as_bytes()).await?;
         }
-        child.wait_with_output().await
+        drop(child.stdout.take());
+        let mut said = Vec::new();
+        if let Some(errors) = child.stderr.take() {
+            errors.take(MAX_SAID).read_to_end(&mut said).await?;
+        }
+        let ended = child.wait().await;
+        Ok::<_, io::Error>((ended, String::from_utf8_lossy(&said).trim().to_owned()))
     };
     match timeout(XAUTH, run).await {
-        Ok(Ok(Output { status, .. })) if status.success() => Ok(()),
-        Ok(Ok(Output { stderr, .. })) => Err(format!("xauth: {}", String::from_utf8_lossy(&stderr).trim())),
+        Ok(Ok((Ended::Exited(0), _))) => Ok(()),
+        Ok(Ok((_, said))) => Err(format!("xauth: {said}")),
         Ok(Err(error)) => Err(format!("xauth: {error}")),
         Err(_) => Err("waited 10 s for xauth".into()),
     }

@@ -4,25 +4,25 @@ use std::collections::HashMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use parking_lot::Mutex;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown,
     SocketFlags, SocketType, recvmsg, sendmsg, shutdown, socketpair,
 };
 use tokio::io::unix::AsyncFd;
-use tokio::process::Child;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use crate::os::account::Account;
-use crate::os::process::start_worker;
+use crate::os::login::Gate;
+use crate::os::process::{Running, Streams, start_worker};
 use crate::worker::Kind;
 use crate::worker::protocol::{Answer, MAX_MESSAGE, Operation, Reply, Request};
 
@@ -57,13 +57,17 @@ impl Drop for Waits<'_> {
 pub(crate) type Opened = (Result<Answer, String>, Vec<OwnedFd>);
 
 impl Helper {
-    /// Starts a worker for an account.
-    pub fn start(account: &Account, program: &[std::ffi::OsString], tasks: &TaskTracker) -> io::Result<Arc<Self>> {
+    /// Starts a worker for an account; behind a `gate` it need not begin.
+    pub fn start(
+        account: &Account,
+        program: &[std::ffi::OsString],
+        gate: Option<&Gate>,
+        tasks: &TaskTracker,
+    ) -> io::Result<(Arc<Self>, impl Future<Output = Result<Option<u32>, String>> + Send + use<>)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let child = start_worker(account, program, Kind::Sockets, |command| {
-            command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
-        })?;
+        let child = start_worker(account, program, &Kind::Sockets, Streams::Socket(theirs), gate)?;
+        let begun = child.begun();
         rustix::io::ioctl_fionbio(&ours, true)?;
         let helper = Arc::new(Self {
             socket: crate::os::pty::raw::watch(ours)?,
@@ -71,7 +75,7 @@ impl Helper {
             next: AtomicU64::new(0),
         });
         tasks.spawn(helper.clone().listen(child));
-        Ok(helper)
+        Ok((helper, begun))
     }
 
     /// Whether the worker still answers.
@@ -120,7 +124,7 @@ impl Helper {
     }
 
     /// Hands answers to those who wait for them, until the worker ends.
-    async fn listen(self: Arc<Self>, mut child: Child) {
+    async fn listen(self: Arc<Self>, mut child: Running) {
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             match self.receive(&mut buffer).await {
@@ -143,7 +147,8 @@ impl Helper {
         *self.waiting.lock() = None;
         self.close();
         if timeout(END, child.wait()).await.is_err() {
-            let _ = child.kill().await; // it has ended by itself then
+            child.signal(Signal::SIGKILL);
+            child.wait().await;
         }
     }
 

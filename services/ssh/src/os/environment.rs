@@ -1,7 +1,8 @@
 //! The environment of a session's process.
 //!
-//! Later entries win: the base, then what the server knows about the session, then what the client sent. A client
-//! can never set what the server vouches for, nor what changes how programs are loaded.
+//! Later entries win: the base, then what the client sent, then what the server knows about the session; the user's own
+//! file adds what is not there yet. A client can never set what the server vouches for, nor what changes how programs are
+//! loaded. Where PAM opens the session, its variables come last and win (`worker::login`).
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,20 +1,26 @@
 //! Starting a session's process as the requested account.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitStatus, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::ExitStatus;
+use std::sync::OnceLock;
 
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Gid, Pid, Uid};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
 use super::account::Account;
+use super::login::{Admitted, Gate};
 use crate::worker::Kind;
+use crate::worker::login::Request;
 
 /// Exit status reported for anything that is not an exit of the process.
 pub const REMOTE_COMMAND_FAILURE: u32 = 255;
@@ -35,6 +41,8 @@ pub enum Streams {
     Terminal(OwnedFd),
     /// Pipes to the server.
     Pipes,
+    /// The input is this socket; nothing else goes anywhere.
+    Socket(OwnedFd),
 }
 
 /// How a process ended.
@@ -72,58 +80,191 @@ impl Ended {
 
 /// Starts a process of `account` in its home directory, in a session of its own.
 ///
-/// The child's group is its own, so [`hang_up`] reaches everything it started.
-pub fn start(
+/// The child's group is its own, so that signals reach everything it started. Behind a `gate` the process begins later,
+/// or not at all: [`Running::begun`].
+pub(crate) fn start(
     account: &Account,
     program: &Program,
     environment: &BTreeMap<String, String>,
     streams: Streams,
-) -> io::Result<Child> {
+    gate: Option<&Gate>,
+) -> io::Result<Running> {
     require_rights_of(account)?;
-    let mut command = Command::new(&account.shell);
+    let terminal = matches!(streams, Streams::Terminal(_));
     let shell_name = account.shell.file_name().unwrap_or_default();
-    match program {
+    let (name, arguments) = match program {
         Program::Shell => {
             let mut login_name = OsString::from("-");
             login_name.push(shell_name);
-            command.arg0(login_name);
+            (login_name, Vec::new())
         }
-        Program::Command(line) => {
-            command.arg0(shell_name).arg("-c").arg(line);
-        }
-    }
-    command.env_clear().envs(environment).kill_on_drop(false);
-    let terminal = match streams {
-        Streams::Terminal(slave) => {
-            command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-            true
-        }
-        Streams::Pipes => {
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            false
-        }
+        Program::Command(line) => (shell_name.to_owned(), vec![OsString::from("-c"), line.clone()]),
     };
-    become_account(&mut command, account, terminal)?;
-    command.spawn()
+    let (theirs, ours) = streams.open()?;
+    let Some(gate) = gate else {
+        let mut command = Command::new(&account.shell);
+        command.arg0(name).args(arguments).env_clear().envs(environment).kill_on_drop(false);
+        arrange(command.as_std_mut(), account, Becoming { terminal, limits: LIMITS.get().copied() })?;
+        return spawn(command, theirs, ours);
+    };
+    let path = terminal.then(|| nix::unistd::ttyname(&theirs[0])).transpose()?;
+    let request = Request {
+        terminal: path.map(|path| path.display().to_string()),
+        environment: environment.clone(),
+        becomes: true,
+        ..request(gate, account, account.shell.as_os_str(), name, arguments)
+    };
+    Ok(ours.running(Leader::Admitted(gate.start(&request, theirs)?)))
 }
 
-/// Starts a worker that becomes `account` by itself; `streams` says what its standard streams are.
+/// Starts a worker that becomes `account` by itself.
 ///
 /// `program` is the program of this process with the arguments that make it a worker. It starts with the daemon's
 /// rights, because the account need not be able to read it, and gives them up first of all.
 pub(crate) fn start_worker(
     account: &Account,
     program: &[OsString],
-    kind: Kind,
-    streams: impl FnOnce(&mut Command),
-) -> io::Result<Child> {
+    kind: &Kind,
+    streams: Streams,
+    gate: Option<&Gate>,
+) -> io::Result<Running> {
     require_rights_of(account)?;
     let (path, arguments) = program.split_first().ok_or(io::ErrorKind::NotFound)?;
-    let mut command = Command::new(path);
-    command.args(arguments).args(crate::worker::arguments(kind, account));
-    command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
-    streams(&mut command);
-    command.spawn()
+    let arguments = arguments.iter().cloned().chain(crate::worker::arguments(kind, account));
+    let (theirs, ours) = streams.open()?;
+    let Some(gate) = gate else {
+        let mut command = Command::new(path);
+        command.args(arguments).env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+        with_limits(&mut command);
+        return spawn(command, theirs, ours);
+    };
+    let request = request(gate, account, path, path.clone(), arguments.collect());
+    Ok(ours.running(Leader::Admitted(gate.start(&request, theirs)?)))
+}
+
+fn request(gate: &Gate, account: &Account, program: &OsStr, name: OsString, arguments: Vec<OsString>) -> Request {
+    Request {
+        rules: gate.rules.clone(),
+        terminal: None,
+        account: account.name.clone(),
+        uid: account.uid.as_raw(),
+        gid: account.gid.as_raw(),
+        groups: account.groups.iter().map(|group| group.as_raw()).collect(),
+        home: account.home.clone().into_os_string(),
+        program: program.to_owned(),
+        name,
+        arguments,
+        environment: BTreeMap::new(),
+        becomes: false,
+    }
+}
+
+fn spawn(mut command: Command, theirs: [OwnedFd; 3], ours: Ends) -> io::Result<Running> {
+    let [input, output, errors] = theirs;
+    command.stdin(input).stdout(output).stderr(errors);
+    Ok(ours.running(Leader::Child(command.spawn()?)))
+}
+
+/// The server's ends of a process's streams.
+#[derive(Default)]
+struct Ends {
+    stdin: Option<pipe::Sender>,
+    stdout: Option<pipe::Receiver>,
+    stderr: Option<pipe::Receiver>,
+}
+
+impl Ends {
+    fn running(self, leader: Leader) -> Running {
+        Running { stdin: self.stdin, stdout: self.stdout, stderr: self.stderr, leader }
+    }
+}
+
+impl Streams {
+    /// The process's ends, and the server's.
+    fn open(self) -> io::Result<([OwnedFd; 3], Ends)> {
+        match self {
+            Self::Terminal(slave) => Ok(([slave.try_clone()?, slave.try_clone()?, slave], Ends::default())),
+            Self::Socket(socket) => {
+                let nothing = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
+                Ok(([socket, nothing.try_clone()?, nothing], Ends::default()))
+            }
+            Self::Pipes => {
+                let (input, to_input) = io::pipe()?;
+                let (from_output, output) = io::pipe()?;
+                let (from_errors, errors) = io::pipe()?;
+                let ends = Ends {
+                    stdin: Some(pipe::Sender::from_owned_fd(to_input.into())?),
+                    stdout: Some(pipe::Receiver::from_owned_fd(from_output.into())?),
+                    stderr: Some(pipe::Receiver::from_owned_fd(from_errors.into())?),
+                };
+                Ok(([input.into(), output.into(), errors.into()], ends))
+            }
+        }
+    }
+}
+
+/// A process that was started, or is about to be.
+#[derive(Debug)]
+pub struct Running {
+    /// Its input, where that is a pipe.
+    pub stdin: Option<pipe::Sender>,
+    /// Its output, where that is a pipe.
+    pub stdout: Option<pipe::Receiver>,
+    /// Its errors, where those are a pipe.
+    pub stderr: Option<pipe::Receiver>,
+    leader: Leader,
+}
+
+/// Who started it.
+#[derive(Debug)]
+enum Leader {
+    /// This process.
+    Child(Child),
+    /// A worker, which PAM asks first.
+    Admitted(Admitted),
+}
+
+impl Running {
+    /// Waits until the process runs; gives its id while it does.
+    ///
+    /// # Errors
+    /// In words, when PAM did not let it run.
+    pub(crate) fn begun(&self) -> impl Future<Output = Result<Option<u32>, String>> + Send + use<> {
+        let begins = match &self.leader {
+            Leader::Child(child) => Err(child.id()),
+            Leader::Admitted(admitted) => Ok(admitted.clone()),
+        };
+        async move {
+            match begins {
+                Ok(mut admitted) => admitted.begun().await,
+                Err(id) => Ok(id),
+            }
+        }
+    }
+
+    /// Waits until the process has ended, or is refused. Cancel-safe.
+    pub async fn wait(&mut self) -> Ended {
+        match &mut self.leader {
+            Leader::Child(child) => {
+                child.wait().await.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status)
+            }
+            Leader::Admitted(admitted) => admitted.wait().await,
+        }
+    }
+
+    /// Sends a signal to the process and all that it started. One that has not begun never will.
+    pub fn signal(&self, signal: Signal) {
+        let id = match &self.leader {
+            Leader::Child(child) => child.id(),
+            Leader::Admitted(admitted) => {
+                admitted.give_up();
+                admitted.id()
+            }
+        };
+        if let Some(id) = id {
+            hang_up(id, signal);
+        }
+    }
 }
 
 /// A daemon that is not root has only its own account to offer.
@@ -136,16 +277,53 @@ fn require_rights_of(account: &Account) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
-/// Sends SIGHUP, then SIGKILL, to a process group. Errors mean that it is gone.
-pub fn hang_up(process_id: u32, signal: Signal) {
+/// Sends a signal to a process group. Errors mean that it is gone.
+pub(super) fn hang_up(process_id: u32, signal: Signal) {
     if let Ok(group) = i32::try_from(process_id) {
         let _ = killpg(Pid::from_raw(group), signal);
     }
 }
 
+/// Limits of open files as this process was given them: soft and hard.
+static LIMITS: OnceLock<(rlim_t, rlim_t)> = OnceLock::new();
+
+/// Lets this process open as many files as the system allows. Users' processes get the limits from before.
+///
+/// # Errors
+/// When the system does not let it; the limits are as before then.
+pub fn raise_file_limit() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let (soft, hard) = *LIMITS.get_or_init(|| (soft, hard));
+    if soft != hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(())
+}
+
+/// Gives a child the limits that this process had at first.
+#[allow(unsafe_code)] // the only way to run code between fork and exec
+pub(super) fn with_limits(command: &mut Command) {
+    if let Some((soft, hard)) = LIMITS.get().copied() {
+        // SAFETY: the closure makes one system call; it does not allocate or lock.
+        unsafe {
+            command.pre_exec(move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?));
+        }
+    }
+}
+
+/// How a child becomes a process of its account.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Becoming {
+    /// Whether its standard streams are a terminal, to be the controlling one.
+    pub terminal: bool,
+    /// Its limits of open files, where they differ from this process's.
+    pub limits: Option<(rlim_t, rlim_t)>,
+}
+
 /// Arranges what the child does between fork and exec.
 #[allow(unsafe_code)] // the only way to run code between fork and exec
-fn become_account(command: &mut Command, account: &Account, terminal: bool) -> io::Result<()> {
+pub(crate) fn arrange(command: &mut std::process::Command, account: &Account, becoming: Becoming) -> io::Result<()> {
+    let Becoming { terminal, limits } = becoming;
     let (uid, gid, groups) = (account.uid, account.gid, account.groups.clone());
     let privileged = Uid::effective().is_root();
     let home = CString::new(account.home.as_os_str().as_bytes())?;
@@ -160,6 +338,9 @@ fn become_account(command: &mut Command, account: &Account, terminal: bool) -> i
             nix::unistd::setsid()?;
             if terminal && libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
                 return Err(io::Error::last_os_error());
+            }
+            if let Some((soft, hard)) = limits {
+                setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
             }
             if privileged {
                 set_credentials(uid, gid, &groups)?;
@@ -189,6 +370,8 @@ fn set_credentials(uid: Uid, gid: Gid, groups: &[Gid]) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use tokio::io::AsyncReadExt;
+
     use super::*;
     use crate::channel::TerminalRequest;
     use crate::os::pty::{Pty, TerminalSize};
@@ -198,6 +381,13 @@ mod tests {
         Account::find(&user.name).unwrap()
     }
 
+    async fn finished(mut child: Running) -> (String, String, Ended) {
+        let (mut output, mut errors) = (String::new(), String::new());
+        child.stdout.take().unwrap().read_to_string(&mut output).await.unwrap();
+        child.stderr.take().unwrap().read_to_string(&mut errors).await.unwrap();
+        (output, errors, child.wait().await)
+    }
+
     fn environment() -> BTreeMap<String, String> {
         BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned()), ("MARK".to_owned(), "here".to_owned())])
     }
@@ -205,18 +395,15 @@ mod tests {
     #[tokio::test]
     async fn a_command_runs_with_exactly_the_given_environment_and_keeps_its_status() {
         let line = Program::Command("echo $MARK; echo err >&2; exit 7".into());
-        let child = start(&me(), &line, &environment(), Streams::Pipes).unwrap();
-        let output = child.wait_with_output().await.unwrap();
-        assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"here\n"[..], &b"err\n"[..]));
-        assert_eq!(Ended::from_status(output.status), Ended::Exited(7));
+        let child = start(&me(), &line, &environment(), Streams::Pipes, None).unwrap();
+        assert_eq!(finished(child).await, ("here\n".to_owned(), "err\n".to_owned(), Ended::Exited(7)));
     }
 
     #[tokio::test]
     async fn a_signal_is_told_apart_from_an_exit() {
-        let mut child =
-            start(&me(), &Program::Command("kill -TERM $$".into()), &environment(), Streams::Pipes).unwrap();
-        let ended = Ended::from_status(child.wait().await.unwrap());
-        assert_eq!(ended, Ended::Signalled { signal: Signal::SIGTERM, core_dumped: false });
+        let line = Program::Command("kill -TERM $$".into());
+        let mut child = start(&me(), &line, &environment(), Streams::Pipes, None).unwrap();
+        assert_eq!(child.wait().await, Ended::Signalled { signal: Signal::SIGTERM, core_dumped: false });
     }
 
     #[tokio::test]
@@ -234,6 +421,7 @@ mod tests {
             &Program::Command("stty size; tty; stty -a | grep -c -e 'intr = ^G' -e ' -echo '".into()),
             &environment(),
             streams,
+            None,
         )
         .unwrap();
         let path = pty.path().display().to_string();
@@ -241,15 +429,16 @@ mod tests {
         let mut output = bytes::BytesMut::new();
         while pty.read(&mut output).await.unwrap() > 0 {}
         assert_eq!(output, format!("33 99\r\n{path}\r\n2\r\n").as_bytes());
-        assert!(child.wait().await.unwrap().success());
+        assert_eq!(child.wait().await, Ended::Exited(0));
     }
 
     #[tokio::test]
     async fn a_missing_home_directory_becomes_the_root_directory_and_is_named() {
         let account = Account { home: "/no/such/home".into(), ..me() };
-        let child = start(&account, &Program::Command("pwd".into()), &environment(), Streams::Pipes).unwrap();
-        let output = child.wait_with_output().await.unwrap();
-        assert_eq!(output.stdout, b"/\n");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("home directory \"/no/such/home\""));
+        let line = Program::Command("pwd".into());
+        let child = start(&account, &line, &environment(), Streams::Pipes, None).unwrap();
+        let (output, errors, _) = finished(child).await;
+        assert_eq!(output, "/\n");
+        assert!(errors.contains("home directory \"/no/such/home\""), "{errors}");
     }
 }

@@ -1,13 +1,15 @@
 //! The task of one interactive session.
 
+mod transfers;
+
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use nix::sys::signal::Signal;
 use rbac::JoinMode;
-use tokio::process::Child;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -15,8 +17,9 @@ use tracing::debug;
 
 use super::moderation::{Moderation, Verdict};
 use super::party::{Notice, Party};
-use super::{Command, Typed};
-use crate::os::process::{Ended, REMOTE_COMMAND_FAILURE, hang_up};
+use super::transfer::Transfer;
+use super::{By, Command, Typed};
+use crate::os::process::{Ended, REMOTE_COMMAND_FAILURE, Running};
 use crate::os::pty::{Pty, TerminalSize};
 use crate::record::Observer;
 
@@ -52,7 +55,7 @@ pub enum Outcome {
 }
 
 /// Starts a process on a terminal.
-pub type Starter = Box<dyn FnOnce(&mut Pty) -> io::Result<Child> + Send>;
+pub type Starter = Box<dyn FnOnce(&mut Pty) -> io::Result<Running> + Send>;
 
 /// A terminal and what runs on it.
 pub struct Launch {
@@ -65,7 +68,7 @@ pub struct Launch {
 /// What runs on a session's terminal.
 pub enum Process {
     /// It runs, or has ended.
-    Started(Child),
+    Started(Running),
     /// It waits to be started.
     Waiting(Starter),
     /// It could not be started.
@@ -89,6 +92,8 @@ pub struct Setup<O> {
     pub id: String,
     /// Name of the host.
     pub hostname: String,
+    /// Home folder of the account, from which paths of files begin.
+    pub home: PathBuf,
     /// The terminal and the process.
     pub launch: Launch,
     /// Who started it.
@@ -109,6 +114,7 @@ pub struct Setup<O> {
 pub struct SessionActor<O> {
     id: String,
     hostname: String,
+    home: PathBuf,
     pty: Pty,
     process: Process,
     /// Number of the party that started it.
@@ -120,6 +126,8 @@ pub struct SessionActor<O> {
     typed: mpsc::Receiver<Typed>,
     size: watch::Sender<TerminalSize>,
     moderation: Option<Moderation>,
+    /// A copy that a party asked for.
+    transfer: Option<Transfer>,
     observer: O,
     stage: Stage,
     tail: VecDeque<u8>,
@@ -127,8 +135,10 @@ pub struct SessionActor<O> {
     held: BytesMut,
     /// Typed, but not yet taken by the terminal.
     input: BytesMut,
-    /// When the session gives up waiting: for a party, or for the last output.
+    /// When the session gives up waiting: for a party, or, after the process, for the last output.
     deadline: Option<Instant>,
+    /// How the process ended, once it has.
+    exited: Option<Ended>,
     /// Whether the last thing shown was a word of the session's own.
     spoke_last: bool,
     terminated: bool,
@@ -141,6 +151,7 @@ impl<O: Observer> SessionActor<O> {
         Self {
             id: setup.id,
             hostname: setup.hostname,
+            home: setup.home,
             pty: setup.launch.pty,
             process: setup.launch.process,
             owner: setup.creator.id,
@@ -150,12 +161,14 @@ impl<O: Observer> SessionActor<O> {
             typed: setup.typed,
             size: setup.size,
             moderation: setup.moderation,
+            transfer: None,
             observer: setup.observer,
             stage,
             tail: VecDeque::new(),
             held: BytesMut::new(),
             input: BytesMut::new(),
             deadline: None,
+            exited: None,
             spoke_last: false,
             terminated: false,
         }
@@ -183,14 +196,13 @@ impl<O: Observer> SessionActor<O> {
 
     async fn relay(&mut self) -> Ended {
         let mut buffer = BytesMut::new();
-        let mut exited = None;
         loop {
             let deadline = self.deadline;
             let shows = self.stage != Stage::Paused || self.held.len() < HELD;
             tokio::select! {
                 biased;
-                status = wait_for(&mut self.process), if exited.is_none() => {
-                    exited = Some(status);
+                status = wait_for(&mut self.process), if self.exited.is_none() => {
+                    self.exited = Some(status);
                     self.deadline = Some(Instant::now() + LAST_OUTPUT);
                 }
                 // In this order, what was typed while the session waited is not heard after it went on.
@@ -218,7 +230,7 @@ impl<O: Observer> SessionActor<O> {
                     Ok(_) => self.show(buffer.split().freeze()).await,
                 },
                 () = wait_until(deadline), if deadline.is_some() => {
-                    if exited.is_some() {
+                    if self.exited.is_some() {
                         // A process it left behind still holds the terminal: the session itself is over.
                         break;
                     }
@@ -229,7 +241,7 @@ impl<O: Observer> SessionActor<O> {
                 }
             }
         }
-        match exited {
+        match self.exited {
             Some(ended) => ended,
             None => self.reap().await,
         }
@@ -251,6 +263,19 @@ impl<O: Observer> SessionActor<O> {
             Command::Join(party) => self.admit(*party).await,
             Command::Leave { party } => self.remove(party).await,
             Command::Resize { party, size } => self.resize(party, size).await,
+            Command::WantTransfer { by, request, answer } => {
+                let party = by.clone();
+                let taken = self.want_transfer(by, request).await;
+                match answer {
+                    Some(answer) => drop(answer.send(taken)),
+                    None => self.explain(party, taken),
+                }
+            }
+            Command::DecideTransfer { party, id, approved } => {
+                let taken = self.decide_transfer(party, &id, approved).await;
+                self.explain(By::Party(party), taken);
+            }
+            Command::UseTransfer { user, waiter } => self.use_transfer(&user, waiter),
             Command::Terminate { by: Some(by), .. } if self.mode_of(by) != Some(JoinMode::Moderator) => {}
             Command::Terminate { by: Some(_), reason } => {
                 self.say(&reason).await;
@@ -285,8 +310,15 @@ impl<O: Observer> SessionActor<O> {
         }
     }
 
+    /// Sets when to give up waiting for a party. Once the process has ended, nobody's coming or going puts off the end.
+    fn wait_for_parties(&mut self, deadline: Option<Instant>) {
+        if self.exited.is_none() {
+            self.deadline = deadline;
+        }
+    }
+
     async fn admit(&mut self, party: Party) {
-        self.deadline = None;
+        self.wait_for_parties(None);
         let tail: Vec<u8> = self.tail.iter().copied().collect();
         if !tail.is_empty() {
             let _ = party.notices.try_send(Notice::Output(Bytes::from(tail)));
@@ -304,8 +336,9 @@ impl<O: Observer> SessionActor<O> {
         let Some(index) = self.parties.iter().position(|p| p.id == id) else { return };
         let party = self.parties.remove(index);
         self.observer.left(party.id, &party.who).await;
+        self.forget_transfer(&party.who.local_name);
         if self.parties.is_empty() {
-            self.deadline = Some(Instant::now() + LINGER);
+            self.wait_for_parties(Some(Instant::now() + LINGER));
         }
         if self.moderation.is_some() {
             self.say(&format!("User {} left the session.", party.user())).await;
@@ -436,8 +469,8 @@ impl<O: Observer> SessionActor<O> {
     }
 
     async fn end_process(&mut self) {
-        self.deadline = None;
-        if !matches!(self.process, Process::Started(_)) {
+        self.wait_for_parties(None);
+        if self.exited.is_some() || !matches!(self.process, Process::Started(_)) {
             return;
         }
         self.signal(Signal::SIGHUP);
@@ -447,10 +480,8 @@ impl<O: Observer> SessionActor<O> {
     }
 
     fn signal(&self, signal: Signal) {
-        if let Process::Started(child) = &self.process
-            && let Some(id) = child.id()
-        {
-            hang_up(id, signal);
+        if let Process::Started(child) = &self.process {
+            child.signal(signal);
         }
     }
 }
@@ -458,7 +489,7 @@ impl<O: Observer> SessionActor<O> {
 /// How the process ended; never returns before it was started.
 async fn wait_for(process: &mut Process) -> Ended {
     match process {
-        Process::Started(child) => child.wait().await.map_or(Ended::Exited(REMOTE_COMMAND_FAILURE), Ended::from_status),
+        Process::Started(child) => child.wait().await,
         Process::Waiting(_) | Process::Failed => std::future::pending().await,
     }
 }

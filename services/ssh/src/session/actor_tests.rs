@@ -42,7 +42,7 @@ fn starter(line: &str) -> (Pty, Starter) {
     let line = line.to_owned();
     let start = move |pty: &mut Pty| {
         let env = BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]);
-        start(&account, &Program::Command(line.into()), &env, Streams::Terminal(pty.slave()?))
+        start(&account, &Program::Command(line.into()), &env, Streams::Terminal(pty.slave()?), None)
     };
     (pty, Box::new(start))
 }
@@ -56,7 +56,15 @@ struct Fixture {
 }
 
 fn party(id: u64, participant: Participant) -> (Party, PartyHandle) {
-    Party::new(id, Who { user: Default::default(), connection: Default::default(), participant })
+    Party::new(
+        id,
+        Who {
+            local_name: participant.user.clone(),
+            user: Default::default(),
+            connection: Default::default(),
+            participant,
+        },
+    )
 }
 
 fn participant(user: &str, mode: JoinMode) -> Participant {
@@ -79,6 +87,7 @@ fn run(launch: Launch, moderation: Option<Moderation>) -> Fixture {
     let actor = SessionActor::new(Setup {
         id: "the-id".into(),
         hostname: "web-1".into(),
+        home: "/home/dev".into(),
         launch,
         creator,
         commands: commands_rx,
@@ -253,4 +262,22 @@ async fn a_session_ends_with_its_moderator_where_the_role_says_so_and_who_waits_
     assert_eq!(timeout(Duration::from_secs(10), &mut f.creator.end).await.unwrap().unwrap(), Outcome::Terminated);
     f.run.await.unwrap();
     assert!(!f.seen.0.lock().unwrap().contains(&"started".to_owned()));
+}
+
+#[tokio::test]
+async fn somebody_who_comes_after_the_process_has_ended_does_not_keep_the_session() {
+    // What is left behind holds the terminal, and would for longer than the test takes.
+    let mut f = session("trap '' HUP; sleep 120 & echo left-$!; exit 3");
+    let text = output_until(&mut f.creator, "left-").await;
+    let (joiner, _observer) = party(1, participant("bob", JoinMode::Observer));
+    f.commands.send(Command::Join(Box::new(joiner))).await.unwrap();
+    f.commands.send(Command::Leave { party: 1 }).await.unwrap();
+    f.commands.send(Command::Leave { party: 0 }).await.unwrap();
+    let ended = timeout(Duration::from_secs(10), f.run).await;
+    let digits: String =
+        text.split("left-").nth(1).unwrap_or_default().chars().take_while(char::is_ascii_digit).collect();
+    if let Ok(id) = digits.parse() {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), Signal::SIGKILL);
+    }
+    assert_eq!(ended.unwrap().unwrap().1, Outcome::Process(Ended::Exited(3)));
 }

@@ -16,6 +16,8 @@ const OUTPUT_QUEUE: usize = 32;
 pub enum Notice {
     /// Terminal output.
     Output(Bytes),
+    /// An event for the party's program, as JSON.
+    Event(String),
     /// Text outside the terminal's output, for the error stream.
     Message(String),
     /// Somebody else's window changed the terminal's size.
@@ -25,6 +27,8 @@ pub enum Notice {
 /// Who a party is.
 #[derive(Clone, Debug)]
 pub struct Who {
+    /// What the user is called in this cluster: users of trusted clusters are not to be taken for users of this one.
+    pub local_name: String,
     /// For the audit log, with the session's login.
     pub user: UserMetadata,
     /// Where they are.

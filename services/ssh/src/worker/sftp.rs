@@ -5,6 +5,7 @@
 //! no further request waits, so a client that asks ahead gets full packets.
 
 mod files;
+mod only;
 mod packet;
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -12,6 +13,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use files::Files;
+pub(crate) use only::Only;
 
 /// The longest request taken: a write of 256 KiB and its head.
 const MAX_PACKET: usize = 256 * 1024 + 1024;
@@ -49,8 +51,9 @@ pub(crate) struct Attributes {
     pub times: Option<(u32, u32)>,
 }
 
-/// Serves the standard streams until the client ends. Operations go to the error stream, a line each.
-pub(super) fn serve_standard_streams() -> io::Result<()> {
+/// Serves the standard streams until the client ends. Operations go to the error stream, a line each. With a file named,
+/// nothing is done to others.
+pub(super) fn serve_standard_streams(only: Option<Only>) -> io::Result<()> {
     let mut log = io::stderr().lock();
     let report = move |performed: Performed| {
         if let Ok(mut line) = serde_json::to_vec(&performed) {
@@ -58,14 +61,14 @@ pub(super) fn serve_standard_streams() -> io::Result<()> {
             let _ = log.write_all(&line); // the daemon is gone, and so is the client
         }
     };
-    serve(io::stdin().lock(), io::stdout().lock(), report)
+    serve(io::stdin().lock(), io::stdout().lock(), only, report)
 }
 
 /// Serves one client to the end of its stream.
-fn serve(input: impl Read, output: impl Write, report: impl FnMut(Performed)) -> io::Result<()> {
+fn serve(input: impl Read, output: impl Write, only: Option<Only>, report: impl FnMut(Performed)) -> io::Result<()> {
     let mut input = BufReader::with_capacity(BUFFER, input);
     let mut output = BufWriter::with_capacity(BUFFER, output);
-    let mut files = Files::new(report)?;
+    let mut files = Files::new(only, report)?;
     let mut request = Vec::new();
     loop {
         if input.buffer().is_empty() {

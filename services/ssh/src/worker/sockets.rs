@@ -6,23 +6,28 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 
 use super::protocol::{Answer, MAX_MESSAGE, Operation, Reply, Request};
 
 /// How long connecting to one address may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Connections that may be under way at once.
-const MAX_CONNECTING: usize = 128;
+/// How often a Unix socket whose queue is full is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long what is being opened is waited for when the client is gone.
+const LAST_WORK: Duration = Duration::from_secs(1);
+/// Requests that may be under way at once.
+const MAX_UNDER_WAY: usize = 128;
 /// The most that is read of the user's environment file.
 const MAX_ENVIRONMENT: u64 = 64 * 1024;
 /// Where displays have their sockets.
@@ -44,7 +49,7 @@ pub(super) fn serve_standard_input() -> io::Result<()> {
 pub(super) fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
     let socket = Arc::new(socket.try_clone_to_owned()?);
     let files = Files::default();
-    let connecting = Arc::new(AtomicUsize::new(0));
+    let under_way = Arc::new(AtomicUsize::new(0));
     let mut buffer = vec![0; MAX_MESSAGE];
     let result = loop {
         let mut none = RecvAncillaryBuffer::default();
@@ -60,22 +65,31 @@ pub(super) fn serve(socket: BorrowedFd<'_>) -> io::Result<()> {
             Err(error) => break Err(io::Error::other(error)),
         };
         let Request { id, operation } = request;
-        match operation {
-            // Names take time to resolve and hosts to answer: others do not wait for that.
-            Operation::Connect { host, port } if connecting.fetch_add(1, Ordering::SeqCst) < MAX_CONNECTING => {
-                let (socket, connecting) = (socket.clone(), connecting.clone());
-                std::thread::spawn(move || {
-                    answer(&socket, id, connect(&host, port));
-                    connecting.fetch_sub(1, Ordering::SeqCst);
-                });
+        // Names take time to resolve, hosts to answer and file systems to open: others do not wait for that.
+        if under_way.fetch_add(1, Ordering::SeqCst) >= MAX_UNDER_WAY {
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            answer(&socket, id, Err(io::Error::other("too many connections are being made at once")));
+            continue;
+        }
+        let work = {
+            let (socket, under_way, files) = (socket.clone(), under_way.clone(), files.clone());
+            move || {
+                answer(&socket, id, open(operation, &files));
+                under_way.fetch_sub(1, Ordering::SeqCst);
             }
-            Operation::Connect { .. } => {
-                connecting.fetch_sub(1, Ordering::SeqCst);
-                answer(&socket, id, Err(io::Error::other("too many connections are being made at once")));
-            }
-            operation => answer(&socket, id, open(operation, &files)),
+        };
+        if let Err(error) = std::thread::Builder::new().spawn(work) {
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            answer(&socket, id, Err(error));
         }
     };
+    // What is being opened at this moment may have made a file.
+    for _ in 0..LAST_WORK.as_millis() / PAUSE.as_millis() {
+        if under_way.load(Ordering::SeqCst) == 0 {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
     files.remove_all();
     result
 }
@@ -109,7 +123,7 @@ fn open(operation: Operation, files: &Files) -> io::Result<Opened> {
     match operation {
         Operation::Connect { host, port } => connect(&host, port),
         Operation::Listen { host, port } => listen(&host, port),
-        Operation::ConnectUnix { path } => Ok((Answer::default(), vec![UnixStream::connect(path)?.into()])),
+        Operation::ConnectUnix { path } => connect_unix(&path),
         Operation::ListenUnix { path } => {
             let listener = UnixListener::bind(&path)?;
             files.add(Path::new(&path));
@@ -124,7 +138,12 @@ fn open(operation: Operation, files: &Files) -> io::Result<Opened> {
         }
         Operation::Environment => {
             let mut text = String::new();
-            let file = fs::File::open(".tsh/environment")?;
+            // What is no file, such as a pipe that nobody writes to, would keep the session from beginning.
+            let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+            let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(".tsh/environment")?;
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("not a file"));
+            }
             file.take(MAX_ENVIRONMENT).read_to_string(&mut text)?;
             Ok((Answer { text, ..Answer::default() }, Vec::new()))
         }
@@ -144,6 +163,22 @@ fn connect(host: &str, port: u16) -> io::Result<Opened> {
         }
     }
     Err(last)
+}
+
+/// Connects to a Unix socket. Waiting for one whose queue is full would have no end by itself.
+fn connect_unix(path: &str) -> io::Result<Opened> {
+    let address = SocketAddrUnix::new(path)?;
+    let tries = CONNECT.as_millis() / PAUSE.as_millis();
+    for _ in 0..tries {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => return Ok((Answer::default(), vec![socket])),
+            Err(rustix::io::Errno::AGAIN) => std::thread::sleep(PAUSE),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, format!("waited 10 s for {path} to accept a connection")))
 }
 
 /// Listens as RFC 4254 §7.1 names addresses: empty and `*` are all, `localhost` is loopback.

@@ -1,5 +1,6 @@
 //! `tsh ssh`, `tsh join`.
 
+mod access;
 mod background;
 mod extras;
 
@@ -63,7 +64,15 @@ pub async fn ssh(context: &Context, args: &SshArgs) -> Result<i32> {
         extras: &extras,
     };
     match (hosts.as_slice(), work) {
-        ([host], work) => session.on_host(host, work).await,
+        ([host], work) => match session.on_host(host, work.clone()).await {
+            Err(Error::Ssh(denied @ SshError::Denied { .. })) => {
+                let Some(client) = access::request(context, &client, host, &login, args).await? else {
+                    return Err(denied.into());
+                };
+                Session { client: &client, ..session }.on_host(host, work).await
+            }
+            other => other,
+        },
         ([], _) => Err(Error::other("no matching host")),
         (hosts, _) if extras.any() => {
             Err(Error::other(format!("forwards need one host, and {} match: name one of them", hosts.len())))
@@ -77,6 +86,7 @@ pub async fn ssh(context: &Context, args: &SshArgs) -> Result<i32> {
 }
 
 /// What is to happen on a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Work {
     Shell,
     Command(String),
@@ -182,7 +192,12 @@ impl Session<'_> {
         let streams = Streams { input, output: Output::stdout(), errors: Output::stderr() };
         let exit = run(&connection, &request, streams).await;
         connection.close().await;
-        Ok(exit?.code().into())
+        let exit = exit?;
+        if request.terminal && request.run == Run::Shell && exit != Exit::Left {
+            let now = chrono::Local::now().format("%d %b %y %H:%M %Z");
+            eprintln!("the connection was closed on the remote side at  {now}");
+        }
+        Ok(exit.code().into())
     }
 
     fn request(&self, work: Run, agent: Option<Agent>, x11: Option<Arc<X11>>) -> SessionRequest {

@@ -15,6 +15,7 @@ use nix::sys::stat::{UtimensatFlags, futimens, utimensat};
 use nix::sys::statvfs::{FsFlags, Statvfs, fstatvfs, statvfs};
 use nix::sys::time::TimeSpec;
 
+use super::only::{About, Only};
 use super::packet::{Malformed, Parts, Reply};
 use super::{Attributes, Performed};
 use crate::worker::sockets::describe;
@@ -111,6 +112,8 @@ pub(super) struct Files<R> {
     home: PathBuf,
     /// Names of users and groups that were looked up.
     names: Names,
+    /// The one file that anything may be done to; `None`: all are.
+    only: Option<Only>,
     report: R,
 }
 
@@ -121,9 +124,24 @@ struct Names {
 }
 
 impl<R: FnMut(Performed)> Files<R> {
-    pub fn new(report: R) -> io::Result<Self> {
+    pub fn new(only: Option<Only>, report: R) -> io::Result<Self> {
         let home = std::env::current_dir()?;
-        Ok(Self { open: HashMap::new(), next: 0, home, names: Names::default(), report })
+        Ok(Self { open: HashMap::new(), next: 0, home, names: Names::default(), only, report })
+    }
+
+    /// Whether a request is about something else than the one file.
+    fn is_forbidden(&self, kind: u8, request: &[u8]) -> bool {
+        let Some(only) = &self.only else { return false };
+        let mut parts = Parts(request);
+        let path = |parts: &mut Parts<'_>| Some(self.absolute(&path_of(parts.string().ok()?)));
+        let allowed = match kind {
+            1 => Some(true),
+            3 => path(&mut parts).and_then(|path| Some(only.allows(kind, &About::Path(&path, parts.number().ok()?)))),
+            7 | 9 | 17 => path(&mut parts).map(|path| only.allows(kind, &About::Path(&path, 0))),
+            200 => parts.string().ok().map(|name| only.allows(kind, &About::Extension(name))),
+            _ => Some(only.allows(kind, &About::Other)),
+        };
+        allowed != Some(true)
     }
 
     /// The answer to a request, without its length.
@@ -132,6 +150,9 @@ impl<R: FnMut(Performed)> Files<R> {
         let (Ok(kind), Ok(id)) = (parts.byte(), parts.number()) else {
             return status(0, Code::BadMessage, "malformed request").0;
         };
+        if self.is_forbidden(kind, parts.0) {
+            return status(id, Code::PermissionDenied, "not part of the approved file transfer").0;
+        }
         let answer = match kind {
             1 => return version().0, // the number is the client's version
             3 => self.open(id, &mut parts),

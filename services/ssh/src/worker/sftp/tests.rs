@@ -25,7 +25,7 @@ fn converse(requests: &[Reply]) -> (Vec<Vec<u8>>, Vec<Performed>) {
         input.extend_from_slice(&request.0);
     }
     let (mut output, mut performed) = (Vec::new(), Vec::new());
-    serve(input.as_slice(), &mut output, |p| performed.push(p)).unwrap();
+    serve(input.as_slice(), &mut output, None, |p| performed.push(p)).unwrap();
     let mut answers = Vec::new();
     let mut rest = output.as_slice();
     while let Some((length, tail)) = rest.split_first_chunk::<4>() {
