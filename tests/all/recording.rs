@@ -196,7 +196,8 @@ impl Sshd {
         fs::write(path("authority"), line.take(2).collect::<Vec<_>>().join(" ")).unwrap();
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {key}\nHostCertificate {key}-cert.pub\nPidFile none\nUsePAM no\n\
-             PermitRootLogin yes\nPasswordAuthentication no\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n",
+             PermitRootLogin yes\nPasswordAuthentication no\nTrustedUserCAKeys {}\nAuthorizedKeysFile none\n\
+             Subsystem sftp internal-sftp\n",
             path("authority")
         );
         fs::write(path("config"), config).unwrap();
@@ -284,4 +285,82 @@ fn a_server_without_an_agent_is_reached_by_role_and_recorded_by_the_proxy() {
     cluster.wait_event("client.disconnect", &[("user", "alice"), ("server_hostname", "legacy")]);
     let refused = client.tsh(&["ssh", &target, "true"]).refused();
     assert!(refused.said().contains("under-repair"), "{refused}");
+}
+
+#[test]
+fn what_roles_limit_is_limited_at_a_server_without_an_agent_too() {
+    let cluster = Cluster::start("limited.test");
+    let port = free_port();
+    let Some(_sshd) = Sshd::start(&cluster, "legacy", port) else { return };
+    cluster.create(&json!({
+        "kind": "node", "sub_kind": "openssh", "version": "v2",
+        "metadata": { "name": "0b3d4c2e-0000-4000-8000-00000000000b" },
+        "spec": { "addr": format!("127.0.0.1:{port}"), "hostname": "legacy" },
+    }));
+    for (name, options) in [
+        ("short", json!({ "client_idle_timeout": "2s", "max_sessions": 1 })),
+        ("copyless", json!({ "ssh_file_copy": false })),
+    ] {
+        let allow = json!({ "logins": [account()], "node_labels": { "*": "*" } });
+        let role = json!({ "kind": "role", "version": "v7", "metadata": { "name": name } });
+        let mut role = role;
+        role["spec"] = json!({ "allow": allow, "options": options });
+        cluster.create(&role);
+    }
+    cluster.user("alice", &["short"]);
+    cluster.user("bob", &["copyless"]);
+    let alice = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    let bob = cluster.client_with(&cluster.sign_identity("bob", "1h"));
+    let target = format!("{}@legacy", account());
+
+    // Operations on files are in the audit log, with their ends.
+    let there = cluster.new_path("there");
+    let copied = alice.tsh(&["scp", "-q", "/etc/hostname", &format!("{target}:{}", there.display())]);
+    copied.succeeded();
+    assert_eq!(fs::read(&there).unwrap(), fs::read("/etc/hostname").unwrap());
+    let path = there.display().to_string();
+    let opened = cluster.wait_event("sftp", &[("code", "TS001I"), ("path", &path), ("user", "alice")]);
+    assert!(opened["sid"].is_string() && opened["server_hostname"] == "legacy", "{opened}");
+    let missing = cluster.new_path("missing").join("x").display().to_string();
+    alice.tsh(&["scp", "-q", "/etc/hostname", &format!("{target}:{missing}")]).refused();
+    let failed = cluster.wait_event("sftp", &[("code", "TS001E"), ("path", &missing)]);
+    assert!(failed["error"].as_str().is_some_and(|error| !error.is_empty()), "{failed}");
+
+    // Copies are refused in words, with both protocols.
+    let refused = bob.tsh(&["scp", "-q", "/etc/hostname", &format!("{target}:{path}")]).refused();
+    assert!(refused.stderr.contains("not permitted"), "{refused}");
+    cluster.wait_event("sftp", &[("code", "TS020E"), ("user", "bob")]);
+    let refused = bob.tsh(&["ssh", &target, &format!("scp -t {path}")]).refused();
+    assert!(refused.stderr.contains("not permitted"), "{refused}");
+    cluster.wait_event("scp", &[("code", "T3010E"), ("user", "bob"), ("action", "upload")]);
+
+    // Somebody idle is told so.
+    let (code, shown) = {
+        let mut shell = alice.terminal(&["ssh", &target]);
+        shell.expect(r"[$#%>] ?");
+        shell.finish()
+    };
+    assert!(code != 0 && shown.contains("Client exceeded idle timeout of 2s"), "{shown}");
+    cluster.wait_event("client.disconnect", &[("user", "alice"), ("reason", "Client exceeded idle timeout of 2s")]);
+    // Who gets output is not idle.
+    let busy = alice.tsh(&["ssh", &target, "for i in 1 2 3 4 5 6; do echo $i; sleep 0.7; done"]).succeeded();
+    assert_eq!(busy.stdout, "1\n2\n3\n4\n5\n6\n");
+
+    // A second session on the same connection is above the limit.
+    let configuration = alice.home().join("ssh_config");
+    fs::write(&configuration, alice.tsh(&["config"]).succeeded().stdout).unwrap();
+    let (socket, host) = (alice.home().join("control"), format!("{target}.limited.test"));
+    let shared = |arguments: &[&str]| {
+        let mut command = Command::new("ssh");
+        command.arg("-F").arg(&configuration).args(["-o", "BatchMode=yes", "-S"]).arg(&socket).args(arguments);
+        command
+    };
+    let mut first = shared(&["-M", &host, "while sleep 0.5; do echo on; done"]);
+    let mut first = first.env_clear().envs(alice.environment()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the shared connection", LIMIT, || if socket.exists() { Ok(()) } else { Err("no socket") });
+    let second = alice.run(&mut shared(&["-o", "ControlMaster=no", &host, "true"]));
+    cluster.wait_event("session.rejected", &[("user", "alice"), ("reason", "max_sessions limit reached")]);
+    drop(second);
+    first.kill().unwrap();
+    first.wait().unwrap();
 }

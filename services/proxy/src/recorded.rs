@@ -5,13 +5,16 @@
 //! passes on channels and requests ([`session`]), and keeps what is shown ([`trail`]).
 //!
 //! The node decides about the user as it always does: it sees the user's own certificate. Servers without an agent
-//! (nodes of the sub-kind `openssh`) cannot decide: for them the proxy does, records whatever the mode is, and logs in with
-//! a certificate of its own ([`agentless`]).
+//! (nodes of the sub-kind `openssh`) cannot decide: for them the proxy does, enforces what the roles limit ([`limits`]),
+//! records whatever the mode is, tells what is done to files ([`copies`]), and logs in with a certificate of its own
+//! ([`agentless`]).
 
 mod agent;
 mod agentless;
+mod copies;
 mod door;
 mod host;
+mod limits;
 mod session;
 mod target;
 mod trail;

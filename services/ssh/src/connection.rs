@@ -43,6 +43,8 @@ const TERMINAL_SIZE_REQUEST: &str = "x-teleport-terminal-size";
 const SESSION_ID_QUERY: &str = "session-id-query@goteleport.com";
 /// Channels of one connection that wait to be told that they are too many.
 const MAX_TURNED_AWAY: usize = 16;
+/// How clients of OpenSSH begin to introduce themselves.
+const OPENSSH: &[u8] = b"SSH-2.0-OpenSSH";
 /// Global request that carries an audit event to a client.
 const EVENT_REQUEST: &str = "x-teleport-event";
 
@@ -78,6 +80,8 @@ pub(crate) struct Connection {
     pub interest: Interest,
     /// Places for channels above the roles' limit that are about to be told so.
     turned_away: Arc<Semaphore>,
+    /// Whether the client is OpenSSH's.
+    pub is_openssh: bool,
 }
 
 impl Connection {
@@ -316,6 +320,7 @@ impl Door {
             cut: self.cut.clone(),
             interest: self.interest.clone(),
             turned_away: Arc::new(Semaphore::new(MAX_TURNED_AWAY)),
+            is_openssh: session.remote_sshid().starts_with(OPENSSH),
         });
         self.state = State::Connected(connection.clone());
         Some(connection)

@@ -21,6 +21,7 @@ use wire::wrappers::{LabelValues, StringValues};
 
 use super::door::Visit;
 use super::host::node_id;
+use super::limits::Limits;
 use super::target::NodeSide;
 use super::trail::server;
 use super::{Meeting, Shared};
@@ -33,7 +34,12 @@ const MAX_STALE_LOCKS: Duration = Duration::from_secs(5 * 60);
 const LIFE: Duration = Duration::from_secs(5 * 60);
 
 /// Decides whether a user may log in, as a node does; the reason of a refusal is in the audit log as well.
-pub(super) async fn decide(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Result<(), String> {
+pub(super) async fn decide(
+    shared: &Shared,
+    meeting: &Meeting,
+    identity: &Identity,
+    login: &str,
+) -> Result<Limits, String> {
     let decided = judge(shared, meeting, identity, login);
     if let Err(reason) = &decided {
         let body = AuthAttempt {
@@ -47,7 +53,7 @@ pub(super) async fn decide(shared: &Shared, meeting: &Meeting, identity: &Identi
     decided
 }
 
-fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Result<(), String> {
+fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Result<Limits, String> {
     if meeting.cluster != shared.cache.cluster_name() {
         return Err("servers without an agent are reached through the proxy of their own cluster".to_owned());
     }
@@ -57,13 +63,16 @@ fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -
     let preference = shared.cache.auth_preference();
     let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), trusted);
     let (user, cluster) = (&identity.username, &meeting.cluster);
-    if let Decision::Deny(denial) = roles.check_node(&meeting.node, login, &state) {
-        return Err(format!(
-            "user {user}@{cluster} is not authorized to login as {login}@{cluster}: {} ({})",
-            denial.message,
-            denial.explanation()
-        ));
-    }
+    let permit = match roles.check_node(&meeting.node, login, &state) {
+        Decision::Allow(permit) => permit,
+        Decision::Deny(denial) => {
+            return Err(format!(
+                "user {user}@{cluster} is not authorized to login as {login}@{cluster}: {} ({})",
+                denial.message,
+                denial.explanation()
+            ));
+        }
+    };
     if let Some(lock) = lock_on(shared, meeting, identity, login) {
         return Err(lock);
     }
@@ -82,7 +91,7 @@ fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -
     if SessionPolicies::new(SessionOwner { user, policies: &policies }, "ssh").is_moderated() {
         return Err("Moderated sessions cannot be created for OpenSSH nodes".to_owned());
     }
-    Ok(())
+    Ok(Limits::of(&permit.options, &shared.cache, user))
 }
 
 /// The message of a lock on somebody at this server, if one is in force.
@@ -112,20 +121,35 @@ pub(super) async fn locked(visit: &Visit) -> String {
     let mut changes = shared.cache.subscribe();
     loop {
         if let Some(message) = lock_on(shared, meeting, identity, login) {
-            let body = ClientDisconnect {
-                user: Some(process::said::user_metadata(identity, login)),
-                connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
-                server: Some(server(shared, meeting)),
-                reason: message.clone(),
-                ..Default::default()
-            };
-            shared.log.emit(codes::CLIENT_DISCONNECT.event(body)).await;
+            disconnected(visit, &message).await;
             return message;
         }
         if matches!(changes.recv().await, Err(RecvError::Closed)) {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Returns when nothing has passed for longer than roles and cluster allow, with the words for the user.
+pub(super) async fn idle(visit: &Visit) -> String {
+    let reason = visit.limits.idle().await;
+    disconnected(visit, &reason).await;
+    let networking = visit.shared.cache.networking();
+    let message = networking.spec.as_ref().map(|spec| spec.client_idle_timeout_message.clone());
+    message.filter(|message| !message.is_empty()).unwrap_or(reason)
+}
+
+/// Says in the audit log why a connection is ended.
+async fn disconnected(visit: &Visit, reason: &str) {
+    let Visit { shared, meeting, identity, login, .. } = visit;
+    let body = ClientDisconnect {
+        user: Some(process::said::user_metadata(identity, login)),
+        connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
+        server: Some(server(shared, meeting)),
+        reason: reason.to_owned(),
+        ..Default::default()
+    };
+    shared.log.emit(codes::CLIENT_DISCONNECT.event(body)).await;
 }
 
 fn role_set(shared: &Shared, identity: &Identity) -> Result<RoleSet, String> {

@@ -20,8 +20,9 @@ use wire::proto::auth_service_client::AuthServiceClient;
 
 use super::agent::AgentSource;
 use super::host::node_id;
+use super::limits::Limits;
 use super::target::Target;
-use super::{Meeting, Shared, agentless, session};
+use super::{Meeting, Shared, agentless, session, trail};
 use crate::ssh::{JOIN_LOGIN, admitted};
 
 /// How long a client may take until it is logged in, at the node as well.
@@ -31,6 +32,8 @@ const OPENING: Duration = Duration::from_secs(20);
 /// How long a node may take to register a session that it has named, and the pause between looks.
 const REGISTERING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long sessions have to tell their users why they end.
+const TOLD: Duration = Duration::from_millis(500);
 /// Channels of one connection at a time.
 const MOST_CHANNELS: usize = 1024;
 
@@ -47,6 +50,12 @@ pub(super) struct Visit {
     pub identity: Identity,
     /// The account on the node.
     pub login: String,
+    /// What is enforced here.
+    pub limits: Limits,
+    /// Whether the client is OpenSSH's.
+    pub is_openssh: OnceLock<bool>,
+    /// The last words to the user, once the connection is to end.
+    pub last_words: watch::Sender<Option<String>>,
 }
 
 impl Visit {
@@ -108,6 +117,7 @@ pub(super) async fn serve(
         tokio::select! {
             words = visit.target.ended() => words,
             words = agentless::locked(&visit), if visit.meeting.agentless => words,
+            words = agentless::idle(&visit), if visit.meeting.agentless => words,
             () = shared.shutdown.cancelled() => "the proxy is shutting down".to_owned(),
         }
     };
@@ -122,6 +132,10 @@ pub(super) async fn serve(
         reason = ending => Some(reason),
     };
     if let Some(reason) = reason {
+        if let Some(visit) = visit.get() {
+            visit.last_words.send_replace(Some(reason.clone()));
+            let _ = timeout(TOLD, &mut running).await; // sessions say it first
+        }
         let _ = handle.disconnect(Disconnect::ByApplication, reason, String::new()).await;
         let _ = timeout(Duration::from_secs(1), running).await; // the client may be gone
     }
@@ -155,9 +169,10 @@ impl Door {
         if login == JOIN_LOGIN {
             return Err("session joining is not supported in proxy recording mode".to_owned());
         }
-        if meeting.agentless {
-            agentless::decide(shared, meeting, &peer.identity, login).await?;
-        }
+        let limits = match meeting.agentless {
+            true => agentless::decide(shared, meeting, &peer.identity, login).await?,
+            false => Limits::none(),
+        };
         let way = self.way.lock().take().ok_or("the node has refused an earlier login on this connection")?;
         let target = Target::connect(shared, meeting, (login, &peer.identity), certificate, way).await?;
         Ok(Visit {
@@ -166,6 +181,9 @@ impl Door {
             target,
             identity: (*peer.identity).clone(),
             login: login.to_owned(),
+            limits,
+            is_openssh: OnceLock::new(),
+            last_words: watch::Sender::new(None),
         })
     }
 
@@ -190,10 +208,11 @@ impl Door {
             Err(reason) => return reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, reason).await,
         };
         self.shared.tasks.spawn(async move {
+            let limits = visit.limits.clone();
             match opened(open(visit)).await {
                 Ok(target) => {
                     reply.accept().await;
-                    mux::copy_both(&mut channel.into_stream(), &mut target.into_stream()).await;
+                    mux::copy_both(&mut limits.watched(channel.into_stream()), &mut target.into_stream()).await;
                 }
                 Err((failure, reason)) => reply.reject_with(failure, reason).await,
             }
@@ -238,6 +257,7 @@ impl Handler for Door {
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Self::Error> {
         if let Some(visit) = self.visit.get() {
             let _ = visit.target.client.set(session.handle()); // called once
+            let _ = visit.is_openssh.set(session.remote_sshid().starts_with(b"SSH-2.0-OpenSSH"));
         }
         self.entered.send_replace(true);
         Ok(())
@@ -250,12 +270,16 @@ impl Handler for Door {
         _: &mut Session,
     ) -> Result<(), Self::Error> {
         match self.place() {
-            Ok((visit, place)) => {
-                self.shared.tasks.spawn(async move {
+            Ok((visit, place)) => match visit.limits.session() {
+                Ok(session) => drop(self.shared.tasks.spawn(async move {
                     session::serve(channel, reply, visit).await;
-                    drop(place);
-                });
-            }
+                    drop((place, session));
+                })),
+                Err((message, max)) => {
+                    trail::rejected(&visit, "max_sessions limit reached", max).await;
+                    reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, message).await;
+                }
+            },
             Err(reason) => reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, reason).await,
         }
         Ok(())

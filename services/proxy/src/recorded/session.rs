@@ -13,8 +13,9 @@ use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, client};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use super::copies::{Copies, Done};
 use super::door::{Visit, opened};
-use super::trail::{Kind, NOT_RECORDED, Trail, subsystem};
+use super::trail::{Kind, NOT_RECORDED, SFTP, Trail, copy_refused, file_operation, subsystem};
 
 /// Request in which a node tells the id of a session.
 const SESSION_ID_REQUEST: &str = "current-session-id@goteleport.com";
@@ -26,6 +27,8 @@ const NAMING: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Requests of a client that may wait for the node's answer.
 const MOST_PENDING: usize = 256;
+/// Exit status of what is refused.
+const REFUSED: u32 = 255;
 /// The stream of extended data for errors.
 const STDERR: u32 = 1;
 
@@ -38,6 +41,8 @@ struct Shared {
     /// Whether what is typed may go to the node: not before the session is recorded.
     open: watch::Sender<bool>,
     received: AtomicU64,
+    /// Copies of files whose operations are told here, with the id under which they are.
+    copies: Mutex<Option<(Copies, String)>>,
 }
 
 #[derive(Default)]
@@ -81,6 +86,7 @@ pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandl
         accepted: Notify::new(),
         open: watch::Sender::new(false),
         received: AtomicU64::new(0),
+        copies: Mutex::default(),
     };
     let (mut from_client, to_client) = channel.split();
     let (mut from_node, to_node) = target.split();
@@ -90,6 +96,7 @@ pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandl
         tokio::pin!(up, down);
         tokio::select! {
             () = &mut down => {}
+            words = last_words(&shared.visit) => say(&to_client, &words).await,
             () = &mut up => {
                 let _ = timeout(LAST_WORDS, to_node.close()).await;
                 // What the node still says belongs into the recording.
@@ -123,9 +130,11 @@ async fn upward(
         let passed = match message {
             ChannelMsg::Data { data } => {
                 shared.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+                shared.visit.limits.touch();
                 if open.wait_for(|open| *open).await.is_err() {
                     return;
                 }
+                shared.told(|copies| copies.request(&data)).await;
                 node.data_bytes(data).await
             }
             ChannelMsg::ExtendedData { data, ext } => node.extended_data_bytes(ext, data).await,
@@ -169,6 +178,20 @@ async fn request(
         | ChannelMsg::Request { want_reply, .. } => (*want_reply, What::Other),
         _ => return Ok(()),
     };
+    if let (What::Run(kind), Some(reason)) = (&what, shared.visit.limits.copies_forbidden())
+        && kind.copies()
+    {
+        copy_refused(&shared.visit, kind, reason).await;
+        // OpenSSH's programs show what is said after a request was accepted; others, before one is refused.
+        say(answers, reason).await;
+        if want_reply {
+            let is_openssh = shared.visit.is_openssh.get().copied().unwrap_or(false);
+            let accepted = is_openssh || !matches!(kind, Kind::Subsystem(_));
+            answers.reply(accepted).await?;
+        }
+        answers.exit_status(REFUSED).await?;
+        return answers.close().await;
+    }
     // What decides about the recording is always answered by the node; the rest only if the client wants to know.
     let asks = want_reply || !matches!(what, What::Other);
     if asks && !shared.expect(Pending { want_reply, what }) {
@@ -217,9 +240,11 @@ async fn downward(
         let Some(message) = message else { return };
         let passed = match message {
             ChannelMsg::Data { data } => {
+                shared.visit.limits.touch();
                 if !shared.begin(None, client).await || !shared.output(&data, client).await {
                     return;
                 }
+                shared.told(|copies| copies.answer(&data)).await;
                 client.data_bytes(data).await
             }
             ChannelMsg::ExtendedData { data, ext } => client.extended_data_bytes(ext, data).await,
@@ -296,6 +321,9 @@ impl Shared {
             What::Run(Kind::Subsystem(name)) => {
                 let refused = (!accepted).then_some("the node refused the subsystem");
                 subsystem(&self.visit, &name, refused).await;
+                if accepted && name == SFTP && self.visit.meeting.agentless {
+                    *self.copies.lock() = Some((Copies::default(), SessionId::random().to_string()));
+                }
                 self.open.send_replace(true);
             }
             What::Run(kind) if accepted => {
@@ -354,6 +382,15 @@ impl Shared {
         goes_on
     }
 
+    /// Says in the audit log what was done to files, where that is to be told.
+    async fn told(&self, read: impl FnOnce(&mut Copies) -> Vec<Done>) {
+        let told = self.copies.lock().as_mut().map(|(copies, id)| (read(copies), copies.home(), id.clone()));
+        let Some((done, home, id)) = told else { return };
+        for done in done {
+            file_operation(&self.visit, &id, &home, done).await;
+        }
+    }
+
     fn resized(&self, columns: u32, rows: u32) {
         let size = size(columns, rows);
         let mut state = self.state.lock();
@@ -373,6 +410,15 @@ impl Shared {
         if let Some(client) = self.visit.target.client.get() {
             let _ = client.exit_signal_request(id, signal, core, text, language).await; // the client may be gone
         }
+    }
+}
+
+/// Returns the last words to the user once the connection is about to be ended.
+async fn last_words(visit: &Visit) -> String {
+    let mut words = visit.last_words.subscribe();
+    match words.wait_for(Option::is_some).await.ok().and_then(|words| words.clone()) {
+        Some(words) => words,
+        None => std::future::pending().await, // unreachable while `visit` lives
     }
 }
 

@@ -9,10 +9,11 @@ use rbac::{RoleSet, Strictness};
 use recording::{SessionId, SessionInfo, SessionWriter};
 use tracing::warn;
 use wire::events::{
-    CommandMetadata, ConnectionMetadata, Exec, OneOf, Resize, ServerMetadata, SessionData, SessionEnd, SessionLeave,
-    SessionMetadata, SessionStart, Subsystem, UserMetadata,
+    CommandMetadata, ConnectionMetadata, Exec, OneOf, Resize, Scp, ServerMetadata, SessionData, SessionEnd,
+    SessionLeave, SessionMetadata, SessionReject, SessionStart, Sftp, Subsystem, UserMetadata,
 };
 
+use super::copies::Done;
 use super::door::Visit;
 use super::host::node_id;
 use super::{Meeting, Mode, Shared};
@@ -26,6 +27,27 @@ pub(super) enum Kind {
     Command(String),
     /// A subsystem.
     Subsystem(String),
+}
+
+/// Name of the subsystem that copies files.
+pub(super) const SFTP: &str = "sftp";
+
+impl Kind {
+    /// Whether this copies files.
+    pub(super) fn copies(&self) -> bool {
+        match self {
+            Self::Subsystem(name) => name == SFTP,
+            Self::Command(command) => is_scp(command),
+            Self::Terminal { command, .. } => command.as_deref().is_some_and(is_scp),
+        }
+    }
+}
+
+/// Whether a command is the remote end of the old copy protocol.
+fn is_scp(command: &str) -> bool {
+    let mut words = command.split_whitespace();
+    words.next().is_some_and(|program| program.rsplit('/').next() == Some("scp"))
+        && words.any(|word| word.starts_with('-') && word.contains(['t', 'f']))
 }
 
 /// The trail of a session that goes on.
@@ -253,7 +275,71 @@ pub(super) async fn subsystem(visit: &Visit, name: &str, refused: Option<&str>) 
     visit.shared.log.emit(kind.event(body)).await;
 }
 
+/// Says what was done to a file.
+pub(super) async fn file_operation(visit: &Visit, session: &str, home: &str, done: Done) {
+    let kind = codes::sftp(done.action, done.error.is_empty());
+    let body = Sftp {
+        working_directory: home.to_owned(),
+        path: done.path,
+        target_path: done.target,
+        flags: done.flags,
+        attributes: done.attributes,
+        action: done.action as i32,
+        error: done.error,
+        ..About::of(visit, session).sftp()
+    };
+    visit.shared.log.emit(kind.event(body)).await;
+}
+
+/// Says that a copy was not allowed.
+pub(super) async fn copy_refused(visit: &Visit, kind: &Kind, reason: &str) {
+    let about = About::of(visit, &SessionId::random().to_string());
+    let event = match kind {
+        Kind::Command(command) | Kind::Terminal { command: Some(command), .. } => {
+            let path = command.split_whitespace().next_back().unwrap_or_default().to_owned();
+            let upload = command.split_whitespace().any(|word| word.starts_with('-') && word.contains('t'));
+            let (exit_code, error) = ("255".to_owned(), reason.to_owned());
+            codes::SCP_DISALLOWED.event(Scp {
+                user: Some(about.user),
+                connection: Some(about.connection),
+                session: Some(about.session),
+                server: Some(about.server),
+                command: Some(CommandMetadata { command: command.clone(), exit_code, error }),
+                path,
+                action: if upload { "upload" } else { "download" }.to_owned(),
+                ..Default::default()
+            })
+        }
+        _ => codes::SFTP_DISALLOWED.event(Sftp { error: reason.to_owned(), ..about.sftp() }),
+    };
+    visit.shared.log.emit(event).await;
+}
+
+/// Says that a limit refused a session.
+pub(super) async fn rejected(visit: &Visit, reason: &str, max: u64) {
+    let About { user, server, connection, .. } = About::of(visit, "");
+    let body = SessionReject {
+        user: Some(user),
+        server: Some(server),
+        connection: Some(connection),
+        reason: reason.to_owned(),
+        maximum: i64::try_from(max).unwrap_or(i64::MAX),
+        ..Default::default()
+    };
+    visit.shared.log.emit(codes::SESSION_REJECTED.event(body)).await;
+}
+
 impl About {
+    fn sftp(self) -> Sftp {
+        Sftp {
+            user: Some(self.user),
+            connection: Some(self.connection),
+            session: Some(self.session),
+            server: Some(self.server),
+            ..Default::default()
+        }
+    }
+
     fn of(visit: &Visit, session: &str) -> Self {
         let Visit { shared, meeting, identity, login, .. } = visit;
         Self {

@@ -38,7 +38,6 @@ pub(super) async fn sftp(
     prepared: &Prepared,
 ) -> Result<(), Refusal> {
     let session = Uuid::new_v4().to_string();
-    // Failed and not refused: programs that copy show what the accepted subsystem says, and of a refused one nothing.
     let allowed = match forbidden(&connection) {
         Some(reason) => Err(Refusal::failed(reason)),
         None => transfers::allowed(read, &connection, &prepared.environment).await,
@@ -47,7 +46,9 @@ pub(super) async fn sftp(
         Ok(only) => only,
         Err(refusal) => {
             connection.audit.sftp_refused(&connection, &session, &refusal.message).await;
-            return Err(refusal);
+            // OpenSSH's programs show what the accepted subsystem says, and of a refused one nothing; others the reverse.
+            let message = refusal.message;
+            return Err(if connection.is_openssh { Refusal::failed(message) } else { Refusal::new(message) });
         }
     };
     let account = connection.account().await?;

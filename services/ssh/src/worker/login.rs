@@ -92,7 +92,7 @@ pub(super) fn serve_standard_input() -> io::Result<()> {
     let user = User(Rc::new(RefCell::new(Reached { terminal: terminal.map(File::from), said: String::new() })));
     if let Err(reason) = run(request, streams, &user, |report| tell(&mut control, report)) {
         if let Some(terminal) = &mut user.0.borrow_mut().terminal {
-            let _ = terminal.write_all(format!("Failed to launch: {reason}.\r\n").as_bytes()); // it may be gone
+            let _ = terminal.write_all(format!("Failed to launch: {reason}.\n").as_bytes()); // it may be gone
         }
         tell(&mut control, &Report::Refused(reason));
     }
@@ -217,7 +217,7 @@ impl Conversation for User {
     fn tell(&mut self, message: &str) {
         let Reached { terminal, said } = &mut *self.0.borrow_mut();
         match terminal {
-            Some(terminal) => drop(terminal.write_all(format!("{message}\r\n").as_bytes())), // the user may be gone
+            Some(terminal) => drop(terminal.write_all(format!("{message}\n").as_bytes())), // the user may be gone
             None if said.len() + message.len() < MAX_SAID => {
                 said.push_str(message.trim());
                 said.push(' ');
@@ -238,7 +238,7 @@ impl Conversation for User {
         let asked = terminal.write_all(prompt.as_bytes()).ok();
         let line = asked.and_then(|()| read_line(terminal));
         let _ = tcsetattr(&*terminal, SetArg::TCSANOW, &before); // the terminal may be gone
-        let _ = terminal.write_all(b"\r\n");
+        let _ = terminal.write_all(b"\n");
         line
     }
 }

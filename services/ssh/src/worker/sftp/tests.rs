@@ -171,7 +171,7 @@ fn paths_are_made_absolute_whether_they_exist_or_not() {
 #[test]
 fn what_is_no_packet_ends_the_server() {
     for input in [&b"\0\0\0\0"[..], b"\xff\xff\xff\xff", b"\0\0\0\x09abc"] {
-        assert!(serve(input, Vec::new(), |_| {}).is_err());
+        assert!(serve(input, Vec::new(), None, |_| {}).is_err());
     }
     let (answers, _) = converse(&[Reply(vec![3]), request(OPEN, &[])]);
     assert_eq!((code(&answers[0]), code(&answers[1])), (5, 5));
