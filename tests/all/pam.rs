@@ -30,7 +30,7 @@ fn pam_opens_and_closes_sessions_and_its_refusals_are_heard() {
         );
         let tell = script(&cluster.path("tell"), &told);
         let ask = script(&cluster.path("ask"), r#"read word; test "$word" = open-sesame"#);
-        fs::write(cluster.path("limits"), "* soft nofile 777\nroot soft nofile 777\n").unwrap();
+        fs::write(cluster.path("limits"), "* - nofile 777\nroot - nofile 777\n").unwrap();
         fs::write(cluster.path("variables"), "MARK DEFAULT=by-pam\n").unwrap();
         let sessions = format!(
             "account required pam_exec.so {check}\nsession required pam_exec.so {tell}\n\

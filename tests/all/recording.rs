@@ -352,7 +352,8 @@ fn what_roles_limit_is_limited_at_a_server_without_an_agent_too() {
     let (socket, host) = (alice.home().join("control"), format!("{target}.limited.test"));
     let shared = |arguments: &[&str]| {
         let mut command = Command::new("ssh");
-        command.arg("-F").arg(&configuration).args(["-o", "BatchMode=yes", "-S"]).arg(&socket).args(arguments);
+        command.arg("-F").arg(&configuration).args(["-p", &port.to_string(), "-o", "BatchMode=yes", "-S"]);
+        command.arg(&socket).args(arguments);
         command
     };
     let mut first = shared(&["-M", &host, "while sleep 0.5; do echo on; done"]);

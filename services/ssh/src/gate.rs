@@ -43,7 +43,9 @@ impl Pam {
         let service = config.service_name.clone();
         let is_file_name = !service.is_empty() && !service.contains('/') && service != "." && service != "..";
         let exists = FOLDERS.iter().any(|folder| Path::new(folder).join(&service).is_file());
-        if !is_file_name || !(exists || Path::new(ONE_FILE).is_file()) {
+        // The one file counts only where there is no folder.
+        let in_one_file = !Path::new(FOLDERS[0]).is_dir() && Path::new(ONE_FILE).is_file();
+        if !is_file_name || !(exists || in_one_file) {
             return Err(format!(
                 "ssh_service.pam.service_name: expected the name of a file in {}, found {service:?}",
                 FOLDERS[0]
