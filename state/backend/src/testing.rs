@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        LazyLock,
-        atomic::{AtomicU32, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
 
 use crate::PostgresOptions;
 
@@ -61,12 +65,28 @@ impl PostgresServer {
     }
 
     fn options(&self, database: &str) -> PostgresOptions {
-        let folder = self.folder.display().to_string().replace('/', "%2F");
+        Self::options_at(&self.folder, database)
+    }
+
+    fn options_at(folder: &Path, database: &str) -> PostgresOptions {
+        let folder = folder.display().to_string().replace('/', "%2F");
         PostgresOptions::parse(&format!("postgresql:///{database}?host={folder}&user=teleport")).unwrap()
     }
 
     /// A new, empty database.
     pub async fn database(&self) -> PostgresOptions {
+        let name = self.make_database().await;
+        self.options(&name)
+    }
+
+    /// A new, empty database behind something that can lose answers.
+    pub async fn database_behind(&self, lossy: &Lossy) -> (PostgresOptions, PostgresOptions) {
+        let name = self.make_database().await;
+        lossy.start(self.folder.join(SOCKET));
+        (Self::options_at(lossy.folder.path(), &name), self.options(&name))
+    }
+
+    async fn make_database(&self) -> String {
         let name = format!("test{}", self.made.fetch_add(1, Ordering::Relaxed));
         let deadline = Instant::now() + Duration::from_secs(30);
         let client = loop {
@@ -77,6 +97,62 @@ impl PostgresServer {
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        self.options(&name)
+        name
+    }
+}
+
+/// The name of the server's socket in its folder.
+const SOCKET: &str = ".s.PGSQL.5432";
+
+/// Stands between a client and the server, and can lose the answer to a commit with the connection.
+pub struct Lossy {
+    folder: TempDir,
+    loses: Arc<AtomicBool>,
+}
+
+impl Lossy {
+    /// One that loses nothing yet.
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), loses: Arc::default() }
+    }
+
+    /// Loses the answer to the next commit.
+    pub fn lose_next_answer(&self) {
+        self.loses.store(true, Ordering::SeqCst);
+    }
+
+    fn start(&self, server: PathBuf) {
+        let (listener, loses) = (UnixListener::bind(self.folder.path().join(SOCKET)).unwrap(), self.loses.clone());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, UnixStream::connect(&server).await.unwrap(), loses.clone()));
+            }
+        });
+    }
+}
+
+async fn relay(client: UnixStream, server: UnixStream, loses: Arc<AtomicBool>) {
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
+    let (mut asked, mut answered) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        tokio::select! {
+            count = from_client.read(&mut asked) => {
+                let Ok(count @ 1..) = count else { return };
+                to_server.write_all(&asked[..count]).await.unwrap();
+                let commits = asked[..count].windows(6).any(|word| word == b"COMMIT");
+                if commits && loses.swap(false, Ordering::SeqCst) {
+                    // Done, but nobody hears of it.
+                    let _ = from_server.read(&mut answered).await;
+                    return;
+                }
+            }
+            count = from_server.read(&mut answered) => {
+                let Ok(count @ 1..) = count else { return };
+                if to_client.write_all(&answered[..count]).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 }

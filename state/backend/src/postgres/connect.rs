@@ -4,6 +4,7 @@ use std::{fmt, fs, net::IpAddr, sync::Arc, time::Duration};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::time::timeout;
 use tokio_postgres::{
     Client, Config, Connection, NoTls,
     config::{Host, SslMode},
@@ -13,10 +14,16 @@ use url::Url;
 
 use crate::{BackendError, Result};
 
-/// How long connecting may take, for each address.
+/// How long reaching an address may take.
 const CONNECT: Duration = Duration::from_secs(10);
-/// When the server of an idle connection is asked whether it is still there.
+/// How long it may take until a server has let us in: all its addresses, TLS and the login. The library's own limit ends
+/// where TLS begins.
+const LOGIN: Duration = Duration::from_secs(25);
+/// When the server of an idle connection is asked whether it is still there, how often, and for how long.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_EACH: Duration = Duration::from_secs(5);
+/// How long the server may take for what is said to it before it is known to be well.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Where the database is, and how to get in.
 #[derive(Clone)]
@@ -93,7 +100,8 @@ impl PostgresOptions {
             Verification::Full => Some(Arc::new(files.client_config()?)),
         };
         config.ssl_mode(if tls.is_some() { SslMode::Require } else { SslMode::Disable });
-        config.connect_timeout(CONNECT).keepalives_idle(KEEPALIVE).tcp_user_timeout(KEEPALIVE);
+        config.connect_timeout(CONNECT).tcp_user_timeout(KEEPALIVE);
+        config.keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE_EACH).keepalives_retries(3);
         if config.get_application_name().is_none() {
             config.application_name("teleport");
         }
@@ -103,18 +111,17 @@ impl PostgresOptions {
     /// A connection, driven by the runtime that this is called on.
     ///
     /// # Errors
-    /// `ConnectionProblem`.
+    /// `ConnectionProblem`, within 25 seconds.
     pub async fn connect(&self) -> Result<Client> {
-        let failed = |error: tokio_postgres::Error| BackendError::ConnectionProblem(words(&error));
         match &self.tls {
             Some(tls) => {
                 let connecting = self.config.connect(MakeRustlsConnect::new((**tls).clone()));
-                let (client, connection) = connecting.await.map_err(failed)?;
+                let (client, connection) = let_in(connecting).await?;
                 drive(connection);
                 Ok(client)
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(failed)?;
+                let (client, connection) = let_in(self.config.connect(NoTls)).await?;
                 drive(connection);
                 Ok(client)
             }
@@ -123,17 +130,26 @@ impl PostgresOptions {
 
     /// A connection that calls `notified` whenever something is said on a channel, until it is lost.
     pub(super) async fn listen(&self, channel: &str, notified: impl Fn() + Send + Sync + 'static) -> Result<()> {
-        let failed = |error: tokio_postgres::Error| BackendError::ConnectionProblem(words(&error));
         match &self.tls {
             Some(tls) => {
                 let connecting = self.config.connect(MakeRustlsConnect::new((**tls).clone()));
-                let (client, connection) = connecting.await.map_err(failed)?;
+                let (client, connection) = let_in(connecting).await?;
                 listening(client, connection, channel, notified).await
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(failed)?;
+                let (client, connection) = let_in(self.config.connect(NoTls)).await?;
                 listening(client, connection, channel, notified).await
             }
+        }
+    }
+}
+
+/// Waits for a server to let us in, but not for ever.
+async fn let_in<T>(connecting: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T> {
+    match timeout(LOGIN, connecting).await {
+        Ok(connected) => connected.map_err(|error| BackendError::ConnectionProblem(words(&error))),
+        Err(_) => {
+            Err(BackendError::ConnectionProblem(format!("the database has not let us in within {} s", LOGIN.as_secs())))
         }
     }
 }
@@ -212,14 +228,15 @@ where
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     let statement = format!("LISTEN {channel}");
-    let subscribe = client.batch_execute(&statement);
+    let subscribe = timeout(ANSWER, client.batch_execute(&statement));
     tokio::pin!(subscribe);
     let mut subscribed = false;
     loop {
         let message = std::future::poll_fn(|context| connection.poll_message(context));
         tokio::select! {
             done = &mut subscribe, if !subscribed => {
-                done.map_err(|error| storage_error(&error))?;
+                let late = |_| BackendError::ConnectionProblem(format!("no answer of the database in {} s", ANSWER.as_secs()));
+                done.map_err(late)?.map_err(|error| storage_error(&error))?;
                 subscribed = true;
                 // Whatever was said before was not heard.
                 notified();
@@ -271,6 +288,17 @@ mod tests {
         assert!(!tls("postgresql://me@db.example.com/db?sslmode=disable"));
         assert!(tls("postgresql://me@db.example.com/db") && tls("postgresql://me@localhost/db?sslmode=verify-full"));
         assert!(!tls("postgresql:///db?host=/run/postgresql&user=me"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_is_given_up() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let options = PostgresOptions::parse(&format!("postgresql://me@{address}/db")).unwrap();
+        let (started, error) = (tokio::time::Instant::now(), options.connect().await.unwrap_err());
+        assert!(error.to_string().contains("within 25 s"), "{error}");
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(options.listen("channel", || {}).await.is_err());
     }
 
     #[test]

@@ -75,6 +75,34 @@ async fn a_lost_connection_is_made_anew_and_no_change_is_missed() {
 }
 
 #[tokio::test]
+async fn a_write_whose_answer_was_lost_is_told_as_such_and_not_made_twice() {
+    let (Some(server), lossy) = (PostgresServer::get(), crate::testing::Lossy::new()) else { return };
+    let (through, direct) = server.database_behind(&lossy).await;
+    let a = open_at(through, ManualClock::default()).await;
+    let b = open_at(direct, ManualClock::default()).await;
+    a.put(Item::new(key("counter"), "0")).await.unwrap();
+    let mut watcher = a.watch(Watch::new("a", [])).await.unwrap();
+    assert_eq!(next(&mut watcher).await, Event::Init);
+    let current = a.get(&key("counter")).await.unwrap();
+    let raised = Item { value: Bytes::from("1"), ..current };
+    lossy.lose_next_answer();
+    let error = a.conditional_update(raised.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::ConnectionProblem, "{error}");
+    // It has happened: whoever repeats it does not raise the counter again, and who watches hears of it.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let repeated = loop {
+        match a.conditional_update(raised.clone()).await {
+            Err(error) if error.kind() == crate::ErrorKind::ConnectionProblem && Instant::now() < deadline => {}
+            other => break other,
+        }
+    };
+    assert!(repeated.as_ref().is_err_and(|error| error.is_compare_failed()), "{repeated:?}");
+    assert_eq!(b.get(&key("counter")).await.unwrap().value, "1");
+    let Event::Put(item) = next(&mut watcher).await else { panic!("a put event") };
+    assert_eq!(item.value, "1");
+}
+
+#[tokio::test]
 async fn watchers_end_when_changes_were_missed() {
     let Some((a, b, options)) = two().await else { return };
     let mut watcher = a.watch(Watch::new("a", [])).await.unwrap();
