@@ -51,7 +51,7 @@ pub struct SqliteStorage {
     pub buffer_size: usize,
 }
 
-/// An etcd cluster.
+/// An etcd cluster. The storage engine has a type with the same fields; whoever only reads a file needs no engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EtcdStorage {
     /// Addresses of its members, with `https://` or `http://` in front.

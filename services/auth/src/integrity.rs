@@ -61,6 +61,8 @@ pub struct Verification {
     pub key: String,
     /// By host, in the order of their names.
     pub hosts: Vec<HostReport>,
+    /// How many checkpoints that the caller expects were looked for.
+    pub expected: usize,
 }
 
 /// What is known about the log of one host.
@@ -125,7 +127,11 @@ impl Auth {
             return Ok(());
         };
         let Some(oldest) = self.now().checked_sub_signed(retention) else { return Ok(()) };
-        integrity.files.remove_before(oldest.date_naive()).await.map(drop).map_err(Error::from)
+        if integrity.files.retire_before(oldest.date_naive()).await.map_err(Error::from)? > 0 {
+            self.seal_audit_log().await?;
+            integrity.files.remove_retired().await.map_err(Error::from)?;
+        }
+        Ok(())
     }
 
     /// The logs of other hosts, beside the one in `own`. One that is known by its anchor alone is among them: somebody may have
@@ -147,11 +153,12 @@ impl Auth {
         Ok(found)
     }
 
-    /// Compares the audit logs of all hosts whose files lie here with what their checkpoints say.
+    /// Compares the audit logs of all hosts whose files lie here with what their checkpoints say. Those that are
+    /// expected must be among the checkpoints of some host.
     ///
     /// # Errors
     /// `LimitExceeded` while another verification runs; when files cannot be read.
-    pub async fn verify_audit_log(&self) -> Result<Verification> {
+    pub async fn verify_audit_log(&self, expected: Vec<Anchor>) -> Result<Verification> {
         let _one_at_a_time =
             self.0.integrity.verifying.try_acquire().map_err(|_| {
                 Error::limit_exceeded("the audit log is being verified already: wait until that is done")
@@ -159,28 +166,40 @@ impl Auth {
         self.seal_audit_log().await?;
         let key = self.checkpoint_key().await?.0.public().clone();
         let own = self.0.integrity.files.folder().to_owned();
-        let mut hosts = Vec::new();
+        let (mut hosts, count, mut expected) = (Vec::<HostReport>::new(), expected.len(), expected);
         let neighbours = match self.0.config.audit_folder {
             Some(_) => Vec::new(),
             None => self.neighbours(&own).await?,
         };
         for (host, folder) in std::iter::once((self.host_uuid().to_owned(), own)).chain(neighbours) {
             let anchors: Vec<_> = self.anchor(&host).await?.into_iter().collect();
-            let (id, key) = (key_id(&key), key.clone());
+            let (id, key, wanted) = (key_id(&key), key.clone(), std::mem::take(&mut expected));
             let verify = move || {
                 let accepts = |of: &str, message: &[u8], signature: &[u8]| {
                     of == id && key.verifies(key.algorithm().x509_scheme(), message, signature)
                 };
-                chain::verify(&folder, &accepts, &anchors)
+                let report = chain::verify(&folder, &accepts, &anchors)?;
+                let mut missing = Vec::new();
+                for anchor in wanted {
+                    if !chain::holds(&folder, &accepts, &anchor)? {
+                        missing.push(anchor);
+                    }
+                }
+                Ok::<_, audit::Error>((report, missing))
             };
-            let report = tokio::task::spawn_blocking(verify).await;
-            let report = report.map_err(|_| Error::other("the verification failed"))?.map_err(Error::from)?;
+            let verified = tokio::task::spawn_blocking(verify).await;
+            let (report, missing) =
+                verified.map_err(|_| Error::other("the verification failed"))?.map_err(Error::from)?;
+            expected = missing;
             for finding in &report.findings {
                 tracing::warn!(host, place = finding.place, what = finding.what, "the audit log was tampered with");
             }
             hosts.push(HostReport { host, report });
         }
-        Ok(Verification { key: key.to_spki_pem(), hosts })
+        if let Some(first) = hosts.first_mut() {
+            expected.iter().for_each(|anchor| first.report.lacks(anchor));
+        }
+        Ok(Verification { key: key.to_spki_pem(), hosts, expected: count })
     }
 
     async fn anchor(&self, host: &str) -> Result<Option<Anchor>> {

@@ -108,14 +108,27 @@ impl FileLog {
         Ok(Some(anchor))
     }
 
-    /// Removes the files of the days before `day`; says how many.
+    /// Has the next checkpoint say that the files of the days before `day` are removed; how many there are.
     ///
     /// # Errors
     ///
     /// [`Error::Storage`].
-    pub async fn remove_before(&self, day: NaiveDate) -> Result<usize> {
+    pub async fn retire_before(&self, day: NaiveDate) -> Result<usize> {
+        let (answer, retired) = oneshot::channel();
+        self.jobs.send(writer::Job::Retire(day, answer)).await.map_err(|_| Error::Closed)?;
+        retired.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Removes the files that [`Self::retire_before`] has named, but those to which something was added since; says how
+    /// many. To be called when a checkpoint has said so: the other way round, a stop in between would look like
+    /// tampering for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Storage`].
+    pub async fn remove_retired(&self) -> Result<usize> {
         let (answer, removed) = oneshot::channel();
-        self.jobs.send(writer::Job::Remove(day, answer)).await.map_err(|_| Error::Closed)?;
+        self.jobs.send(writer::Job::Remove(answer)).await.map_err(|_| Error::Closed)?;
         removed.await.map_err(|_| Error::Closed)?
     }
 

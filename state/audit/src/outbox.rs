@@ -46,7 +46,35 @@ pub struct Outbox {
 struct Queue {
     spool: Spool,
     /// Events that follow those in the file, while the file cannot be written.
-    memory: Arc<Mutex<VecDeque<OneOf>>>,
+    memory: Arc<Mutex<Memory>>,
+    /// Held while something goes to the end of the file: one event after the other.
+    writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// Events in memory, each with a number by which it is known.
+#[derive(Default)]
+struct Memory {
+    events: VecDeque<(u64, OneOf)>,
+    next: u64,
+}
+
+impl Memory {
+    /// Adds an event; false when there is no room.
+    fn push(&mut self, event: OneOf) -> bool {
+        if self.events.len() >= MEMORY {
+            return false;
+        }
+        self.events.push_back((self.next, event));
+        self.next += 1;
+        true
+    }
+
+    /// Removes the oldest event, if it is this one: whoever looked at it may have been overtaken.
+    fn remove(&mut self, number: u64) {
+        if self.events.front().is_some_and(|(first, _)| *first == number) {
+            self.events.pop_front();
+        }
+    }
 }
 
 /// Delivers what is put into an [`Outbox`].
@@ -70,46 +98,63 @@ impl Outbox {
     /// Queues events in `spool` and hands them to `courier`; the delivery is to be run by the caller.
     pub fn new<C: Courier>(spool: Spool, courier: C) -> (Self, Delivery<C>) {
         let (sender, changed) = watch::channel(());
-        let queue = Queue { spool, memory: Arc::default() };
+        let queue = Queue { spool, memory: Arc::default(), writing: Arc::default() };
         (Self { queue: queue.clone(), changed: Arc::new(sender) }, Delivery { queue, changed, courier })
     }
 
     /// Queues an event made complete by [`crate::event::prepare`].
     pub async fn put(&self, event: OneOf) {
-        if !self.queue.keep_on_disk(&event).await {
-            self.queue.keep_in_memory(event);
-        }
+        self.queue.keep(event).await;
         self.changed.send_replace(());
     }
 }
 
 impl Queue {
-    /// Puts an event into the file; false when it has to wait in memory.
-    async fn keep_on_disk(&self, event: &OneOf) -> bool {
+    /// Puts an event into the file, or into memory while the file cannot be written.
+    async fn keep(&self, event: OneOf) {
+        let _turn = self.writing.lock().await;
         // What waits in memory is older: a newer event must not overtake it by way of the file.
-        if !self.memory.lock().is_empty() {
-            return false;
-        }
-        match self.spool.push(event.clone()).await {
-            Ok(()) => true,
-            Err(error) => {
-                error!(%error, event = event.name(), "event kept in memory only");
-                false
+        if self.move_to_disk().await {
+            match self.spool.push(event.clone()).await {
+                Ok(()) => return,
+                Err(error) => error!(%error, event = event.name(), "events are kept in memory only"),
             }
+        }
+        let (name, id) = (event.name().to_owned(), event.uid().to_owned());
+        if !self.memory.lock().push(event) {
+            error!(event = name, id, "event lost: neither disk nor memory has room for it");
         }
     }
 
-    fn keep_in_memory(&self, event: OneOf) {
-        let mut memory = self.memory.lock();
-        if memory.len() < MEMORY {
-            memory.push_back(event);
-        } else {
-            error!(event = event.name(), id = event.uid(), "event lost: neither disk nor memory has room for it");
+    /// Moves what waits in memory to the file; false when that cannot take it. For who holds `writing`.
+    async fn move_to_disk(&self) -> bool {
+        loop {
+            let Some((number, event)) = self.oldest() else { return true };
+            if let Err(error) = self.spool.push(event).await {
+                debug!(%error, "events still kept in memory only");
+                return false;
+            }
+            self.memory.lock().remove(number);
+        }
+    }
+
+    /// The oldest event in memory.
+    fn oldest(&self) -> Option<(u64, OneOf)> {
+        self.memory.lock().events.front().cloned()
+    }
+
+    /// Makes what waits safe against more than the end of this process.
+    async fn secure(&self) {
+        let turn = self.writing.lock().await;
+        self.move_to_disk().await;
+        drop(turn);
+        if let Err(error) = self.spool.sync().await {
+            error!(%error, "flushing kept events");
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.spool.is_empty() && self.memory.lock().is_empty()
+        self.spool.is_empty() && self.memory.lock().events.is_empty()
     }
 }
 
@@ -127,10 +172,7 @@ impl<C: Courier> Delivery<C> {
                 info!(away, "whether the audit log can be reached has changed; events wait on disk while it is away");
             }
             if !delivered {
-                // What the log cannot take now is made safe against more than the end of this process.
-                if let Err(error) = self.queue.spool.sync().await {
-                    error!(%error, "flushing kept events");
-                }
+                self.queue.secure().await;
                 if open.is_err() {
                     return;
                 }
@@ -169,15 +211,19 @@ impl<C: Courier> Delivery<C> {
         true
     }
 
-    /// Delivers what waits in memory; false when the log is away.
+    /// Delivers what waits in memory; false when the log is away. An event that goes to the file meanwhile is delivered
+    /// once more from there, with the same id.
     async fn deliver_memory(&self) -> bool {
-        loop {
-            let Some(event) = self.queue.memory.lock().front().cloned() else { return true };
+        // What is in the file is older.
+        while self.queue.spool.is_empty()
+            && let Some((number, event)) = self.queue.oldest()
+        {
             if !self.deliver(&event).await {
                 return false;
             }
-            self.queue.memory.lock().pop_front();
+            self.queue.memory.lock().remove(number);
         }
+        true
     }
 
     /// Hands one event over; false when the log is away.
@@ -283,6 +329,57 @@ mod tests {
         drop(outbox);
         delivery.run().await;
         assert_eq!(far.0.lock().1, [1]);
+    }
+
+    #[tokio::test]
+    async fn what_waits_in_memory_goes_to_the_disk_as_soon_as_that_takes_it() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("spool");
+        let (spool, far) = (Spool::open(&path, 1 << 20).unwrap(), Far::default());
+        far.0.lock().0 = true;
+        let (outbox, delivery) = Outbox::new(spool.clone(), far.clone());
+        outbox.put(event(0)).await;
+        spool.set_limit(0);
+        for i in 1..4 {
+            outbox.put(event(i)).await;
+        }
+        assert_eq!(outbox.queue.memory.lock().events.len(), 3);
+        spool.set_limit(1 << 20);
+        outbox.put(event(4)).await;
+        assert!(outbox.queue.memory.lock().events.is_empty());
+        spool.set_limit(0);
+        outbox.put(event(5)).await;
+        spool.set_limit(1 << 20);
+        // The log is away: an attempt to deliver is what moves the last one.
+        drop(outbox);
+        delivery.run().await;
+        drop(spool);
+        far.0.lock().0 = false;
+        let (outbox, delivery) = Outbox::new(Spool::open(&path, 1 << 20).unwrap(), far.clone());
+        drop(outbox);
+        delivery.run().await;
+        assert_eq!(far.0.lock().1, [0, 1, 2, 3, 4, 5]);
+    }
+
+    /// Hours pass at once: the clock of the runtime jumps whenever all wait.
+    #[tokio::test(start_paused = true)]
+    async fn after_an_hour_without_the_log_every_event_arrives_in_order() {
+        let dir = TempDir::new().unwrap();
+        let far = Far::default();
+        far.0.lock().0 = true;
+        let (outbox, delivery) = Outbox::new(Spool::open(dir.path().join("spool"), 1 << 30).unwrap(), far.clone());
+        let delivery = tokio::spawn(delivery.run());
+        let start = tokio::time::Instant::now();
+        for i in 100..1900 {
+            outbox.put(event(i)).await;
+            sleep(Duration::from_secs(2)).await;
+        }
+        assert!(start.elapsed() >= Duration::from_secs(3600) && far.0.lock().1.is_empty());
+        far.0.lock().0 = false;
+        sleep(2 * MAX_RETRY).await;
+        drop(outbox);
+        delivery.await.unwrap();
+        assert_eq!(far.0.lock().1, (100..1900).collect::<Vec<_>>());
     }
 
     #[tokio::test]

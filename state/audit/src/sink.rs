@@ -1,11 +1,12 @@
 //! Where events go.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
     sync::Mutex,
+    time::timeout,
 };
 use wire::events::OneOf;
 
@@ -63,8 +64,12 @@ impl Sink for Fanout {
 
 /// One JSON line an event, to a stream that only takes: standard output, for shippers.
 pub struct Lines<W> {
-    out: Mutex<W>,
+    /// The stream, and whether it may end in half a line.
+    out: Mutex<(W, bool)>,
 }
+
+/// How long whoever reads the stream may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Lines<tokio::io::Stdout> {
     /// Lines on standard output.
@@ -76,7 +81,7 @@ impl Lines<tokio::io::Stdout> {
 impl<W: AsyncWrite + Unpin + Send + 'static> Lines<W> {
     /// Lines to `out`.
     pub fn new(out: W) -> Self {
-        Self { out: Mutex::new(out) }
+        Self { out: Mutex::new((out, false)) }
     }
 }
 
@@ -85,12 +90,21 @@ impl<W: AsyncWrite + Unpin + Send + 'static> Sink for Lines<W> {
     async fn emit(&self, event: OneOf) -> Result<()> {
         let mut line = json::to_json_line(&event)?;
         line.push('\n');
-        let mut out = self.out.lock().await;
         let written = async {
+            let mut stream = self.out.lock().await;
+            let (out, half) = &mut *stream;
+            if std::mem::replace(half, true) {
+                // A line that nobody took in time ends here.
+                out.write_all(b"\n").await?;
+            }
             out.write_all(line.as_bytes()).await?;
-            out.flush().await
+            out.flush().await?;
+            *half = false;
+            Ok(())
         };
-        written.await.map_err(|e| Error::storage("write to", "the audit stream".as_ref(), e))
+        let late = |_| std::io::Error::new(std::io::ErrorKind::TimedOut, "nobody reads it");
+        let written = timeout(PATIENCE, written).await.map_err(late).flatten();
+        written.map_err(|e| Error::storage("write to", "the audit stream".as_ref(), e))
     }
 
     async fn search(&self, _: Query) -> Result<Page> {
@@ -121,6 +135,24 @@ mod tests {
         let page = log.search(Query::between(Utc::now() - chrono::TimeDelta::hours(1), Utc::now())).await.unwrap();
         assert_eq!(page.events.len(), 1);
         assert_eq!(page.events[0].event(), memory.events()[0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_nobody_reads_holds_nothing_up() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let lines = Lines::new(ours);
+        let event = || codes::EXEC.event(Exec::default());
+        assert!(lines.emit(event()).await.unwrap_err().to_string().contains("nobody reads it"));
+        let reading = tokio::spawn(async move {
+            let mut read = Vec::new();
+            tokio::io::AsyncReadExt::read_to_end(&mut theirs, &mut read).await.unwrap();
+            read
+        });
+        lines.emit(event()).await.unwrap();
+        drop(lines);
+        let read = String::from_utf8(reading.await.unwrap()).unwrap();
+        let whole = read.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+        assert_eq!((whole.count(), read.lines().count()), (1, 2), "{read}");
     }
 
     #[tokio::test]

@@ -5,7 +5,10 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -37,7 +40,7 @@ impl Spool {
             State::recover(open_file(&path)?)
         };
         let state = open().map_err(|e| Error::storage("open", &path, e))?;
-        Ok(Self { inner: Arc::new(Inner { path, limit, state: Mutex::new(state) }) })
+        Ok(Self { inner: Arc::new(Inner { path, limit: limit.into(), state: Mutex::new(state) }) })
     }
 
     /// Puts an event at the end. From here on it survives the end of this process, however it ends; a failure of the
@@ -81,6 +84,12 @@ impl Spool {
         blocking(move || inner.delivered(end, epoch)).await
     }
 
+    /// Changes how many bytes it takes.
+    #[cfg(test)]
+    pub(crate) fn set_limit(&self, limit: u64) {
+        self.inner.limit.store(limit, Ordering::Relaxed);
+    }
+
     /// Whether nothing waits for delivery.
     pub fn is_empty(&self) -> bool {
         let state = self.inner.state.lock();
@@ -98,7 +107,7 @@ pub struct Pending {
 
 struct Inner {
     path: PathBuf,
-    limit: u64,
+    limit: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -208,8 +217,9 @@ impl Inner {
         let mut record = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
         record.extend_from_slice(&message);
         let end = state.end + record.len() as u64;
-        if end > self.limit {
-            return Err(Error::Full { path: self.path.display().to_string(), limit: self.limit });
+        let limit = self.limit.load(Ordering::Relaxed);
+        if end > limit {
+            return Err(Error::Full { path: self.path.display().to_string(), limit });
         }
         if let Err(e) = state.file.write_all_at(&record, state.end) {
             // What is left of the event must not be taken for one.

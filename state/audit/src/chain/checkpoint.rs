@@ -2,10 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs::OpenOptions,
+    fmt,
+    fs::{File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -30,6 +32,25 @@ pub struct Anchor {
     pub number: u64,
     /// Its SHA-256, hexadecimal.
     pub digest: String,
+}
+
+impl fmt::Display for Anchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, self.digest)
+    }
+}
+
+/// Reads what [`Display`](fmt::Display) writes.
+impl FromStr for Anchor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text.split_once(':').and_then(|(number, digest)| {
+            let whole = digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit());
+            whole.then_some(Self { number: number.parse().ok()?, digest: digest.to_lowercase() })
+        });
+        parsed.ok_or_else(|| Error::Invalid(format!("{text:?} is no checkpoint, expected NUMBER:DIGEST")))
+    }
 }
 
 /// How far a file had come.
@@ -90,14 +111,16 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Opens the checkpoints of the log in `folder` and removes half a line that a crash left.
+    /// Opens the checkpoints of the log in `folder` and removes what a crash left of a last one. The cluster's storage
+    /// knows of every checkpoint that was made, so that none can be taken away in this guise.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
-        let last = last_line(&path).map_err(|e| Error::storage("read", &path, e))?.and_then(|line| {
-            let signed: Signed = serde_json::from_slice(&line).ok()?;
+        let read = |line: &[u8]| {
+            let signed: Signed = serde_json::from_slice(line).ok()?;
             let number = signed.statement()?.number;
             Some(signed.anchor(number))
-        });
+        };
+        let last = last_line(&path, read).map_err(|e| Error::storage("read", &path, e))?;
         let host = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Self { path, host, last })
     }
@@ -150,7 +173,11 @@ impl Checkpoints {
     fn append(&self, line: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new().append(true).create(true).mode(0o640).open(&self.path)?;
         let before = file.metadata()?.len();
-        let written = file.write_all(line).and_then(|()| file.sync_data());
+        let written = file.write_all(line).and_then(|()| file.sync_data()).and_then(|()| match self.path.parent() {
+            // The name of a new file has to be durable as well.
+            Some(folder) if before == 0 => File::open(folder)?.sync_all(),
+            _ => Ok(()),
+        });
         if written.is_err() {
             // Half a line would be taken for a checkpoint that somebody damaged.
             file.set_len(before).ok();
@@ -159,13 +186,24 @@ impl Checkpoints {
     }
 }
 
-/// The last whole line of a file; half a line after it is cut off. A line may be as long as the file.
-fn last_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
+/// What `read` makes of the last line of a file; what follows it is cut off. So is a last line that cannot be read, as
+/// power can fail in the middle of one; more of them were made by somebody, and stay.
+fn last_line<T>(path: &Path, read: impl Fn(&[u8]) -> Option<T>) -> io::Result<Option<T>> {
     let file = match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
+    let (start, Some(line)) = end_of(&file)? else { return Ok(None) };
+    if let Some(found) = read(&line) {
+        return Ok(Some(found));
+    }
+    file.set_len(start)?;
+    Ok(end_of(&file)?.1.and_then(|line| read(&line)))
+}
+
+/// The last whole line of a file and where it begins; half a line after it is cut off. A line may be as long as the file.
+fn end_of(file: &File) -> io::Result<(u64, Option<Vec<u8>>)> {
     let size = file.metadata()?.len();
     let mut step = TAIL;
     loop {
@@ -179,8 +217,9 @@ fn last_line(path: &Path) -> io::Result<Option<Vec<u8>>> {
             None if start > 0 => step *= 8,
             line => {
                 file.set_len(start + whole as u64)?;
-                let found = before.get(line.unwrap_or(0)..).unwrap_or_default();
-                return Ok((!found.is_empty()).then(|| found.to_vec()));
+                let begin = line.unwrap_or(0);
+                let found = before.get(begin..).unwrap_or_default();
+                return Ok((start + begin as u64, (!found.is_empty()).then(|| found.to_vec())));
             }
         }
     }

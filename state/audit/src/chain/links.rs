@@ -110,20 +110,42 @@ impl Chain {
         Ok(chain)
     }
 
+    /// Goes on after the last link that follows the one before it. Links after that are what a failure of power leaves of
+    /// a file that grew: zeros, or parts of links. Making them anew from the lines hides nothing: the heads that come
+    /// out are those of the checkpoints, unless the lines were changed.
     fn at_end(chain_path: &Path, path: &Path) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o640).open(chain_path)?;
-        let lines = file.metadata()?.len() / LINK as u64;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut chain = Self { file, lines, bytes: 0, head: beginning(&name), adopted: None };
-        if let Some(last) = lines.checked_sub(1) {
-            let mut bytes = [0; LINK];
-            chain.file.read_exact_at(&mut bytes, last * LINK as u64)?;
-            if let Some(link) = Link::read(&bytes) {
-                (chain.bytes, chain.head) = (link.end, link.head);
+        let mut chain = Self { file, lines: 0, bytes: 0, head: beginning(&name), adopted: None };
+        let size = chain.file.metadata()?.len();
+        let whole = size / LINK as u64;
+        for last in (0..whole).rev() {
+            let before = match last.checked_sub(1) {
+                Some(before) => chain.link(before)?,
+                None => Some(Link { end: 0, line: Digest::default(), head: chain.head }),
+            };
+            if let (Some(link), Some(before)) = (chain.link(last)?, before)
+                && link.end > before.end
+                && link.head == step(&before.head, &link.line)
+            {
+                (chain.lines, chain.bytes, chain.head) = (last + 1, link.end, link.head);
+                break;
             }
         }
+        if chain.lines < whole {
+            warn!(path = %chain_path.display(), links = whole - chain.lines, "the end of the chain is not whole: made anew");
+        }
+        if chain.lines * LINK as u64 != size {
+            chain.file.set_len(chain.lines * LINK as u64)?;
+        }
         Ok(chain)
+    }
+
+    fn link(&self, number: u64) -> io::Result<Option<Link>> {
+        let mut bytes = [0; LINK];
+        self.file.read_exact_at(&mut bytes, number * LINK as u64)?;
+        Ok(Link::read(&bytes))
     }
 
     /// Takes in whole lines that were appended to the log.

@@ -200,8 +200,110 @@ async fn files_removed_because_of_their_age_are_not_missed() {
     *f.now.lock() += TimeDelta::days(40);
     f.emit(1).await;
     let day = f.now.lock().date_naive();
-    assert_eq!(f.files.remove_before(day).await.unwrap(), 1);
+    assert_eq!(f.files.retire_before(day).await.unwrap(), 1);
+    f.seal().await;
+    // A stop here: the file that nothing vouches for is no sign of tampering.
+    assert!(f.report().is_clean() && f.report().notes.len() == 1, "{:?}", f.report());
+    assert_eq!(f.files.remove_retired().await.unwrap(), 1);
     assert!(!f.path(TODAY).exists() && !f.path(CHAIN).exists());
     f.seal().await;
     assert!(f.report().is_clean(), "{:?}", f.report());
+}
+
+#[tokio::test]
+async fn a_removed_day_may_be_made_anew_by_an_event_that_comes_late() {
+    let mut f = Fixture::new();
+    f.emit(2).await;
+    f.seal().await;
+    let old = *f.now.lock();
+    *f.now.lock() += TimeDelta::days(20);
+    f.emit(1).await;
+    let late = || {
+        let mut event = codes::EXEC.event(Exec::default());
+        event.metadata_mut().unwrap().time = Some(wire::time::timestamp(old));
+        event
+    };
+    let day = f.now.lock().date_naive();
+    f.files.retire_before(day).await.unwrap();
+    f.seal().await;
+    f.files.remove_retired().await.unwrap();
+    f.log.emit(late()).await.unwrap();
+    f.seal().await;
+    let report = f.report();
+    assert!(report.is_clean() && report.lines == 2, "{report:?}");
+    // One that comes between saying and doing keeps its file.
+    f.files.retire_before(day).await.unwrap();
+    f.seal().await;
+    f.log.emit(late()).await.unwrap();
+    assert_eq!(f.files.remove_retired().await.unwrap(), 0);
+    f.seal().await;
+    assert!(f.report().is_clean() && f.path(TODAY).exists(), "{:?}", f.report());
+    fs::remove_file(f.path(TODAY)).unwrap();
+    assert_eq!(f.findings(), [format!("{TODAY}: the file is missing")]);
+}
+
+#[tokio::test]
+async fn what_a_failure_of_power_leaves_is_no_sign_of_tampering() {
+    for garbage in [vec![0; 72], vec![0; 4096], vec![7; 100]] {
+        let mut f = Fixture::new();
+        f.emit(5).await;
+        f.seal().await;
+        f.emit(3).await;
+        let (chain, whole) = (f.path(CHAIN), fs::read(f.path(CHAIN)).unwrap());
+        // The last three links, and a checkpoint, came to the disk as something else.
+        fs::write(&chain, [&whole[..5 * 72], garbage.as_slice()].concat()).unwrap();
+        let checkpoints = f.path("checkpoints.jsonl");
+        let torn = [fs::read(&checkpoints).unwrap(), garbage.clone(), b"\"}\n".to_vec()].concat();
+        fs::write(&checkpoints, torn).unwrap();
+        (f.files, f.log) = open(&f.dir, &f.now);
+        f.emit(1).await;
+        assert_eq!(f.seal().await.number, 2);
+        let report = f.report();
+        assert!(report.is_clean() && report.lines == 9, "{report:?}");
+        assert_eq!(report.notes.len(), 1, "the lines whose links were lost: {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_chain_made_anew_hides_no_change() {
+    let mut f = Fixture::new();
+    f.emit(5).await;
+    f.seal().await;
+    f.rewrite(|lines| lines[2] = lines[2].replace("exec", "exek"));
+    let chain = fs::read(f.path(CHAIN)).unwrap();
+    fs::write(f.path(CHAIN), [&chain[..72], vec![0; 4 * 72].as_slice()].concat()).unwrap();
+    (f.files, f.log) = open(&f.dir, &f.now);
+    f.emit(1).await;
+    f.seal().await;
+    assert!(!f.report().is_clean());
+}
+
+#[tokio::test]
+async fn any_checkpoint_of_the_past_can_be_asked_for() {
+    let mut f = Fixture::new();
+    f.emit(1).await;
+    let first = f.seal().await;
+    f.emit(1).await;
+    f.seal().await;
+    assert!(holds(&f.folder(), &accepts, &first).unwrap());
+    let other = Anchor { digest: "00".repeat(32), ..first };
+    assert!(!holds(&f.folder(), &accepts, &other).unwrap());
+}
+
+#[tokio::test]
+async fn steps_of_the_clock_lose_and_hide_nothing() {
+    let mut f = Fixture::new();
+    for step in [0, 86_400, -90_000, -3, 40 * 86_400, -40 * 86_400, 7] {
+        *f.now.lock() += TimeDelta::seconds(step);
+        f.emit(2).await;
+        f.seal().await;
+    }
+    let report = f.report();
+    assert!(report.is_clean() && report.lines == 14, "{report:?}");
+    let mut all = crate::Query::between(DateTime::UNIX_EPOCH, *f.now.lock() + TimeDelta::days(100));
+    all.limit = 100;
+    let times: Vec<String> =
+        f.log.search(all).await.unwrap().events.iter().map(|e| e.fields["time"].to_string()).collect();
+    assert_eq!(times.len(), 14);
+    assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
 }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -13,7 +13,8 @@ use std::{
     },
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
+use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
@@ -31,6 +32,9 @@ pub(super) struct Searcher {
 
 /// Events may stand in the file of a neighbouring day, as far as clocks and deliveries differ.
 const SLACK: TimeDelta = TimeDelta::hours(24);
+
+/// How far an event's time may be ahead of the day in whose file it is: clocks of senders are believed that far.
+const AHEAD: TimeDelta = TimeDelta::hours(1);
 
 /// Folders below the hosts' folder that hold no logs.
 const NOT_HOSTS: [&str; 4] = ["playbacks", "records", "spool", "upload"];
@@ -119,9 +123,23 @@ struct Source {
     file: File,
 }
 
+/// A log file that may hold an answer.
+struct Candidate {
+    /// Later than everything in it.
+    end: Moment,
+    path: PathBuf,
+    /// Host and file name.
+    name: String,
+}
+
 /// A search under way: stretches not yet read, and events read ahead of the answer.
 struct Merge<'a> {
+    searcher: &'a Searcher,
     query: &'a Query,
+    /// What every line of the answer has in it, for a quick look before it is read.
+    needles: Vec<Finder<'static>>,
+    /// Files not opened yet, the one to come next last.
+    files: Vec<Candidate>,
     span: (Moment, Moment),
     after: Option<Place>,
     kinds: u64,
@@ -141,9 +159,8 @@ impl Searcher {
     pub fn search(&self, query: &Query, abandoned: &Abandoned) -> Result<Page> {
         let size = query.page_size()?;
         let after = Place::from_key(&query.start_key)?;
-        let mut merge = Merge::new(query, after);
-        self.add_files(&mut merge)?;
-        merge.order_blocks();
+        let mut merge = Merge::new(self, query, after);
+        merge.files = self.candidates(query)?;
         let (mut page, mut bytes, mut last) = (Page::default(), 0, None);
         while let Some(found) = merge.next(abandoned)? {
             if page.events.len() == size || (bytes + found.size > MAX_PAGE_BYTES && !page.events.is_empty()) {
@@ -157,33 +174,26 @@ impl Searcher {
         Ok(page)
     }
 
-    /// Opens the files that may hold events of the time span and lists their stretches.
-    fn add_files(&self, merge: &mut Merge<'_>) -> Result<()> {
-        let (from, to) = (merge.query.from - SLACK, merge.query.to + SLACK);
-        let days = from.date_naive()..=to.date_naive();
-        let mut present = Vec::new();
+    /// The files that may hold events of the time span, the newest last.
+    fn candidates(&self, query: &Query) -> Result<Vec<Candidate>> {
+        let days = (query.from - SLACK).date_naive()..=(query.to + SLACK).date_naive();
+        let (mut present, mut found) = (HashSet::new(), Vec::new());
         for folder in self.folders()? {
             let host = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
             for name in names_in(&folder)? {
                 let path = folder.join(&name);
                 let Some(day) = file_day(&name) else { continue };
-                present.push(path.clone());
+                present.insert(path.clone());
                 if !days.contains(&day) || path.is_symlink() {
                     continue;
                 }
-                match File::open(&path) {
-                    Ok(file) => {
-                        let index = self.index(&path);
-                        let source = Source { name: format!("{host}/{name}"), file };
-                        merge.add(source, &mut index.lock()).map_err(|e| Error::storage("read", &path, e))?;
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(Error::storage("open", &path, e)),
-                }
+                let end = nanoseconds(day.and_time(NaiveTime::MIN).and_utc() + TimeDelta::days(1) + AHEAD);
+                found.push(Candidate { end, path, name: format!("{host}/{name}") });
             }
         }
         self.indexes.lock().retain(|path, _| present.contains(path));
-        Ok(())
+        found.sort_by_key(|candidate| candidate.end);
+        Ok(found)
     }
 
     fn index(&self, path: &Path) -> Arc<Mutex<FileIndex>> {
@@ -204,7 +214,7 @@ impl Searcher {
 }
 
 impl<'a> Merge<'a> {
-    fn new(query: &'a Query, after: Option<Place>) -> Self {
+    fn new(searcher: &'a Searcher, query: &'a Query, after: Option<Place>) -> Self {
         let kinds = match query.types.is_empty() {
             true => u64::MAX,
             false => query.types.iter().fold(0, |bits, name| bits | kind_bit(name)),
@@ -216,7 +226,34 @@ impl<'a> Merge<'a> {
             (None, _) => {}
         }
         let (ascending, descending) = Default::default();
-        Self { query, span, after, kinds, sources: Vec::new(), blocks: VecDeque::new(), ascending, descending }
+        let needles = [&query.user, &query.session].into_iter().flatten().filter_map(|text| needle(text)).collect();
+        Self {
+            searcher,
+            query,
+            needles,
+            files: Vec::new(),
+            span,
+            after,
+            kinds,
+            sources: Vec::new(),
+            blocks: VecDeque::new(),
+            ascending,
+            descending,
+        }
+    }
+
+    /// Opens the next file and lists its stretches.
+    fn open_next(&mut self) -> Result<()> {
+        let Some(Candidate { path, name, .. }) = self.files.pop() else { return Ok(()) };
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(Error::storage("open", &path, e)),
+        };
+        let index = self.searcher.index(&path);
+        self.add(Source { name, file }, &mut index.lock()).map_err(|e| Error::storage("read", &path, e))?;
+        self.order_blocks();
+        Ok(())
     }
 
     /// Adds the stretches of a file that may hold an answer.
@@ -239,18 +276,36 @@ impl<'a> Merge<'a> {
 
     /// The next event of the order. A stretch is read only when an event in it could come next.
     fn next(&mut self, abandoned: &Abandoned) -> Result<Option<Found>> {
-        while self.next_block_matters() {
+        loop {
             if abandoned.0.load(Ordering::Relaxed) {
                 return Err(Error::Closed);
             }
-            if let Some((source, block)) = self.blocks.pop_front() {
+            if self.next_file_matters() {
+                self.open_next()?;
+            } else if self.next_block_matters()
+                && let Some((source, block)) = self.blocks.pop_front()
+            {
                 self.read(source, &block)?;
+            } else {
+                break;
             }
         }
         Ok(match self.query.order {
             Order::Ascending => self.ascending.pop().map(|Reverse(found)| found),
             Order::Descending => self.descending.pop(),
         })
+    }
+
+    /// Whether an event in a file that is not open yet could come next. Events that came late are in files of later days,
+    /// so that only the search from the new to the old can leave files for later.
+    fn next_file_matters(&self) -> bool {
+        let Some(file) = self.files.last() else { return false };
+        if self.query.order == Order::Ascending {
+            return true;
+        }
+        let read = self.descending.peek().map(|found| found.place.time);
+        let listed = self.blocks.front().map(|(_, block)| block.last);
+        read.max(listed).is_none_or(|newest| file.end >= newest)
     }
 
     fn next_block_matters(&self) -> bool {
@@ -281,6 +336,9 @@ impl<'a> Merge<'a> {
 
     /// The event in a line, when it is asked for and comes after the key.
     fn look_at(&self, line: &[u8], offset: u64, file: &str) -> Option<Found> {
+        if self.needles.iter().any(|needle| needle.find(line).is_none()) {
+            return None;
+        }
         let head = Head::of(line)?;
         let in_span = self.span.0 <= head.time && head.time <= self.span.1;
         if !in_span || !(self.query.types.is_empty() || self.query.types.contains(head.event)) {
@@ -303,6 +361,12 @@ impl<'a> Merge<'a> {
         });
         behind.then_some(Found { place, size: line.len(), fields })
     }
+}
+
+/// What stands in every line with this text as a value; `None` when other writers might write it otherwise.
+fn needle(text: &str) -> Option<Finder<'static>> {
+    let plain = text.bytes().all(|b| matches!(b, b' '..=b'~') && !b"\"\\<>&/".contains(&b));
+    (plain && !text.is_empty()).then(|| Finder::new(&format!("\"{text}\"")).into_owned())
 }
 
 fn nanoseconds(moment: DateTime<Utc>) -> Moment {

@@ -248,6 +248,20 @@ async fn old_files_and_files_of_other_hosts_are_found() {
 }
 
 #[tokio::test]
+async fn the_newest_page_is_found_without_reading_old_files() {
+    let f = Fixture::new();
+    for minute in 0..10 {
+        f.emit_at(noon() + TimeDelta::minutes(minute), &format!("{minute}")).await;
+    }
+    // Whoever reads this fails.
+    fs::create_dir(f.file("2026-01-29")).unwrap();
+    let newest = Query { limit: 3, ..ever() };
+    assert_eq!(f.commands(newest.clone()).await, ["9", "8", "7"]);
+    let oldest = Query { order: Order::Ascending, ..newest };
+    assert!(f.log.search(oldest).await.is_err());
+}
+
+#[tokio::test]
 async fn pages_are_bounded() {
     let f = Fixture::new();
     for _ in 0..30 {

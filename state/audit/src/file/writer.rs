@@ -37,8 +37,10 @@ pub(super) enum Job {
     Line(Line),
     /// Say what has changed since the last such question.
     Changes(oneshot::Sender<Changes>),
-    /// Remove the files of the days before this one.
-    Remove(NaiveDate, oneshot::Sender<Result<usize>>),
+    /// Say with the next changes that the files of the days before this one are to be removed.
+    Retire(NaiveDate, oneshot::Sender<Result<usize>>),
+    /// Remove those of them to which nothing was added since.
+    Remove(oneshot::Sender<Result<usize>>),
 }
 
 /// What has happened to the files of a log.
@@ -72,6 +74,8 @@ pub(super) struct Writer {
     clock: Clock,
     current: Option<DayFile>,
     changes: Changes,
+    /// Files to be removed, which a checkpoint will say first.
+    retired: Vec<String>,
 }
 
 /// The most bytes that share one flush.
@@ -84,7 +88,7 @@ impl Writer {
             make_folder(folder).map_err(|e| Error::storage("make folder", folder, e))?;
         }
         let (folder, link) = (config.folder.clone(), config.link.clone());
-        let mut writer = Self { folder, link, clock, current: None, changes: Changes::default() };
+        let mut writer = Self { folder, link, clock, current: None, changes: Changes::default(), retired: Vec::new() };
         writer.today()?;
         Ok(writer)
     }
@@ -113,7 +117,8 @@ impl Writer {
                     }
                     // Whoever asked and went away does not need the answer.
                     Job::Changes(answer) => drop(answer.send(mem::take(&mut self.changes))),
-                    Job::Remove(before, answer) => drop(answer.send(self.remove_before(before))),
+                    Job::Retire(before, answer) => drop(answer.send(self.retire_before(before))),
+                    Job::Remove(answer) => drop(answer.send(self.remove_retired())),
                 }
             }
         };
@@ -121,25 +126,36 @@ impl Writer {
         thread.map(drop).map_err(|e| Error::storage("start the writer of", &folder, e))
     }
 
-    /// Removes the files of the days before `day`, with their chains.
-    fn remove_before(&mut self, day: NaiveDate) -> Result<usize> {
-        let failed = |e| Error::storage("remove old files in", &self.folder, e);
-        let mut removed = 0;
-        for entry in fs::read_dir(&self.folder).map_err(failed)?.flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if file_day(&name).is_none_or(|of| of >= day)
-                || self.current.as_ref().is_some_and(|f| f.path == entry.path())
-            {
-                continue;
-            }
-            fs::remove_file(entry.path()).map_err(failed)?;
-            fs::remove_file(entry.path().with_extension("chain")).ok();
-            info!(file = name, "audit log file removed because of its age");
-            self.changes.files.remove(&name);
-            self.changes.removed.push(name);
-            removed += 1;
+    /// The names of the files of the days before `day`.
+    fn files_before(&self, day: NaiveDate) -> Result<Vec<String>> {
+        let entries = fs::read_dir(&self.folder).map_err(|e| Error::storage("list", &self.folder, e))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let current = self.current.as_ref().and_then(|file| file.path.file_name());
+        Ok(names.filter(|n| file_day(n).is_some_and(|of| of < day) && current != Some(n.as_ref())).collect())
+    }
+
+    /// Takes down that the files of the days before `day` are to be removed.
+    fn retire_before(&mut self, day: NaiveDate) -> Result<usize> {
+        let names = self.files_before(day)?;
+        for name in &names {
+            self.changes.files.remove(name);
         }
-        Ok(removed)
+        self.changes.removed.extend(names.iter().cloned());
+        self.retired = names;
+        Ok(self.retired.len())
+    }
+
+    /// Removes the files that were retired, with their chains.
+    fn remove_retired(&mut self) -> Result<usize> {
+        let mut count = 0;
+        while let Some(name) = self.retired.pop() {
+            let path = self.folder.join(&name);
+            fs::remove_file(&path).map_err(|e| Error::storage("remove", &path, e))?;
+            fs::remove_file(path.with_extension("chain")).ok();
+            info!(file = name, "audit log file removed because of its age");
+            count += 1;
+        }
+        Ok(count)
     }
 
     /// Stores lines day by day and tells every emitter how it went.
@@ -180,6 +196,7 @@ impl Writer {
     fn note(&mut self, file: &mut DayFile) {
         let Some(chain) = &mut file.chain else { return };
         let name = file.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.retired.retain(|retired| *retired != name);
         let before = self.changes.files.remove(&name).map(|state| state.adopted).unwrap_or_default();
         let adopted = before.into_iter().chain(chain.adopted.take()).collect();
         let state = FileState { lines: chain.lines, bytes: chain.bytes, head: hex::encode(chain.head), adopted };
