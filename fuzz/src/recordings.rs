@@ -3,7 +3,7 @@
 use std::io::{self, Cursor, Write};
 
 use flate2::{Compression, write::GzEncoder};
-use recording::format::{PartHeader, decode_event};
+use recording::format::{PartHeader, PartKind, decode_event};
 use recording::play::{Export, ExportFormat, Pace, Timeline};
 use recording::{StreamReader, summarize};
 
@@ -36,7 +36,7 @@ pub fn recording_events(data: &[u8]) {
     let mut body = GzEncoder::new(Vec::new(), Compression::fast());
     body.write_all(data).expect("writing into memory");
     let body = body.finish().expect("writing into memory");
-    let header = PartHeader { sealed: false, body: body.len() as u64, padding: 0 };
+    let header = PartHeader { kind: PartKind::Plain, body: body.len() as u64, padding: 0 };
     recording(&[&header.to_bytes(), body.as_slice()].concat());
 }
 

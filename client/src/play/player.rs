@@ -3,8 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use recording::play::{Frame, Pace, Shown, Timeline};
+use recording::play::{Pace, Shown, Timeline};
 use tokio::time::{Instant, sleep_until};
+use wire::events::OneOf;
 
 use super::{Events, Recording, first};
 use crate::error::{Error, Result};
@@ -46,6 +47,7 @@ pub async fn play(recording: &Recording, pace: Pace) -> Result<()> {
         terminal: io::stdout().is_terminal(),
         timeline: Timeline::new(pace),
         at: Duration::ZERO,
+        paused: false,
     };
     loop {
         match player.show(&mut events, pending.take()).await? {
@@ -68,20 +70,24 @@ struct Player {
     timeline: Timeline,
     /// Where in the recording the last frame was.
     at: Duration,
+    paused: bool,
 }
 
 impl Player {
-    async fn show(&mut self, events: &mut Events, mut pending: Option<wire::events::OneOf>) -> Result<Stop> {
+    async fn show(&mut self, events: &mut Events, mut pending: Option<OneOf>) -> Result<Stop> {
+        let mut shown = Instant::now();
         loop {
             let event = match pending.take() {
                 Some(event) => event,
-                None => match events.next().await? {
-                    Some(event) => event,
-                    None => return Ok(Stop::End),
+                None => match self.next(events).await? {
+                    Ok(Some(event)) => event,
+                    Ok(None) => return Ok(Stop::End),
+                    Err(stop) => return Ok(stop),
                 },
             };
             let Some(frame) = self.timeline.frame(event) else { continue };
-            if let Some(stop) = self.wait(&frame).await {
+            // Of a session that runs, events come when they happen: that time has been waited for.
+            if let Some(stop) = self.wait(frame.wait.saturating_sub(shown.elapsed())).await {
                 return Ok(stop);
             }
             self.at = frame.at;
@@ -93,45 +99,69 @@ impl Player {
                 Shown::Size { .. } => {}
                 Shown::End => return Ok(Stop::End),
             }
+            shown = Instant::now();
+        }
+    }
+
+    /// The next event, which may be long in coming; or what the user wants instead.
+    async fn next(&mut self, events: &mut Events) -> Result<Result<Option<OneOf>, Stop>> {
+        loop {
+            let Some(keys) = &mut self.keys else { return events.next().await.map(Ok) };
+            let typed = tokio::select! {
+                event = events.next() => return event.map(Ok),
+                typed = keys.next() => typed,
+            };
+            if let Some(stop) = self.typed(typed.as_deref()) {
+                return Ok(Err(stop));
+            }
         }
     }
 
     /// Waits until a frame is due, as long as the user does not want anything else.
-    async fn wait(&mut self, frame: &Frame) -> Option<Stop> {
-        let (mut left, mut paused) = (frame.wait, false);
-        while paused || !left.is_zero() {
+    async fn wait(&mut self, mut left: Duration) -> Option<Stop> {
+        while self.paused || !left.is_zero() {
             let Some(keys) = &mut self.keys else {
                 tokio::time::sleep(left).await;
                 return None;
             };
-            let begin = Instant::now();
+            let (begin, paused) = (Instant::now(), self.paused);
             let due = async {
                 if paused {
                     std::future::pending::<()>().await;
                 }
                 sleep_until(begin + left).await;
             };
-            tokio::select! {
+            let typed = tokio::select! {
                 () = due => return None,
-                typed = keys.next() => {
-                    let Some(typed) = typed else {
-                        self.keys = None;
-                        continue;
-                    };
-                    if !paused {
-                        left = left.saturating_sub(begin.elapsed());
-                    }
-                    match key(&typed) {
-                        Some(Key::Pause) => paused = !paused,
-                        Some(Key::Back) => return Some(Stop::Seek(self.at.saturating_sub(STEP))),
-                        Some(Key::Forward) => return Some(Stop::Seek(self.at + STEP)),
-                        Some(Key::Quit) => return Some(Stop::Quit),
-                        None => {}
-                    }
-                }
+                typed = keys.next() => typed,
+            };
+            if !paused {
+                left = left.saturating_sub(begin.elapsed());
+            }
+            if let Some(stop) = self.typed(typed.as_deref()) {
+                return Some(stop);
             }
         }
         None
+    }
+
+    /// What keys mean; `None` for the end of the input, after which nobody can press any.
+    fn typed(&mut self, typed: Option<&[u8]>) -> Option<Stop> {
+        let Some(typed) = typed else {
+            (self.keys, self.paused) = (None, false);
+            return None;
+        };
+        let key = key(typed)?;
+        let was_paused = std::mem::replace(&mut self.paused, false);
+        match key {
+            Key::Pause => {
+                self.paused = !was_paused;
+                None
+            }
+            Key::Back => Some(Stop::Seek(self.at.saturating_sub(STEP))),
+            Key::Forward => Some(Stop::Seek(self.at + STEP)),
+            Key::Quit => Some(Stop::Quit),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

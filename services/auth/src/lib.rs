@@ -51,6 +51,7 @@ pub use presence::SERVER_TTL;
 pub use requests::Reviewer;
 pub use resources::SystemRole;
 pub use rotation::{Phase, RotationRequest};
+pub use sealing::SealingStatus;
 pub use settings::Write;
 pub use store::Store;
 pub use trusted::{TrustExchange, ValidateRequest, ValidateResponse};

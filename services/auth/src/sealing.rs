@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use wire::error::{Error, ErrorKind, Result};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::{Auth, random, store::storage};
+use crate::{Auth, Caller, random, store::storage};
 
 /// Where the keys are kept.
 const RECORDINGS: Key = Key::root("/recordings");
+/// The most keys that are kept. None is ever removed, as recordings may be sealed to it.
+const MAX_KEYS: usize = 256;
 /// How often it is looked whether another Auth Service has changed something.
 const PERIOD: Duration = Duration::from_secs(5);
 
@@ -45,22 +47,69 @@ impl Auth {
 
     /// Seals recordings from now on as the settings say, with a key that is made when there is none.
     pub(crate) async fn follow_sealing(&self) -> Result<()> {
-        let config = self.recording_config()?;
-        let encryption = config.spec.as_ref().and_then(|spec| spec.encryption.as_ref());
-        let wanted = encryption.is_some_and(|encryption| encryption.enabled);
-        let mut keys = self.sealing_keys().await?;
+        let wanted = self.seals()?;
+        let mut keys = self.stored_keys().await?.map(|stored| stored.keys).unwrap_or_default();
         if wanted && keys.is_empty() {
-            self.make_sealing_key().await?;
-            keys = self.sealing_keys().await?;
+            let key = SealingKey::generate().map_err(Error::from)?;
+            match self.store().backend().create(item(std::slice::from_ref(&key), None)?).await {
+                Ok(_) => tracing::info!(key = key.name(), "recordings are kept sealed from now on: a key was made"),
+                // Another Auth Service was faster.
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(storage(&e)),
+            }
+            keys = self.stored_keys().await?.map(|stored| stored.keys).unwrap_or_default();
         }
         self.0.sealing.set(keys, wanted);
         Ok(())
     }
 
-    async fn sealing_keys(&self) -> Result<Vec<SealingKey>> {
+    fn seals(&self) -> Result<bool> {
+        let config = self.recording_config()?;
+        let encryption = config.spec.as_ref().and_then(|spec| spec.encryption.as_ref());
+        Ok(encryption.is_some_and(|encryption| encryption.enabled))
+    }
+
+    /// The keys of recordings, and whether new recordings are sealed.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn sealing_status(&self) -> Result<SealingStatus> {
+        let keys = self.stored_keys().await?.map(|stored| stored.keys).unwrap_or_default();
+        Ok(SealingStatus { enabled: self.seals()?, keys: keys.iter().map(SealingKey::name).collect() })
+    }
+
+    /// Makes a new key, to which recordings are sealed from now on. What was sealed to others stays readable.
+    ///
+    /// # Errors
+    /// `BadParameter` while recordings are not sealed, `CompareFailed` when somebody else does the same,
+    /// `LimitExceeded` for more keys than anybody needs.
+    pub async fn rotate_sealing_key(&self, caller: &Caller) -> Result<SealingStatus> {
+        if !self.seals()? {
+            return Err(Error::bad_parameter(
+                "recordings are not sealed: set spec.encryption.enabled of session_recording_config first",
+            ));
+        }
+        self.follow_sealing().await?;
+        let Some(mut stored) = self.stored_keys().await? else {
+            return Err(Error::other("the keys of recordings were removed meanwhile"));
+        };
+        if stored.keys.len() >= MAX_KEYS {
+            return Err(Error::limit_exceeded(format!("there are {MAX_KEYS} keys of recordings already")));
+        }
+        let key = SealingKey::generate().map_err(Error::from)?;
+        tracing::info!(key = key.name(), "recordings are sealed to a new key from now on");
+        stored.keys.push(key);
+        let changed = item(&stored.keys, Some(stored.revision))?;
+        self.store().backend().conditional_update(changed).await.map_err(|e| storage(&e))?;
+        self.follow_sealing().await?;
+        self.emit_recording(caller).await?;
+        self.sealing_status().await
+    }
+
+    async fn stored_keys(&self) -> Result<Option<Known>> {
         let item = match self.store().backend().get(&place()?).await {
             Ok(item) => item,
-            Err(e) if e.is_not_found() => return Ok(Vec::new()),
+            Err(e) if e.is_not_found() => return Ok(None),
             Err(e) => return Err(storage(&e)),
         };
         let stored: StoredKeys = crate::store::from_json("keys of recordings", &item)?;
@@ -69,21 +118,34 @@ impl Auth {
             bytes.and_then(|bytes| SealingKey::from_bytes(&bytes))
         };
         let keys: Option<Vec<_>> = stored.keys.iter().map(read).collect();
-        keys.ok_or_else(|| Error::other("keys of recordings: what is stored is no key"))
+        let keys = keys.ok_or_else(|| Error::other("keys of recordings: what is stored is no key"))?;
+        Ok(Some(Known { keys, revision: item.revision.clone() }))
     }
+}
 
-    async fn make_sealing_key(&self) -> Result<()> {
-        let key = SealingKey::generate().map_err(Error::from)?;
-        let stored = StoredKeys { keys: vec![STANDARD.encode(&*key.to_bytes())] };
-        let value = serde_json::to_vec(&stored).map_err(|e| Error::other(e.to_string()))?;
-        match self.store().backend().create(Item::new(place()?, value)).await {
-            Ok(_) => tracing::info!("session recordings are kept sealed from now on: the cluster's key was made"),
-            // Another Auth Service was faster.
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(storage(&e)),
-        }
-        Ok(())
+/// The keys as they are stored, of one revision.
+struct Known {
+    keys: Vec<SealingKey>,
+    revision: String,
+}
+
+/// How recordings are kept.
+#[derive(Debug, Serialize)]
+pub struct SealingStatus {
+    /// Whether new ones are sealed.
+    pub enabled: bool,
+    /// The names of the keys, the newest last.
+    pub keys: Vec<String>,
+}
+
+fn item(keys: &[SealingKey], revision: Option<String>) -> Result<Item> {
+    let stored = StoredKeys { keys: keys.iter().map(|key| STANDARD.encode(&*key.to_bytes())).collect() };
+    let value = serde_json::to_vec(&stored).map_err(|e| Error::other(e.to_string()))?;
+    let mut item = Item::new(place()?, value);
+    if let Some(revision) = revision {
+        item.revision = revision;
     }
+    Ok(item)
 }
 
 fn place() -> Result<Key> {

@@ -158,7 +158,8 @@ impl Auth {
         .await
     }
 
-    async fn emit_recording(&self, caller: &Caller) -> Result<()> {
+    /// Says that how sessions are recorded was changed.
+    pub(crate) async fn emit_recording(&self, caller: &Caller) -> Result<()> {
         self.emit(codes::SESSION_RECORDING_CONFIG_UPDATE.event(events::SessionRecordingConfigUpdate {
             status: Some(done()),
             user: Some(caller.user_metadata()),

@@ -21,8 +21,8 @@ use wire::{
 };
 
 use crate::{
-    Error, EventStream, FormatError, Keyring, PartWriter, Recording, Result, SessionId, Store, StreamReader, Summary,
-    Unfinished, Upload, UploadId,
+    Error, EventStream, FormatError, Keyring, LiveStream, PartWriter, Recording, Result, SessionId, Store,
+    StreamReader, Summary, Unfinished, Upload, UploadId,
     part_file::{PartFile, from_start, make_folders, names_in, numbered_parts, remove_file, sync_folder},
     summary::outline,
 };
@@ -163,6 +163,20 @@ impl Store for DiskStore {
             Ok(file) => EventStream::sealed(file, seal),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NotFound(session)),
             Err(e) => Err(Error::storage("open", &path)(e)),
+        };
+        blocking(session, open).await
+    }
+
+    async fn follow(&self, session: SessionId) -> Result<Option<LiveStream>> {
+        let store = self.clone();
+        let open = move || {
+            let mut uploads = store.list_unfinished()?;
+            uploads.retain(|upload| upload.session == session);
+            // An older one is what a sender has left that could not go on with it.
+            match uploads.into_iter().max_by_key(|upload| upload.modified) {
+                Some(newest) => LiveStream::open(store.upload(session, newest.upload), store.keys.of(session)),
+                None => Ok(None),
+            }
         };
         blocking(session, open).await
     }

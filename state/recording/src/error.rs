@@ -32,6 +32,12 @@ pub enum FormatError {
         /// The number of the part, counted from 1.
         part: u64,
     },
+    /// A sealed recording that is said to be complete has no end.
+    #[error("recording has lost its end: parts after part {part} are missing")]
+    NoEnd {
+        /// The number of the last part that is there, counted from 1.
+        part: u64,
+    },
     /// The source could not be read.
     #[error("read recording: {0}")]
     Read(#[source] io::Error),

@@ -5,7 +5,7 @@
 //!
 //! | bytes | meaning |
 //! | --- | --- |
-//! | 8 | version of the format: 1, or [`SEALED_VERSION`] |
+//! | 8 | version of the format: 1, [`SEALED_VERSION`], or [`END_VERSION`] |
 //! | 8 | length of the body |
 //! | 8 | length of the padding |
 //! | … | body: one gzip stream |
@@ -23,6 +23,8 @@ use crate::FormatError;
 pub const VERSION: u64 = 1;
 /// The version of sealed parts (see [`crate::Seal`]), which no other product has: the bytes `tp-seal` and 1.
 pub const SEALED_VERSION: u64 = u64::from_be_bytes(*b"tp-seal\x01");
+/// The version of the part that ends a sealed recording: the bytes `tp-seal` and 2.
+pub const END_VERSION: u64 = u64::from_be_bytes(*b"tp-seal\x02");
 /// Length of what precedes a body.
 pub const HEADER_BYTES: usize = 24;
 /// The most bytes an event may have.
@@ -30,11 +32,22 @@ pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Object stores refuse parts smaller than this, except for the last one.
 pub const MIN_OBJECT_PART_BYTES: usize = 5 * 1024 * 1024;
 
+/// What the body of a part is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartKind {
+    /// Compressed records.
+    Plain,
+    /// The same, sealed.
+    Sealed,
+    /// What says, sealed, that all parts before it belong together and none comes after.
+    End,
+}
+
 /// What precedes the body of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartHeader {
-    /// Whether the body is sealed.
-    pub sealed: bool,
+    /// What the body is.
+    pub kind: PartKind,
     /// Length of the body in bytes.
     pub body: u64,
     /// Length of the padding in bytes.
@@ -45,11 +58,20 @@ impl PartHeader {
     /// The header's bytes.
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
-        let version = if self.sealed { SEALED_VERSION } else { VERSION };
+        let version = match self.kind {
+            PartKind::Plain => VERSION,
+            PartKind::Sealed => SEALED_VERSION,
+            PartKind::End => END_VERSION,
+        };
         bytes[..8].copy_from_slice(&version.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.body.to_be_bytes());
         bytes[16..].copy_from_slice(&self.padding.to_be_bytes());
         bytes
+    }
+
+    /// Length of the whole part.
+    pub fn length(self) -> u64 {
+        (HEADER_BYTES as u64).saturating_add(self.body).saturating_add(self.padding)
     }
 
     /// Reads a header.
@@ -59,12 +81,13 @@ impl PartHeader {
     /// [`FormatError::Version`].
     pub fn from_bytes(bytes: &[u8; HEADER_BYTES]) -> Result<Self, FormatError> {
         let number = |at: usize| bytes[at..at + 8].iter().fold(0, |n, b| n << 8 | u64::from(*b));
-        match number(0) {
-            version @ (VERSION | SEALED_VERSION) => {
-                Ok(Self { sealed: version == SEALED_VERSION, body: number(8), padding: number(16) })
-            }
-            other => Err(FormatError::Version(other)),
-        }
+        let kind = match number(0) {
+            VERSION => PartKind::Plain,
+            SEALED_VERSION => PartKind::Sealed,
+            END_VERSION => PartKind::End,
+            other => return Err(FormatError::Version(other)),
+        };
+        Ok(Self { kind, body: number(8), padding: number(16) })
     }
 }
 
@@ -115,7 +138,7 @@ mod tests {
 
     #[test]
     fn headers_are_big_endian() {
-        let header = PartHeader { sealed: false, body: 0x0102, padding: 3 };
+        let header = PartHeader { kind: PartKind::Plain, body: 0x0102, padding: 3 };
         let bytes = header.to_bytes();
         assert_eq!(bytes[..8], [0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(bytes[8..16], [0, 0, 0, 0, 0, 0, 1, 2]);

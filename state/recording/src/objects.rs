@@ -26,7 +26,8 @@ use wire::events::{OneOf, StreamStatus};
 pub use location::{LocationError, ObjectLocation};
 
 use crate::{
-    DiskStore, Error, EventStream, Keyring, Recording, Result, SessionId, Store, Unfinished, Upload, UploadId,
+    DiskStore, Error, EventStream, Keyring, LiveStream, Recording, Result, SessionId, Store, Unfinished, Upload,
+    UploadId,
     disk::complete::{Comparison, compare},
     part_file::{from_start, remove_file},
     reader::StreamReader,
@@ -189,6 +190,10 @@ impl Store for ObjectRecordings {
         }
         let file = self.download(session).await?.ok_or(Error::NotFound(session))?;
         EventStream::sealed(file, self.inner.keys.of(session))
+    }
+
+    async fn follow(&self, session: SessionId) -> Result<Option<LiveStream>> {
+        self.inner.staging.follow(session).await
     }
 
     async fn unfinished(&self) -> Result<Vec<Unfinished>> {

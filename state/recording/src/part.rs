@@ -6,7 +6,7 @@ use wire::events::OneOf;
 
 use crate::{
     Error, Result, Seal, compress,
-    format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader},
+    format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader, PartKind},
 };
 
 /// Collects events and turns them into parts. It holds the events' plain bytes only; compressing happens at once when
@@ -85,7 +85,8 @@ impl PartWriter {
         let sealed = self.seal.as_ref().and_then(|seal| Some((seal, seal.length(plain)?)));
         let body = sealed.map_or(plain, |(_, length)| length);
         let padding = least.saturating_sub(HEADER_BYTES + body);
-        let header = PartHeader { sealed: sealed.is_some(), body: body as u64, padding: padding as u64 }.to_bytes();
+        let kind = if sealed.is_some() { PartKind::Sealed } else { PartKind::Plain };
+        let header = PartHeader { kind, body: body as u64, padding: padding as u64 }.to_bytes();
         if let Some((seal, _)) = sealed {
             let body = seal.seal(&header, &part[HEADER_BYTES..])?;
             part.truncate(HEADER_BYTES);

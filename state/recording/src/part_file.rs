@@ -7,9 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use aws_lc_rs::digest;
+
 use crate::{
-    Error, FormatError, Result,
-    format::{HEADER_BYTES, PartHeader},
+    Error, FormatError, Result, Seal,
+    format::{HEADER_BYTES, PartHeader, PartKind},
+    seal::End,
 };
 
 /// A file of whole parts that one writer appends to. The writer holds a lock on it for as long as it lives, so that
@@ -97,6 +100,16 @@ impl PartFile {
         }
     }
 
+    /// Adds the part that ends a recording with sealed parts.
+    pub fn end(&mut self, seal: &Seal) -> Result<()> {
+        let path = self.path.clone();
+        let failed = Error::storage("read", &path);
+        match tally(&self.file, self.length).map_err(failed)? {
+            Some(end) => self.append(&seal.end(&end)?),
+            None => Ok(()),
+        }
+    }
+
     /// Puts everything appended so far on disk.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(Error::storage("write to", &self.path))
@@ -174,16 +187,40 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::storage("write to", folder))
 }
 
-/// How many bytes at the start of a file are whole parts, by their headers alone.
+/// The end of a recording of this length; `None` when no part of it is sealed.
+fn tally(file: &File, length: u64) -> io::Result<Option<End>> {
+    let (mut offset, mut sealed, mut header) = (0, false, [0; HEADER_BYTES]);
+    while offset + HEADER_BYTES as u64 <= length {
+        file.read_exact_at(&mut header, offset)?;
+        let part = PartHeader::from_bytes(&header).map_err(io::Error::other)?;
+        sealed |= part.kind == PartKind::Sealed;
+        offset = offset.saturating_add(part.length());
+    }
+    if !sealed {
+        return Ok(None);
+    }
+    let mut context = digest::Context::new(&digest::SHA256);
+    let (mut offset, mut buffer) = (0, vec![0; 256 * 1024]);
+    while offset < length {
+        let most = buffer.len().min(usize::try_from(length - offset).unwrap_or(usize::MAX));
+        let piece = &mut buffer[..most];
+        file.read_exact_at(piece, offset)?;
+        context.update(piece);
+        offset += most as u64;
+    }
+    Ok(Some(End::after(length, context)))
+}
+
+/// How many bytes at the start of a file are whole parts, by their headers alone, but for a part that ends a recording:
+/// more may have come since.
 pub(crate) fn whole_by_headers(file: &File) -> Result<u64, FormatError> {
     let size = file.metadata().map_err(FormatError::Read)?.len();
     let (mut offset, mut header) = (0_u64, [0; HEADER_BYTES]);
     while offset + HEADER_BYTES as u64 <= size {
         file.read_exact_at(&mut header, offset).map_err(FormatError::Read)?;
         let Ok(part) = PartHeader::from_bytes(&header) else { break };
-        let length = (HEADER_BYTES as u64).saturating_add(part.body).saturating_add(part.padding);
-        match offset.checked_add(length) {
-            Some(end) if end <= size => offset = end,
+        match offset.checked_add(part.length()) {
+            Some(end) if end <= size && part.kind != PartKind::End => offset = end,
             _ => break,
         }
     }

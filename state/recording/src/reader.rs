@@ -3,13 +3,14 @@
 use std::io::{self, BufRead, Cursor, ErrorKind, Read, Take};
 
 use audit::EventExt;
+use aws_lc_rs::digest;
 use flate2::bufread::GzDecoder;
 use wire::events::OneOf;
 
 use crate::{
     FormatError, Seal,
-    format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader, decode_event},
-    seal::MAX_SEALED_BYTES,
+    format::{HEADER_BYTES, MAX_MESSAGE_BYTES, PartHeader, PartKind, decode_event},
+    seal::{End, MAX_SEALED_BYTES},
 };
 
 /// Reads the events of a recording, in order and each once: after a resumed upload some are there twice.
@@ -25,11 +26,25 @@ pub struct StreamReader<R: BufRead> {
     whole: u64,
     message: Vec<u8>,
     seal: Option<Seal>,
+    ending: Ending,
+}
+
+/// What is known about the end of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// It may stop anywhere.
+    Open,
+    /// It has its end if parts of it are sealed: none was so far.
+    Complete,
+    /// A part was sealed, so the end must come.
+    Due,
+    /// The end has come.
+    Over,
 }
 
 enum State<R: BufRead> {
     /// Between two parts.
-    Between(R),
+    Between(Tallied<R>),
     /// Inside a body.
     Body { body: Box<Body<R>>, header: PartHeader },
     /// After an error.
@@ -39,9 +54,41 @@ enum State<R: BufRead> {
 /// Compressed records.
 enum Body<R: BufRead> {
     /// As they are in the source.
-    Plain(GzDecoder<Take<R>>),
+    Plain(GzDecoder<Take<Tallied<R>>>),
     /// Out of a sealed body, which has been read.
-    Opened { records: GzDecoder<Cursor<Vec<u8>>>, source: R },
+    Opened { records: GzDecoder<Cursor<Vec<u8>>>, source: Tallied<R> },
+}
+
+/// A source, and the digest of what was read from it where that matters.
+struct Tallied<R> {
+    source: R,
+    digest: Option<digest::Context>,
+}
+
+impl<R: Read> Read for Tallied<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        if let Some(digest) = &mut self.digest {
+            digest.update(&buffer[..count]);
+        }
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Tallied<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        // What is consumed was asked for before, so it is there without reading.
+        if let Some(digest) = &mut self.digest
+            && let Ok(bytes) = self.source.fill_buf()
+        {
+            digest.update(bytes.get(..count).unwrap_or_default());
+        }
+        self.source.consume(count);
+    }
 }
 
 impl<R: BufRead> Read for Body<R> {
@@ -56,13 +103,25 @@ impl<R: BufRead> Read for Body<R> {
 impl<R: BufRead> StreamReader<R> {
     /// Reads from `source`, which must not be sealed.
     pub fn new(source: R) -> Self {
-        let state = State::Between(source);
-        Self { state, part: 0, last_index: -1, whole: 0, message: Vec::new(), seal: None }
+        let state = State::Between(Tallied { source, digest: None });
+        let (message, ending) = (Vec::new(), Ending::Open);
+        Self { state, part: 0, last_index: -1, whole: 0, message, seal: None, ending }
     }
 
     /// Reads from `source`, parts of which may be sealed.
     pub fn sealed(source: R, seal: Seal) -> Self {
         Self { seal: Some(seal), ..Self::new(source) }
+    }
+
+    /// Reads a complete recording, parts of which may be sealed: it is an error when its end is missing then.
+    pub fn complete(source: R, seal: Seal) -> Self {
+        let digest = Some(digest::Context::new(&digest::SHA256));
+        let mut reader = Self::sealed(source, seal);
+        if let State::Between(source) = &mut reader.state {
+            source.digest = digest;
+        }
+        reader.ending = Ending::Complete;
+        reader
     }
 
     /// The next event; `None` at the end of the recording.
@@ -108,29 +167,64 @@ impl<R: BufRead> StreamReader<R> {
     /// Reads a header; false at the end of the source.
     fn open_part(&mut self) -> Result<bool, FormatError> {
         let State::Between(source) = &mut self.state else { return Ok(false) };
-        let mut header = [0; HEADER_BYTES];
-        match read_full(source, &mut header).map_err(FormatError::Read)? {
+        let before = source.digest.clone();
+        let mut bytes = [0; HEADER_BYTES];
+        match read_full(source, &mut bytes).map_err(FormatError::Read)? {
+            0 if self.ending == Ending::Due => return Err(FormatError::NoEnd { part: self.part }),
             0 => return Ok(false),
             HEADER_BYTES => {}
             _ => return Err(FormatError::Truncated { part: self.part + 1 }),
         }
         self.part += 1;
-        let bytes = header;
         let header = PartHeader::from_bytes(&bytes)?;
+        if self.ending == Ending::Over {
+            return Err(FormatError::Corrupt { part: self.part, what: "it comes after the end".into() });
+        }
         if let State::Between(mut source) = std::mem::replace(&mut self.state, State::Failed) {
-            let body = if header.sealed {
-                let opened = self.open_body(&mut source, &bytes, header.body)?;
-                Body::Opened { records: GzDecoder::new(Cursor::new(opened)), source }
-            } else {
-                Body::Plain(GzDecoder::new(source.take(header.body)))
+            let body = match header.kind {
+                PartKind::Plain => Body::Plain(GzDecoder::new(source.take(header.body))),
+                PartKind::Sealed => {
+                    let opened = self.open_body(&mut source, &bytes, header.body)?;
+                    if self.ending == Ending::Complete {
+                        self.ending = Ending::Due;
+                    }
+                    Body::Opened { records: GzDecoder::new(Cursor::new(opened)), source }
+                }
+                PartKind::End => {
+                    let opened = self.open_body(&mut source, &bytes, header.body)?;
+                    self.check_end(&opened, before)?;
+                    let whole = skip(&mut source, header.padding).map_err(FormatError::Read)?;
+                    if !whole {
+                        return Err(FormatError::Truncated { part: self.part });
+                    }
+                    self.whole = self.whole.saturating_add(header.length());
+                    self.state = State::Between(source);
+                    return Ok(true);
+                }
             };
             self.state = State::Body { body: Box::new(body), header };
         }
         Ok(true)
     }
 
+    /// Compares what the end says with what was read.
+    fn check_end(&mut self, said: &[u8], read: Option<digest::Context>) -> Result<(), FormatError> {
+        self.ending = Ending::Over;
+        let same = read.is_none_or(|read| End::after(self.whole, read).to_bytes() == said);
+        let wrong = || FormatError::Corrupt {
+            part: self.part,
+            what: "the parts before it are not those that were written".into(),
+        };
+        same.then_some(()).ok_or_else(wrong)
+    }
+
     /// Reads a sealed body and opens it.
-    fn open_body(&self, source: &mut R, header: &[u8; HEADER_BYTES], length: u64) -> Result<Vec<u8>, FormatError> {
+    fn open_body(
+        &self,
+        source: &mut Tallied<R>,
+        header: &[u8; HEADER_BYTES],
+        length: u64,
+    ) -> Result<Vec<u8>, FormatError> {
         let part = self.part;
         let seal = self.seal.as_ref().ok_or(FormatError::Sealed { part })?;
         if length > MAX_SEALED_BYTES {
@@ -163,8 +257,7 @@ impl<R: BufRead> StreamReader<R> {
             if !skip(&mut source, header.padding).map_err(FormatError::Read)? {
                 return Err(FormatError::Truncated { part: self.part });
             }
-            let part = (HEADER_BYTES as u64).saturating_add(header.body).saturating_add(header.padding);
-            self.whole = self.whole.saturating_add(part);
+            self.whole = self.whole.saturating_add(header.length());
             self.state = State::Between(source);
         }
         Ok(())

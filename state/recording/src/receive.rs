@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use audit::EventExt;
 use futures::{Stream, StreamExt};
 use tokio::{
-    sync::mpsc,
+    sync::mpsc::{self, error::SendTimeoutError},
     time::{Instant, sleep_until},
 };
 use wire::{
@@ -18,6 +18,8 @@ use crate::{Recording, SessionId, Store, Upload, UploadId};
 
 /// How long an event stays in memory at most before it is durable and acknowledged.
 const FLUSH_DELAY: Duration = Duration::from_secs(1);
+/// How long a caller may leave the answers unread. What it sends is acknowledged to nobody then.
+const UNREAD: Duration = Duration::from_secs(60);
 
 /// Receives one call of `CreateAuditStream`: answers with statuses as events become durable, and ends with the
 /// recording once the caller has completed it. `None` means that the caller went away, or closed the stream without
@@ -51,7 +53,9 @@ where
         if status.last_event_index > reported {
             reported = status.last_event_index;
             // A caller that has hung up is noticed by the next request.
-            statuses.send(Ok(status)).await.ok();
+            if let Err(SendTimeoutError::Timeout(_)) = statuses.send_timeout(Ok(status), UNREAD).await {
+                return Err(Error::connection_problem("the caller does not read the answers of its upload"));
+            }
         }
         let flush_at = deadline.unwrap_or_else(Instant::now);
         let request = tokio::select! {
@@ -74,7 +78,7 @@ where
                 upload.flush().await?;
                 let status = upload.status();
                 if status.last_event_index > reported {
-                    statuses.send(Ok(status)).await.ok();
+                    statuses.send_timeout(Ok(status), UNREAD).await.ok();
                 }
                 return Ok(None);
             }

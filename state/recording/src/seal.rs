@@ -9,9 +9,9 @@
 //! | 32 | the encapsulated secret |
 //! | … | the sealed body of a plain part |
 //!
-//! Whoever has the files cannot read them, nor put parts of one session into another's recording, nor change one
-//! unnoticed. Whole parts at the end can be cut off, as they can in plain recordings; the event `session.end` is then
-//! missing.
+//! A complete recording ends with one more part, in whose sealed body are the length (8 bytes) and the SHA-256 digest of
+//! all parts before it. So whoever has the files cannot read them, nor put parts of one session into another's recording,
+//! nor change, remove, add or cut off any unnoticed. (Sealing needs the public half of a key, which is as secret as the other.)
 
 use std::sync::Arc;
 
@@ -23,7 +23,10 @@ use rustls::crypto::{
 };
 use zeroize::Zeroizing;
 
-use crate::{Error, FormatError, Result, SessionId, format::HEADER_BYTES};
+use crate::{
+    Error, FormatError, Result, SessionId,
+    format::{HEADER_BYTES, PartHeader, PartKind},
+};
 
 /// The longest sealed body that is read: far more than a writer puts into a part, and what a reader holds in memory.
 pub(crate) const MAX_SEALED_BYTES: u64 = 16 * 1024 * 1024;
@@ -56,6 +59,28 @@ struct Keys {
     seals: bool,
 }
 
+/// What the end of a recording says about the parts before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Their length in bytes.
+    pub length: u64,
+    /// Their SHA-256 digest.
+    pub digest: [u8; 32],
+}
+
+impl End {
+    /// The end after `length` bytes that went into `context`.
+    pub fn after(length: u64, context: digest::Context) -> Self {
+        let mut digest = [0; 32];
+        digest.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        Self { length, digest }
+    }
+
+    pub fn to_bytes(self) -> Vec<u8> {
+        [self.length.to_be_bytes().as_slice(), &self.digest].concat()
+    }
+}
+
 /// What seals and opens the parts of one session's recording.
 #[derive(Clone)]
 pub struct Seal {
@@ -84,6 +109,11 @@ impl SealingKey {
     /// Both halves, to be kept secret.
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new([self.public.as_slice(), &self.private].concat())
+    }
+
+    /// What tells the key from others: 16 hexadecimal digits, which stand in every part sealed to it.
+    pub fn name(&self) -> String {
+        hex::encode(self.id())
     }
 
     fn id(&self) -> [u8; KEY_ID_BYTES] {
@@ -128,6 +158,13 @@ impl Seal {
         Ok([key.id().as_slice(), &secret.0, &sealed].concat())
     }
 
+    /// The part that ends a recording.
+    pub(crate) fn end(&self, end: &End) -> Result<Vec<u8>> {
+        let plain = end.to_bytes();
+        let header = PartHeader { kind: PartKind::End, body: (plain.len() + OVERHEAD) as u64, padding: 0 }.to_bytes();
+        Ok([header.as_slice(), &self.seal(&header, &plain)?].concat())
+    }
+
     /// Opens a sealed body.
     pub(crate) fn open(&self, header: &[u8; HEADER_BYTES], body: &[u8], part: u64) -> Result<Vec<u8>, FormatError> {
         let short = || FormatError::Corrupt { part, what: "a sealed body without a key".into() };
@@ -165,7 +202,7 @@ mod tests {
         event
     }
 
-    fn parts(seal: &Seal) -> Vec<u8> {
+    fn parts_of(seal: &Seal) -> Vec<u8> {
         let mut writer = PartWriter::sealed(seal.clone());
         let mut bytes = Vec::new();
         for (index, least) in [(0, 0), (1, 400), (2, 0)] {
@@ -184,22 +221,22 @@ mod tests {
         let (ring, session) = (Keyring::default(), SessionId::random());
         let (old, new) = (SealingKey::generate().unwrap(), SealingKey::generate().unwrap());
         let seal = ring.of(session);
-        let plain = parts(&seal);
+        let plain = parts_of(&seal);
         ring.set(vec![old.clone()], true);
-        let sealed = parts(&seal);
+        let sealed = parts_of(&seal);
         let again = SealingKey::from_bytes(&old.to_bytes()).unwrap();
         ring.set(vec![again, new], true);
-        let bytes = [plain, sealed, parts(&seal)].concat();
+        let bytes = [plain, sealed, parts_of(&seal)].concat();
         assert_eq!(read(&bytes, &seal).unwrap(), [0, 1, 2]);
         ring.set(vec![old], false);
-        assert_eq!(parts(&seal)[..8], 1_u64.to_be_bytes());
+        assert_eq!(parts_of(&seal)[..8], 1_u64.to_be_bytes());
     }
 
     #[test]
     fn strangers_and_other_sessions_read_nothing() {
         let (ring, session) = (Keyring::default(), SessionId::random());
         ring.set(vec![SealingKey::generate().unwrap()], true);
-        let bytes = parts(&ring.of(session));
+        let bytes = parts_of(&ring.of(session));
         assert!(!bytes.windows(4).any(|window| window == [0x1f, 0x8b, 8, 0]));
         let refused = read(&bytes, &Keyring::default().of(session)).unwrap_err();
         assert!(matches!(refused, FormatError::Sealed { part: 1 }), "{refused}");
@@ -221,5 +258,49 @@ mod tests {
             changed[at] ^= 1;
             assert!(read(&changed, &seal).is_err(), "byte {at}");
         }
+    }
+
+    /// A complete recording of three parts.
+    fn complete(seal: &Seal) -> Vec<Vec<u8>> {
+        let mut writer = PartWriter::sealed(seal.clone());
+        let mut parts: Vec<Vec<u8>> = (0..3)
+            .map(|index| {
+                writer.push(&event(index)).unwrap();
+                writer.take(0).unwrap()
+            })
+            .collect();
+        let all = parts.concat();
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(&all);
+        parts.push(seal.end(&End::after(all.len() as u64, context)).unwrap());
+        parts
+    }
+
+    #[test]
+    fn parts_cannot_be_cut_off_left_out_or_moved() {
+        let (ring, session) = (Keyring::default(), SessionId::random());
+        ring.set(vec![SealingKey::generate().unwrap()], true);
+        let seal = ring.of(session);
+        let whole = |parts: &[&Vec<u8>]| {
+            let bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+            StreamReader::complete(bytes.as_slice(), seal.clone())
+                .map(|event| event.map(|event| event.index()))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        let parts = complete(&seal);
+        let [a, b, c, end] = [&parts[0], &parts[1], &parts[2], &parts[3]];
+        assert_eq!(whole(&[a, b, c, end]).unwrap(), [0, 1, 2]);
+        for cut in [&[a, b, c][..], &[a, b], &[a]] {
+            assert!(matches!(whole(cut).unwrap_err(), FormatError::NoEnd { .. }));
+        }
+        for wrong in [&[a, b, end][..], &[a, c, end], &[a, b, b, c, end], &[b, a, c, end], &[a, b, c, end, c]] {
+            let refused = whole(wrong).unwrap_err();
+            assert!(matches!(refused, FormatError::Corrupt { .. }), "{refused}");
+        }
+        // What is read while it grows, and what is not sealed, needs no end.
+        assert_eq!(read(&[a.as_slice(), b].concat(), &seal).unwrap(), [0, 1]);
+        ring.set(Vec::new(), false);
+        let plain = parts_of(&seal);
+        assert_eq!(whole(&[&plain]).unwrap(), [0, 1, 2]);
     }
 }

@@ -32,18 +32,19 @@ impl EventStream {
         Self::of(StreamReader::new(Box::new(source) as Box<dyn BufRead + Send>))
     }
 
-    fn of(reader: StreamReader<Box<dyn BufRead + Send>>) -> Self {
+    /// What `reader` reads.
+    pub(crate) fn of(reader: StreamReader<Box<dyn BufRead + Send>>) -> Self {
         Self { reader: Some(reader), reading: None, ready: VecDeque::new(), first_index: i64::MIN, failure: None }
     }
 
-    /// Reads a recording, parts of which may be sealed, from a file.
+    /// Reads a complete recording, parts of which may be sealed, from a file.
     ///
     /// # Errors
     ///
     /// [`FormatError::Read`].
     pub fn sealed(file: File, seal: Seal) -> Result<Self> {
         let source = Box::new(from_start(file).map_err(FormatError::Read)?) as Box<dyn BufRead + Send>;
-        Ok(Self::of(StreamReader::sealed(source, seal)))
+        Ok(Self::of(StreamReader::complete(source, seal)))
     }
 
     /// Reads a recording from a file, such as one a user has downloaded.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use wire::proto::{GetSessionEventsRequest, Order};
 
@@ -20,6 +21,33 @@ pub enum Recordings {
     /// List recordings, the newest first.
     #[command(alias = "list")]
     Ls(Ls),
+    /// The keys that recordings are sealed to.
+    #[command(subcommand)]
+    Encryption(Encryption),
+}
+
+/// The keys that recordings are sealed to.
+#[derive(Debug, Subcommand)]
+pub enum Encryption {
+    /// Show whether new recordings are sealed, and the keys.
+    Status(Shown),
+    /// Make a new key for recordings from now on; old ones stay readable.
+    Rotate(Shown),
+}
+
+/// How to show something.
+#[derive(Args, Debug)]
+pub struct Shown {
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// What the Auth Service says about the keys.
+#[derive(Debug, Deserialize, Serialize)]
+struct SealingStatus {
+    enabled: bool,
+    keys: Vec<String>,
 }
 
 /// List recordings.
@@ -47,7 +75,41 @@ impl Recordings {
     pub async fn run(self, api: &Api) -> Result<()> {
         match self {
             Self::Ls(command) => command.run(api).await,
+            Self::Encryption(command) => command.run(api).await,
         }
+    }
+}
+
+impl Encryption {
+    async fn run(self, api: &Api) -> Result<()> {
+        let path = "/v2/recordings/encryption";
+        let (status, format): (SealingStatus, _) = match self {
+            Self::Status(Shown { format }) => (api.http().get(path).await?, format),
+            Self::Rotate(Shown { format }) => {
+                (api.http().post(&format!("{path}/rotate"), &serde_json::json!({})).await?, format)
+            }
+        };
+        say(&match format {
+            Format::Text => status.text(),
+            Format::Json => output::json(&status, 4)?,
+            Format::Yaml => output::yaml(&status)?,
+        });
+        Ok(())
+    }
+}
+
+impl SealingStatus {
+    fn text(&self) -> String {
+        let mut text = match self.enabled {
+            true => "New recordings are sealed.\n".to_owned(),
+            false => "New recordings are not sealed.\n".to_owned(),
+        };
+        for (at, key) in self.keys.iter().enumerate() {
+            let newest = at + 1 == self.keys.len();
+            let note = if newest && self.enabled { "  in use" } else { "" };
+            text += &format!("{}{note}\n", output::text::lines(key));
+        }
+        text
     }
 }
 

@@ -10,6 +10,7 @@ mod integrity;
 mod join;
 mod login;
 mod presence;
+mod recordings;
 #[cfg(test)]
 mod tests;
 mod tunnels;
@@ -31,6 +32,8 @@ pub fn router(auth: Auth) -> Router {
     Router::new()
         .route("/{version}/configuration/name", get(cluster::name))
         .route("/{version}/audit/integrity", get(integrity::verify))
+        .route("/{version}/recordings/encryption", get(recordings::status))
+        .route("/{version}/recordings/encryption/rotate", post(recordings::rotate))
         .route("/{version}/namespaces", get(cluster::namespaces))
         .route("/{version}/namespaces/{name}", get(cluster::namespace))
         .route("/{version}/tokens/register", post(join::register))

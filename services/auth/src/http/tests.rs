@@ -68,6 +68,29 @@ async fn the_audit_log_is_verified_for_those_who_may_read_it() {
 }
 
 #[tokio::test]
+async fn the_key_of_recordings_is_replaced_by_those_who_may_and_while_there_is_one() {
+    let service = Service::start().await;
+    let (get, rotate) = ("/v2/recordings/encryption", "/v2/recordings/encryption/rotate");
+    for caller in [nobody(), proxy()] {
+        assert_eq!(call(&service, caller.clone(), "GET", get, Value::Null).await.0, StatusCode::FORBIDDEN);
+        assert_eq!(call(&service, caller, "POST", rotate, json!({})).await.0, StatusCode::FORBIDDEN);
+    }
+    let admin = || Caller::service(SystemRole::Admin, "auth-1", None);
+    let (_, body) = call(&service, admin(), "GET", get, Value::Null).await;
+    assert_eq!(body, json!({ "enabled": false, "keys": [] }));
+    let (status, body) = call(&service, admin(), "POST", rotate, json!({})).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+    let mut config = (*service.auth.recording_config().unwrap()).clone();
+    config.spec.get_or_insert_default().encryption.get_or_insert_default().enabled = true;
+    service.auth.set_recording_config(&admin(), config, crate::Write::Upsert).await.unwrap();
+    let (_, before) = call(&service, admin(), "GET", get, Value::Null).await;
+    let (status, after) = call(&service, admin(), "POST", rotate, json!({})).await;
+    assert_eq!(status, StatusCode::OK, "{after}");
+    assert_eq!((after["keys"].as_array().unwrap().len(), &after["keys"][0]), (2, &before["keys"][0]));
+    assert!(after["keys"].as_array().unwrap().iter().all(|name| name.as_str().unwrap().len() == 16), "{after}");
+}
+
+#[tokio::test]
 async fn an_instance_joins_with_a_token_and_without_a_certificate() {
     let service = Service::start().await;
     let (status, body) = call(&service, nobody(), "POST", "/v2/tokens/register", join(STATIC_TOKEN, "Node")).await;

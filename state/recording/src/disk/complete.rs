@@ -14,10 +14,12 @@ pub(super) fn complete(seal: &Seal, last: PartFile, path: &Path, empty: bool) ->
         drop(last);
         return remove_upload(&folder);
     }
-    let whole = join(last, &folder)?;
+    let mut whole = join(last, &folder)?;
     match relation(whole.path(), path, seal)? {
-        Comparison::First => whole.finish(path, false)?,
-        Comparison::Longer => whole.finish(path, true)?,
+        known @ (Comparison::First | Comparison::Longer) => {
+            whole.end(seal)?;
+            whole.finish(path, matches!(known, Comparison::Longer))?;
+        }
         // Uploaded before by an agent that has not heard of its success.
         Comparison::Known => drop(whole),
         Comparison::Different => {

@@ -92,6 +92,36 @@ async fn an_upload_goes_on_after_connections_were_lost() {
 }
 
 #[tokio::test]
+async fn what_comes_twice_or_late_over_an_old_connection_is_in_the_recording_once_and_in_order() {
+    let dir = TempDir::new().unwrap();
+    let store = DiskStore::open(dir.path()).unwrap();
+    let session = SessionId::random();
+    let mut old = store.create(session).await.unwrap();
+    write(&mut old, 0..5).await;
+    old.flush().await.unwrap();
+    // The sender has not heard of that, and the old connection still has something on its way.
+    let mut new = store.resume(session, upload_id(old.as_ref())).await.unwrap();
+    write(&mut new, 2..8).await;
+    new.flush().await.unwrap();
+    write(&mut old, 5..7).await;
+    old.flush().await.unwrap();
+    write(&mut new, 8..10).await;
+    let recording = new.complete().await.unwrap();
+    assert_eq!(recording.summary.last_index, 9);
+    assert_eq!(indexes(&store, session).await, (0..10).collect::<Vec<_>>());
+    // What the straggler does now changes nothing.
+    let _ = old.complete().await;
+    assert_eq!(indexes(&store, session).await, (0..10).collect::<Vec<_>>());
+    // The whole recording a second time, and its beginning once more.
+    for end in [10, 4] {
+        let mut again = store.create(session).await.unwrap();
+        write(&mut again, 0..end).await;
+        again.complete().await.unwrap();
+        assert_eq!(indexes(&store, session).await, (0..10).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn a_crash_at_any_byte_keeps_what_was_acknowledged() {
     let dir = TempDir::new().unwrap();
     let store = DiskStore::in_data_dir(dir.path()).unwrap();

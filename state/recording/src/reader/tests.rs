@@ -129,7 +129,7 @@ fn a_source_may_grow_between_two_reads() {
     assert!(reader.next_event().unwrap().is_some());
     assert!(reader.next_event().unwrap().is_none());
     let State::Between(source) = &mut reader.state else { panic!("not between parts") };
-    source.0.extend(part(&[print(1, b"b")], 0));
+    source.source.0.extend(part(&[print(1, b"b")], 0));
     assert_eq!(reader.next_event().unwrap().unwrap().index(), 1);
 }
 
@@ -138,7 +138,11 @@ fn lies_in_a_part_are_errors() {
     let gzip = |records: &[u8]| {
         let mut body = Vec::new();
         crate::compress::gzip(records, &mut body).unwrap();
-        [&PartHeader { sealed: false, body: body.len() as u64, padding: 0 }.to_bytes()[..], &body].concat()
+        [
+            &PartHeader { kind: crate::format::PartKind::Plain, body: body.len() as u64, padding: 0 }.to_bytes()[..],
+            &body,
+        ]
+        .concat()
     };
     for (records, text) in [
         (&[0, 0, 0, 0][..], "message of 0 bytes"),

@@ -70,6 +70,36 @@ async fn a_session_is_recorded_in_order_and_numbered() {
 }
 
 #[tokio::test]
+async fn a_clock_that_steps_disturbs_neither_order_nor_pace() {
+    let dir = TempDir::new().unwrap();
+    let uploads = Uploads::open(dir.path()).unwrap();
+    let step = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(0));
+    let shown = step.clone();
+    let clock = Clock::from_fn(move || {
+        chrono::Utc::now() + chrono::TimeDelta::seconds(shown.load(std::sync::atomic::Ordering::Relaxed))
+    });
+    let info = SessionInfo { clock, ..info() };
+    let writer = SessionWriter::create(&uploads, info.clone(), false).await.unwrap();
+    writer.record(codes::SESSION_START.event(SessionStart::default())).unwrap();
+    for hours in [0, -26, 48, -1] {
+        step.store(hours * 3600, std::sync::atomic::Ordering::Relaxed);
+        writer.output(format!("at {hours}\n").as_bytes()).await.unwrap();
+        writer.record(codes::RESIZE.event(Resize { terminal_size: "100:40".into(), ..Default::default() })).unwrap();
+    }
+    writer.finish().await.unwrap();
+    let events = events(uploads.recording(info.session)).await;
+    assert_eq!(output_of(&events), b"at 0\nat -26\nat 48\nat -1\n");
+    let delays: Vec<i64> = events
+        .iter()
+        .filter_map(|event| match &event.event {
+            Some(Event::SessionPrint(print)) => Some(print.delay_milliseconds),
+            _ => None,
+        })
+        .collect();
+    assert!(delays.is_sorted() && delays.last().is_some_and(|last| *last < 60_000), "{delays:?}");
+}
+
+#[tokio::test]
 async fn output_is_in_the_file_soon_while_the_session_goes_on() {
     let dir = TempDir::new().unwrap();
     let uploads = Uploads::open(dir.path()).unwrap();

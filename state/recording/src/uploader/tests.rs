@@ -179,6 +179,28 @@ async fn broken_connections_are_resumed_without_loss_or_repetition() {
     uploader.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_reads_no_answers_is_given_up() {
+    use wire::proto::{CreateStream, audit_stream_request::Request};
+    let (dir, session) = (TempDir::new().unwrap(), SessionId::random());
+    let store = DiskStore::open(dir.path()).unwrap();
+    let requests = futures::stream::unfold(0, |index| async move {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let request = match index {
+            0 => Request::CreateStream(CreateStream { session_id: session.to_string() }),
+            index => {
+                let mut event = codes::SESSION_END.event(SessionEnd::default());
+                event.metadata_mut().unwrap().index = index;
+                Request::Event(event)
+            }
+        };
+        Some((Ok::<_, wire::error::Error>(AuditStreamRequest { request: Some(request) }), index + 1))
+    });
+    let (statuses, _unread) = mpsc::channel(1);
+    let outcome = receive(&store, Box::pin(requests), &statuses, |_, _| Ok(())).await;
+    assert!(outcome.unwrap_err().to_string().contains("does not read"));
+}
+
 #[tokio::test]
 async fn an_upload_the_other_end_has_forgotten_starts_anew() {
     let dir = TempDir::new().unwrap();
