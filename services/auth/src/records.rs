@@ -1,5 +1,7 @@
 //! Resources that are stored as they are written: no rules of their own beyond their checks.
 
+mod details;
+
 use std::sync::Arc;
 
 use audit::{EventExt, codes};
@@ -27,7 +29,14 @@ impl Auth {
     ///
     /// # Errors
     /// `BadParameter` for malformed records; `AlreadyExists`, `NotFound` or `CompareFailed` as `write` says.
-    pub async fn write_record<K: Kind>(&self, caller: &Caller, mut value: K::Value, write: Write) -> Result<K::Value> {
+    pub async fn write_record<K: Kind>(&self, caller: &Caller, value: K::Value, write: Write) -> Result<K::Value> {
+        let name = crate::store::resource_name::<K>(&value);
+        let change = if write == Write::Update { Change::Updated } else { Change::Created };
+        let written = self.write_checked::<K>(caller, value, write).await;
+        self.emit_failure::<K, _>(caller, &name, change, written).await
+    }
+
+    async fn write_checked<K: Kind>(&self, caller: &Caller, mut value: K::Value, write: Write) -> Result<K::Value> {
         value.check_and_set_defaults().map_err(Error::from)?;
         let name = crate::store::resource_name::<K>(&value);
         let before = match self.store().get::<K>(&name).await {
@@ -56,8 +65,27 @@ impl Auth {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_record<K: Kind>(&self, caller: &Caller, name: &str) -> Result<()> {
-        self.store().delete::<K>(name).await?;
+        let deleted = self.store().delete::<K>(name).await;
+        self.emit_failure::<K, _>(caller, name, Change::Deleted, deleted).await?;
         self.emit_change::<K>(caller, name, Change::Deleted, None).await
+    }
+
+    /// Hands on how a change went. When it failed the audit log says so, for kinds that have an event for it; being the
+    /// failure of a failure, that one is not reported.
+    async fn emit_failure<K: Kind, T>(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: Change,
+        outcome: Result<T>,
+    ) -> Result<T> {
+        if let Err(error) = &outcome
+            && let Some(event) = failure_of(K::NAME, change)
+            && let Err(unsaid) = self.emit(told::<K>(event, caller, name, None, Some(error))).await
+        {
+            tracing::warn!(error = %unsaid, "a failure is not in the audit log");
+        }
+        outcome
     }
 
     /// Removes all records of a kind.
@@ -81,28 +109,63 @@ impl Auth {
         change: Change,
         value: Option<&K::Value>,
     ) -> Result<()> {
-        let Some(mut event) = event_of(K::NAME, change) else { return Ok(()) };
-        let last = name.rsplit('/').next().unwrap_or(name);
-        let groups = event.groups_mut();
-        if let Some(user) = groups.user {
-            *user = Some(caller.user_metadata());
-        }
-        if let Some(connection) = groups.connection {
-            *connection = Some(caller.connection_metadata());
-        }
-        if let Some(status) = groups.status {
-            *status = Some(Status { success: true, ..Status::default() });
-        }
-        if let Some(resource) = groups.resource {
-            *resource = Some(ResourceMetadata {
-                name: last.to_owned(),
-                expires: value.and_then(|value| value.metadata().expires),
-                updated_by: caller.user_name(),
-                ..ResourceMetadata::default()
-            });
-        }
-        self.emit(event).await
+        let Some(event) = event_of(K::NAME, change) else { return Ok(()) };
+        self.emit(told::<K>(event, caller, name, value, None)).await
     }
+}
+
+/// An event with what it says about the caller, the record and the outcome.
+fn told<K: Kind>(
+    mut event: OneOf,
+    caller: &Caller,
+    name: &str,
+    value: Option<&K::Value>,
+    failure: Option<&Error>,
+) -> OneOf {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    let groups = event.groups_mut();
+    if let Some(user) = groups.user {
+        *user = Some(caller.user_metadata());
+    }
+    if let Some(connection) = groups.connection {
+        *connection = Some(caller.connection_metadata());
+    }
+    if let Some(status) = groups.status {
+        let error = failure.map(|error| error.message.clone()).unwrap_or_default();
+        *status = Some(Status { success: failure.is_none(), error, ..Status::default() });
+    }
+    if let Some(resource) = groups.resource {
+        *resource = Some(ResourceMetadata {
+            name: last.to_owned(),
+            expires: value.and_then(|value| value.metadata().expires),
+            updated_by: caller.user_name(),
+            ..ResourceMetadata::default()
+        });
+    }
+    details::fill(&mut event, name, value);
+    event
+}
+
+/// The event that a failed change of a kind stands in the audit log with; `None` for most kinds.
+fn failure_of(kind: &str, change: Change) -> Option<OneOf> {
+    Some(match (kind, change) {
+        ("access_list", Change::Created) => codes::ACCESS_LIST_CREATE_FAILURE.event(Default::default()),
+        ("access_list", Change::Updated) => codes::ACCESS_LIST_UPDATE_FAILURE.event(Default::default()),
+        ("access_list", Change::Deleted) => codes::ACCESS_LIST_DELETE_FAILURE.event(Default::default()),
+        ("access_list_member", Change::Created) => codes::ACCESS_LIST_MEMBER_CREATE_FAILURE.event(Default::default()),
+        ("access_list_member", Change::Updated) => codes::ACCESS_LIST_MEMBER_UPDATE_FAILURE.event(Default::default()),
+        ("access_list_member", Change::Deleted) => codes::ACCESS_LIST_MEMBER_DELETE_FAILURE.event(Default::default()),
+        ("saml_idp_service_provider", Change::Created) => {
+            codes::SAML_SERVICE_PROVIDER_CREATE_FAILURE.event(Default::default())
+        }
+        ("saml_idp_service_provider", Change::Updated) => {
+            codes::SAML_SERVICE_PROVIDER_UPDATE_FAILURE.event(Default::default())
+        }
+        ("saml_idp_service_provider", Change::Deleted) => {
+            codes::SAML_SERVICE_PROVIDER_DELETE_FAILURE.event(Default::default())
+        }
+        _ => return None,
+    })
 }
 
 /// The event that a change of a kind stands in the audit log with; `None` for kinds whose changes are not audited.

@@ -241,6 +241,22 @@ kinds! {
     INTEGRATION_DELETE: IntegrationDelete = "integration.delete" "IG003I";
     /// An access list was made.
     ACCESS_LIST_CREATE: AccessListCreate = "access_list.create" "TAL001I";
+    /// An access list could not be made.
+    ACCESS_LIST_CREATE_FAILURE: AccessListCreate = "access_list.create" "TAL001E";
+    /// An access list could not be changed.
+    ACCESS_LIST_UPDATE_FAILURE: AccessListUpdate = "access_list.update" "TAL002E";
+    /// An access list could not be removed.
+    ACCESS_LIST_DELETE_FAILURE: AccessListDelete = "access_list.delete" "TAL003E";
+    /// A member of an access list could not be made.
+    ACCESS_LIST_MEMBER_CREATE_FAILURE: AccessListMemberCreate = "access_list.member.create" "TAL005E";
+    /// A member of an access list could not be changed.
+    ACCESS_LIST_MEMBER_UPDATE_FAILURE: AccessListMemberUpdate = "access_list.member.update" "TAL006E";
+    /// A member of an access list could not be removed.
+    ACCESS_LIST_MEMBER_DELETE_FAILURE: AccessListMemberDelete = "access_list.member.delete" "TAL007E";
+    /// All members of an access list were removed.
+    ACCESS_LIST_MEMBERS_DELETE: AccessListMemberDeleteAllForAccessList = "access_list.member.delete_all_for_access_list" "TAL008I";
+    /// The members of an access list could not be removed.
+    ACCESS_LIST_MEMBERS_DELETE_FAILURE: AccessListMemberDeleteAllForAccessList = "access_list.member.delete_all_for_access_list" "TAL008E";
     /// An access list was changed.
     ACCESS_LIST_UPDATE: AccessListUpdate = "access_list.update" "TAL002I";
     /// An access list was removed.
@@ -283,6 +299,14 @@ kinds! {
     DEVICE_UPDATE: DeviceEvent2 = "device.update" "TV007I";
     /// A service was registered that logs people in here.
     SAML_SERVICE_PROVIDER_CREATE: SamlIdPServiceProviderCreate = "saml.idp.service.provider.create" "TSI001I";
+    /// A service that logs people in here could not be registered.
+    SAML_SERVICE_PROVIDER_CREATE_FAILURE: SamlIdPServiceProviderCreate = "saml.idp.service.provider.create" "TSI001W";
+    /// A service that logs people in here could not be changed.
+    SAML_SERVICE_PROVIDER_UPDATE_FAILURE: SamlIdPServiceProviderUpdate = "saml.idp.service.provider.update" "TSI002W";
+    /// A service that logs people in here could not be removed.
+    SAML_SERVICE_PROVIDER_DELETE_FAILURE: SamlIdPServiceProviderDelete = "saml.idp.service.provider.delete" "TSI003W";
+    /// The window in which agents may be upgraded was changed.
+    UPGRADE_WINDOW_UPDATE: UpgradeWindowStartUpdate = "upgradewindowstart.update" "TUW01I";
     /// A service that logs people in here was changed.
     SAML_SERVICE_PROVIDER_UPDATE: SamlIdPServiceProviderUpdate = "saml.idp.service.provider.update" "TSI002I";
     /// A service that logs people in here was removed.

@@ -1,11 +1,12 @@
 //! Access lists with their members and reviews, and what people had at their last login.
 
+use ::audit::codes;
 use resources::Resource;
 use wire::accesslist::access_list_service_server::AccessListService;
 use wire::accesslist::{self, AccessList, AccessListStatus, Member, Review};
 use wire::error::{Error, ErrorKind, Result};
 use wire::userloginstate::user_login_state_service_server::UserLoginStateService;
-use wire::{time, userloginstate};
+use wire::{events, time, userloginstate};
 
 use super::rpcs::service;
 use super::{Api, kinds, named, required};
@@ -59,7 +60,7 @@ service! {
                 api, context, &kinds::two_part(&message.access_list, &message.member_name)?,
             ).await;
         delete_all_access_list_members_for_access_list(accesslist::DeleteAllAccessListMembersForAccessListRequest)
-            -> () = delete_members(api, context, named(&message.access_list, "access_list")?).await;
+            -> () = delete_all_members(api, context, named(&message.access_list, "access_list")?).await;
         delete_all_access_list_members(accesslist::DeleteAllAccessListMembersRequest) -> () =
             kinds::delete_all::<kind::AccessListMember>(api, context).await;
         upsert_access_list_with_members(accesslist::UpsertAccessListWithMembersRequest)
@@ -194,6 +195,32 @@ async fn delete_lists(api: &Api, context: &AuthContext) -> Result<()> {
         gone(delete_list(api, context, list.name()).await)?;
     }
     Ok(())
+}
+
+/// Removes the members of a list, and says so in the audit log as one event beside theirs.
+async fn delete_all_members(api: &Api, context: &AuthContext, list: &str) -> Result<()> {
+    let deleted = delete_members(api, context, list).await;
+    let caller = context.caller();
+    let (success, error) = match &deleted {
+        Ok(()) => (true, String::new()),
+        Err(error) => (false, error.message.clone()),
+    };
+    let event = events::AccessListMemberDeleteAllForAccessList {
+        resource: Some(events::ResourceMetadata {
+            name: list.to_owned(),
+            updated_by: caller.user_name(),
+            ..Default::default()
+        }),
+        access_list_member: Some(events::AccessListMemberMetadata {
+            access_list_name: list.to_owned(),
+            ..Default::default()
+        }),
+        status: Some(events::Status { success, error, ..Default::default() }),
+        ..Default::default()
+    };
+    let kind = if success { codes::ACCESS_LIST_MEMBERS_DELETE } else { codes::ACCESS_LIST_MEMBERS_DELETE_FAILURE };
+    let told = api.auth().emit(kind.event(event)).await;
+    deleted.and(told)
 }
 
 async fn delete_members(api: &Api, context: &AuthContext, list: &str) -> Result<()> {

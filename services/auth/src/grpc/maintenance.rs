@@ -20,5 +20,14 @@ pub async fn update(api: &Api, context: &AuthContext, mut config: ClusterMainten
         return Err(Error::compare_failed("the maintenance configuration was changed meanwhile, try again"));
     }
     config.nonce = last.saturating_add(1);
-    api.auth().write_record::<kind::MaintenanceConfig>(context.caller(), config, Write::Upsert).await.map(drop)
+    let window =
+        config.spec.as_ref().and_then(|spec| spec.agent_upgrades.as_ref()).map(|upgrades| upgrades.utc_start_hour);
+    api.auth().write_record::<kind::MaintenanceConfig>(context.caller(), config, Write::Upsert).await?;
+    let start = window.map(|hour| format!("{hour:02}:00")).unwrap_or_default();
+    let event = wire::events::UpgradeWindowStartUpdate {
+        user: Some(context.caller().user_metadata()),
+        upgrade_window_start: Some(wire::events::UpgradeWindowStartMetadata { upgrade_window_start: start }),
+        ..Default::default()
+    };
+    api.auth().emit(audit::codes::UPGRADE_WINDOW_UPDATE.event(event)).await
 }

@@ -296,7 +296,21 @@ impl Auth {
         };
         token.set_defaults();
         token.set_expires(Some(self.now() + DEVICE_TTL));
-        self.store().create::<kind::UserToken>(token).await.map(Arc::unwrap_or_clone)
+        let token = self.store().create::<kind::UserToken>(token).await.map(Arc::unwrap_or_clone)?;
+        let user = token.spec.as_ref().map(|spec| spec.user.clone()).unwrap_or_default();
+        // The token itself is a secret: the event names its owner.
+        let event = events::UserTokenCreate {
+            resource: Some(events::ResourceMetadata {
+                name: user,
+                expires: token.metadata.as_ref().and_then(|metadata| metadata.expires),
+                ttl: duration::text(DEVICE_TTL.to_std().unwrap_or_default()),
+                ..events::ResourceMetadata::default()
+            }),
+            user: Some(caller.user_metadata()),
+            ..events::UserTokenCreate::default()
+        };
+        self.emit(codes::PRIVILEGE_TOKEN_CREATE.event(event)).await?;
+        Ok(token)
     }
 
     /// The token under which the calling user adds a device.

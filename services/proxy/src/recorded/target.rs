@@ -19,7 +19,7 @@ use tunnel::BoxedStream;
 
 use super::agent::{AgentSource, log_in};
 use super::host::node_id;
-use super::{Meeting, Shared, agentless};
+use super::{Meeting, Shared, agentless, trail};
 use crate::tunnels::ssh_keys;
 
 /// How long the connection to the node and the login may take.
@@ -91,6 +91,10 @@ impl Target {
             Ok::<_, String>(handle)
         };
         let handle = timeout(LOGIN, opening).await.map_err(|_| "waited 20 s for the node".to_owned())??;
+        if meeting.agentless {
+            // No agent is there to say that somebody came.
+            trail::connected(shared, meeting).await;
+        }
         Ok(Self { handle, client, notes })
     }
 

@@ -9,8 +9,8 @@ use rbac::{RoleSet, Strictness};
 use recording::{SessionId, SessionInfo, SessionWriter};
 use tracing::warn;
 use wire::events::{
-    CommandMetadata, ConnectionMetadata, Exec, OneOf, Resize, Scp, ServerMetadata, SessionData, SessionEnd,
-    SessionLeave, SessionMetadata, SessionReject, SessionStart, Sftp, Subsystem, UserMetadata,
+    CommandMetadata, ConnectionMetadata, Exec, OneOf, Resize, Scp, ServerMetadata, SessionConnect, SessionData,
+    SessionEnd, SessionLeave, SessionMetadata, SessionReject, SessionStart, Sftp, Subsystem, UserMetadata,
 };
 
 use super::copies::Done;
@@ -259,6 +259,16 @@ impl Trail {
             Err(error) => warn!(%error, "event of the session lost"),
         }
     }
+}
+
+/// Says that a connection was made to a server without an agent.
+pub(super) async fn connected(shared: &Shared, meeting: &Meeting) {
+    let body = SessionConnect {
+        server: Some(server(shared, meeting)),
+        connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
+        ..Default::default()
+    };
+    shared.log.emit(codes::SESSION_CONNECT.event(body)).await;
 }
 
 /// Says that a subsystem was asked for; with the reason when it was refused.
