@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use e2e::{AgentSetup, Client, Cluster, ClusterSetup, account, free_port, lacks, wait_for};
+use e2e::{AgentSetup, Client, Cluster, ClusterSetup, ObjectServer, account, free_port, lacks, wait_for};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -135,6 +135,33 @@ fn a_jump_through_a_recording_proxy_needs_the_user_s_agent() {
 }
 
 #[test]
+fn a_running_session_is_watched_as_it_is_recorded() {
+    let cluster = Cluster::start("watched.test");
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    record(&cluster, &json!({ "mode": "node-sync" }));
+    cluster.user("alice", &["access", "auditor"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    let mut shell = client.terminal(&["ssh", &format!("{}@node1", account())]);
+    shell.expect(r"[$#%>] ?");
+    shell.type_line("echo first-$((40+2))-mark sid=$SSH_SESSION_ID=");
+    let session = shell.expect("first-42-mark sid=([0-9a-f-]{36})=");
+    wait_for("the recording to arrive", LIMIT, || {
+        let shown = cluster.path("auth").join("log/records/multi");
+        if fs::read_dir(&shown).is_ok_and(|mut found| found.next().is_some()) { Ok(()) } else { Err("no upload") }
+    });
+    let mut watcher = client.terminal(&["play", "--skip-idle-time", "--speed=8x", &session]);
+    watcher.expect("first-42-mark");
+    shell.type_line("echo second-$((40+3))-mark");
+    shell.expect("second-43-mark");
+    watcher.expect("second-43-mark");
+    shell.type_line("exit 3");
+    assert_eq!(shell.finish().0, 3);
+    let (code, shown) = watcher.finish();
+    assert_eq!(code, 0, "{shown}");
+    cluster.wait_event("session.recording.access", &[("sid", &session), ("user", "alice")]);
+}
+
+#[test]
 fn recordings_are_sealed_from_when_the_cluster_says_so_and_play_as_before() {
     let mut cluster = Cluster::start("sealed.test");
     let _node = cluster.agent(&AgentSetup::node("node1"));
@@ -154,11 +181,62 @@ fn recordings_are_sealed_from_when_the_cluster_says_so_and_play_as_before() {
     let refused = client.tsh(&["play", "--format=json", &copy.display().to_string()]).refused();
     assert!(refused.said().contains("sealed"), "{refused}");
 
+    let keys = |command: &str| {
+        let shown = cluster.tctl(&["recordings", "encryption", command, "--format=json"]).json();
+        shown["keys"].as_array().unwrap().len()
+    };
+    assert_eq!((keys("status"), keys("rotate")), (1, 2));
+    let after = session(&client);
     cluster.auth.stop();
     cluster.auth.launch();
     cluster.wait_ready();
-    replays(&cluster, &client, &plain);
-    replays(&cluster, &client, &sealed);
+    for recorded in [&plain, &sealed, &after] {
+        replays(&cluster, &client, recorded);
+    }
+    let key = |session: &str| fs::read(file(&cluster, session)).unwrap()[24..32].to_vec();
+    assert_ne!(key(&sealed), key(&after), "sealed to the new key");
+
+    // Whoever takes a part away at the end is found out.
+    let path = file(&cluster, &sealed);
+    let whole = fs::read(&path).unwrap();
+    let end = whole.windows(8).rposition(|bytes| bytes == b"tp-seal\x02").expect("a part that ends the recording");
+    fs::write(&path, &whole[..end]).unwrap();
+    let refused = client.tsh(&["play", "--format=text", &sealed]).refused();
+    assert!(refused.said().contains("lost its end"), "{refused}");
+}
+
+#[test]
+fn recordings_go_to_an_object_store_and_wait_while_it_is_away() {
+    let Some(store) = ObjectServer::start() else {
+        assert!(std::env::var_os("TESTS_COMPLETE").is_none(), "moto_server is missing");
+        return;
+    };
+    let storage = json!({ "storage": store.storage() });
+    let mut cluster =
+        ClusterSetup::new("objects.test").teleport(&storage).variables(&ObjectServer::CREDENTIALS).start();
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    cluster.user("alice", &["access", "auditor"]);
+    let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
+    let first = session(&client);
+    replays(&cluster, &client, &first);
+    let upload = cluster.wait_event("session.upload", &[("sid", &first)]);
+    assert!(upload["url"].as_str().is_some_and(|url| url.starts_with("s3://recordings/teleport/")), "{upload}");
+    assert!(!file(&cluster, &first).exists());
+
+    store.pause();
+    let second = session(&client);
+    wait_for("the recording to be with the Auth Service", LIMIT, || {
+        if file(&cluster, &second).exists() { Ok(()) } else { Err("not yet") }
+    });
+    cluster.auth.kill();
+    cluster.auth.launch();
+    cluster.wait_ready();
+    store.resume();
+    replays(&cluster, &client, &second);
+    wait_for("the recording to leave the folder", LIMIT, || {
+        if file(&cluster, &second).exists() { Err("still there") } else { Ok(()) }
+    });
+    replays(&cluster, &client, &first);
 }
 
 /// Id of a server without an agent.
@@ -238,6 +316,7 @@ fn a_server_without_an_agent_is_reached_by_role_and_recorded_by_the_proxy() {
     let target = format!("{}@legacy", account());
     let ran = client.tsh(&["ssh", &target, "echo out; exit 7"]);
     assert_eq!((ran.code, ran.stdout.as_str()), (7, "out\n"), "{ran}");
+    cluster.wait_event("session.connect", &[("server_hostname", "legacy"), ("proto", "ssh")]);
     let event = cluster.wait_event("exec", &[("user", "alice"), ("command", "echo out; exit 7")]);
     assert_eq!((event["exitCode"].as_str(), event["server_hostname"].as_str()), (Some("7"), Some("legacy")), "{event}");
 

@@ -45,12 +45,14 @@ pub struct ClusterSetup {
     auth: Value,
     proxy: Value,
     teleport: Value,
+    variables: Vec<(String, String)>,
 }
 
 impl ClusterSetup {
     /// A cluster of one process and one public port.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), apart: false, auth: json!({}), proxy: json!({}), teleport: json!({}) }
+        let (auth, proxy, teleport) = (json!({}), json!({}), json!({}));
+        Self { name: name.to_owned(), apart: false, auth, proxy, teleport, variables: Vec::new() }
     }
 
     /// Auth and Proxy Service in a process each; the proxy joins knowing the pin of the cluster's authority.
@@ -74,6 +76,12 @@ impl ClusterSetup {
     /// With these settings of `teleport`, for every process.
     pub fn teleport(mut self, settings: &Value) -> Self {
         self.teleport = with(self.teleport, settings);
+        self
+    }
+
+    /// With these variables in the environment of the process with the Auth Service.
+    pub fn variables(mut self, variables: &[(&str, &str)]) -> Self {
+        self.variables.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self
     }
 
@@ -109,7 +117,8 @@ impl ClusterSetup {
         });
         // The public port shows a certificate of its own making.
         let arguments: &[&str] = if self.apart { &[] } else { &["--insecure"] };
-        let auth = Daemon::start(folder.path(), "auth", &config, arguments, Some(free_port()));
+        let (path, diagnostics) = (folder.path(), Some(free_port()));
+        let auth = Daemon::start_in(path, "auth", &config, arguments, diagnostics, &self.variables);
         let made = AtomicUsize::new(0);
         let mut cluster = Cluster { auth, proxy: None, name: self.name, auth_port, web_port, made, folder };
         if self.apart {

@@ -1,7 +1,8 @@
 //! A cluster whose processes are killed at random while sessions run, and a count of what was lost: nothing may be.
 //!
 //! `TELEPORT_BIN_DIR=target/release cargo run --release -p bench --bin soak`; `SOAK_SECONDS` (120) and `SOAK_SEED` say how
-//! long and which story. It ends with 1 when something was lost.
+//! long and which story, `SOAK_MODE` how sessions are recorded (`node`). With `SOAK_OBJECTS=1` recordings are kept in an
+//! object store (`moto_server`), which is away at times. It ends with 1 when something was lost.
 //!
 //! What counts: for each session the event of its start and of its end, exactly one of each; its recording with
 //! everything that was on the screen a second before something was killed; every event of a command; every user that
@@ -10,7 +11,8 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{AgentSetup, Client, Cluster, Daemon, account, try_for};
+use e2e::{AgentSetup, Client, Cluster, ClusterSetup, Daemon, ObjectServer, account, try_for};
+use serde_json::json;
 
 /// What a killed process may lose of a running session, with some room: see docs/reliability.md.
 const FLUSHED: Duration = Duration::from_millis(1500);
@@ -27,6 +29,8 @@ enum Victim {
     Proxy,
     Node,
     AuthAndNode,
+    /// The object store answers nobody for a while.
+    Objects,
 }
 
 /// What has to be found in the end.
@@ -49,8 +53,9 @@ impl Dice {
         (z ^ (z >> 31)) % sides
     }
 
-    fn victim(&mut self) -> Victim {
-        [Victim::Nobody, Victim::Auth, Victim::Proxy, Victim::Node, Victim::AuthAndNode][self.roll(5) as usize]
+    fn victim(&mut self, objects: bool) -> Victim {
+        let all = [Victim::Nobody, Victim::Auth, Victim::Proxy, Victim::Node, Victim::AuthAndNode, Victim::Objects];
+        all[self.roll(if objects { 6 } else { 5 }) as usize]
     }
 }
 
@@ -63,13 +68,20 @@ struct Soak {
     commands: Vec<String>,
     users: Vec<String>,
     kills: usize,
+    objects: Option<ObjectServer>,
 }
 
 fn main() {
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
     let (seconds, seed) = (number("SOAK_SECONDS", 120), number("SOAK_SEED", u64::from(std::process::id())));
     println!("seed {seed}, {seconds} s");
-    let cluster = Cluster::start_apart("soak.test");
+    let mode = std::env::var("SOAK_MODE").unwrap_or_else(|_| "node".to_owned());
+    let objects = (number("SOAK_OBJECTS", 0) > 0).then(|| ObjectServer::start().expect("moto_server is missing"));
+    let mut setup = ClusterSetup::new("soak.test").apart().auth(&json!({ "session_recording": mode }));
+    if let Some(objects) = &objects {
+        setup = setup.teleport(&json!({ "storage": objects.storage() })).variables(&ObjectServer::CREDENTIALS);
+    }
+    let cluster = setup.start();
     let node = cluster.agent(&AgentSetup::node("node1"));
     cluster.user("alice", &["access", "auditor"]);
     let client = cluster.client_with(&cluster.sign_identity("alice", "10h"));
@@ -82,6 +94,7 @@ fn main() {
         commands: Vec::new(),
         users: Vec::new(),
         kills: 0,
+        objects,
     };
     let deadline = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < deadline {
@@ -105,7 +118,7 @@ fn main() {
 impl Soak {
     /// A session, something that is killed while it runs, and the cluster made whole again.
     fn round(&mut self) {
-        let (round, victim) = (self.promised.len(), self.dice.victim());
+        let (round, victim) = (self.promised.len(), self.dice.victim(self.objects.is_some()));
         self.command(round);
         self.user(round);
         let mut shell = self.client.terminal(&["ssh", &format!("{}@node1", account())]);
@@ -121,7 +134,7 @@ impl Soak {
         }
         std::thread::sleep(FLUSHED);
         self.kill(victim);
-        if matches!(victim, Victim::Nobody | Victim::Auth | Victim::Proxy) {
+        if matches!(victim, Victim::Nobody | Victim::Auth | Victim::Proxy | Victim::Objects) {
             // The session lives on, whoever else does not.
             self.revive(victim);
             shell.type_line("echo over-$((40+2))-over; exit 3");
@@ -129,6 +142,11 @@ impl Soak {
                 marks.push("over-42-over".to_owned());
             }
             drop(shell);
+            if let (Victim::Objects, Some(objects)) = (victim, &self.objects) {
+                // The recording has been on its way for a while.
+                std::thread::sleep(2 * FLUSHED);
+                objects.resume();
+            }
         } else {
             drop(shell);
             self.revive(victim);
@@ -163,6 +181,9 @@ impl Soak {
         if matches!(victim, Victim::Node | Victim::AuthAndNode) {
             self.node.kill();
             self.kills += 1;
+        }
+        if let (Victim::Objects, Some(objects)) = (victim, &self.objects) {
+            objects.pause();
         }
     }
 

@@ -156,6 +156,7 @@ async fn recordings(folder: &Path) {
     line("recording a session", &format!("{:.0} MB/s", megabytes / took.as_secs_f64()), "one session, to disk");
     line("processor time of recording", &format!("{:.1} ms/MB", used.as_secs_f64() * 1e3 / megabytes), "of output");
 
+    held(&uploads).await;
     for (what, seals) in [("storing an upload", false), ("storing an upload, sealed", true)] {
         let keys = Keyring::default();
         keys.set(vec![SealingKey::generate().unwrap()], seals);
@@ -164,6 +165,37 @@ async fn recordings(folder: &Path) {
         let bytes = store_recording(&store, SessionId::random(), 200).await;
         let rate = bytes as f64 / 1e6 / start.elapsed().as_secs_f64();
         line(what, &format!("{rate:.0} MB/s"), "of output, durable in pieces");
+    }
+}
+
+/// Sessions that are held open, recorded and not.
+const HELD: usize = 200;
+
+/// The memory that a session's recording takes while the session waits for its user.
+async fn held(uploads: &Uploads) {
+    for recorded in [false, true] {
+        let (before, mut writers) = (resident(), Vec::new());
+        for _ in 0..HELD {
+            let info = SessionInfo {
+                session: SessionId::random(),
+                server_id: "server".into(),
+                cluster: "bench".into(),
+                clock: Clock::system(),
+            };
+            let writer = match recorded {
+                true => SessionWriter::create(uploads, info, false).await.unwrap(),
+                false => SessionWriter::discard(info),
+            };
+            writer.output(&output()).await.unwrap();
+            writers.push(writer);
+        }
+        tokio::time::sleep(2 * recording::FLUSH_DELAY).await;
+        let each = resident().saturating_sub(before) as f64 / HELD as f64;
+        let what = if recorded { "memory of a recorded session" } else { "memory of one that is not recorded" };
+        line(what, &format!("{each:.0} KiB"), "besides the session itself");
+        for writer in &writers {
+            writer.finish().await.unwrap();
+        }
     }
 }
 
