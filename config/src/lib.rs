@@ -50,5 +50,5 @@ pub use overrides::Overrides;
 pub use proxy::{KeyPair, Proxy, ProxyProtocol, ShowResources, Ui, UpgradeChannel};
 pub use scalar::format_duration;
 pub use secret::{Secret, Token};
-pub use ssh::{Pam, Ssh, X11};
+pub use ssh::{EnhancedRecording, Pam, Ssh, X11};
 pub use storage::{EtcdStorage, SqliteJournal, SqliteStorage, SqliteSync, StateStorage, Storage};

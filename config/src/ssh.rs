@@ -1,12 +1,9 @@
 //! Section `ssh_service`.
 
 use std::collections::BTreeMap;
+use std::path::{Component, PathBuf};
 
-use crate::{
-    HostPort, Labels,
-    later::{self, Shape},
-    section::Section,
-};
+use crate::{HostPort, Labels, section::Section};
 
 const SSH_PORT: u16 = 3022;
 
@@ -35,6 +32,8 @@ pub struct Ssh {
     pub x11: Option<X11>,
     /// Pluggable authentication modules.
     pub pam: Option<Pam>,
+    /// Recording of what sessions' processes do.
+    pub enhanced_recording: Option<EnhancedRecording>,
 }
 
 /// Forwarding of graphical programs.
@@ -57,12 +56,27 @@ pub struct Pam {
     pub environment: BTreeMap<String, String>,
 }
 
+/// Recording of what sessions' processes do, as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnhancedRecording {
+    /// Pages of memory for programs that were run and are not taken yet.
+    pub command_buffer_pages: u32,
+    /// The same for files that were opened.
+    pub disk_buffer_pages: u32,
+    /// The same for connections that were made.
+    pub network_buffer_pages: u32,
+    /// Where control groups of the second version are, or are to be mounted.
+    pub cgroup_path: PathBuf,
+    /// The folder below it that has the sessions' groups.
+    pub root_path: PathBuf,
+}
+
 pub(crate) fn read(section: &Section<'_>) -> Ssh {
     section.ignore_with_warning("restricted_session", "was removed and has no effect");
+    let enhanced_recording = section.section("enhanced_recording", read_enhanced_recording);
     if let Some(namespace) = section.text("namespace").filter(|name| name != "default") {
         section.reject("namespace", format!("expected default, found {namespace:?}"));
     }
-    refuse_enhanced_recording(section);
     Ssh {
         enabled: section.flag("enabled").unwrap_or(true),
         listen_addr: section.address("listen_addr", SSH_PORT).unwrap_or_else(|| HostPort::new("0.0.0.0", SSH_PORT)),
@@ -75,6 +89,7 @@ pub(crate) fn read(section: &Section<'_>) -> Ssh {
         create_host_user: !section.flag("disable_create_host_user").unwrap_or(false),
         x11: section.section("x11", read_x11),
         pam: read_pam(section),
+        enhanced_recording,
     }
 }
 
@@ -103,21 +118,34 @@ fn read_pam(section: &Section<'_>) -> Option<Pam> {
     enabled.then_some(pam)
 }
 
-fn refuse_enhanced_recording(section: &Section<'_>) {
-    let enabled = section.section("enhanced_recording", |recording| {
-        later::check(
-            recording,
-            &[
-                ("command_buffer_size", Shape::Number),
-                ("disk_buffer_size", Shape::Number),
-                ("network_buffer_size", Shape::Number),
-                ("cgroup_path", Shape::Text),
-                ("root_path", Shape::Text),
-            ],
-        );
-        recording.flag("enabled").unwrap_or(false)
-    });
-    if enabled {
-        section.reject("enhanced_recording", "enhanced_recording is not part of this build yet");
+/// The most pages of memory for one buffer: 256 MiB where a page has 4 KiB.
+const MAX_BUFFER_PAGES: u32 = 65_536;
+
+fn read_enhanced_recording(section: &Section<'_>) -> Option<EnhancedRecording> {
+    let pages = |key, default| match section.number::<u32>(key) {
+        Some(pages) if !(1..=MAX_BUFFER_PAGES).contains(&pages) => {
+            let message = format!("expected 1 to {MAX_BUFFER_PAGES} pages of memory, found {pages}");
+            section.reject(key, message);
+            default
+        }
+        pages => pages.unwrap_or(default),
+    };
+    let recording = EnhancedRecording {
+        command_buffer_pages: pages("command_buffer_size", 8),
+        disk_buffer_pages: pages("disk_buffer_size", 128),
+        network_buffer_pages: pages("network_buffer_size", 8),
+        cgroup_path: section.path("cgroup_path").unwrap_or_else(|| "/cgroup2".into()),
+        // `/teleport` means the same as `teleport`.
+        root_path: section.text("root_path").map_or_else(|| "teleport".into(), |path| path.trim_matches('/').into()),
+    };
+    if !recording.cgroup_path.is_absolute() {
+        let message = format!("expected an absolute path, found {:?}", recording.cgroup_path.display().to_string());
+        section.reject("cgroup_path", message);
     }
+    let mut steps = recording.root_path.components().peekable();
+    if steps.peek().is_none() || steps.any(|step| !matches!(step, Component::Normal(_))) {
+        let found = recording.root_path.display().to_string();
+        section.reject("root_path", format!("expected a folder below cgroup_path, such as teleport, found {found:?}"));
+    }
+    section.flag("enabled").unwrap_or(false).then_some(recording)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod balancers;
+mod enhanced;
 mod faults;
 mod main_job;
 mod moderated;

@@ -231,6 +231,20 @@ fn what_is_not_built_is_refused_by_name_when_enabled() {
 }
 
 #[test]
+fn buffers_and_folders_of_enhanced_recording_are_possible_ones() {
+    let within = |settings: &str| format!("ssh_service: {{enhanced_recording: {{enabled: yes, {settings}}}}}");
+    for (settings, problem) in [
+        ("command_buffer_size: 0", "command_buffer_size: expected 1 to 65536 pages of memory, found 0"),
+        ("disk_buffer_size: 65537", "disk_buffer_size: expected 1 to 65536 pages of memory, found 65537"),
+        ("cgroup_path: cgroup2", "cgroup_path: expected an absolute path, found \"cgroup2\""),
+        ("root_path: ../etc", "root_path: expected a folder below cgroup_path, such as teleport, found \"../etc\""),
+        ("root_path: /", "root_path: expected a folder below cgroup_path, such as teleport, found \"\""),
+    ] {
+        check(&within(settings), &[&format!("t.yaml:1: ssh_service.enhanced_recording.{problem}")]);
+    }
+}
+
+#[test]
 fn all_problems_come_at_once_in_the_order_of_the_file() {
     let text =
         "version: v3\nteleport:\n  nodname: x\n  log: {severity: LOUD}\nauth_service:\n  tokens: [x]\n  tokens: [y]\n";

@@ -57,6 +57,7 @@ fn every_key_is_known_and_read() {
     assert_eq!(ssh.labels.commands[0].period, Duration::from_secs(60));
     assert!(!ssh.port_forwarding && !ssh.file_copy && !ssh.create_host_user && ssh.pam.is_none());
     assert_eq!(ssh.x11, Some(X11 { display_offset: 20, max_display: 30 }));
+    assert_eq!(ssh.enhanced_recording, None);
     assert_eq!(config.metrics.unwrap().listen_addr, at("127.0.0.1:3081"));
     assert!(!config.debug_service);
     assert_eq!(
@@ -70,6 +71,23 @@ fn every_key_is_known_and_read() {
             "t.yaml:143: ssh_service.restricted_session: was removed and has no effect",
         ]
     );
+}
+
+#[test]
+fn enhanced_recording_has_defaults_for_all_but_being_enabled() {
+    let read = |settings| {
+        let config = parse(&format!("ssh_service: {{enhanced_recording: {settings}}}")).unwrap();
+        config.ssh.enhanced_recording
+    };
+    assert_eq!(read("{enabled: no, disk_buffer_size: 7}"), None);
+    let expected = crate::EnhancedRecording {
+        command_buffer_pages: 8,
+        disk_buffer_pages: 128,
+        network_buffer_pages: 8,
+        cgroup_path: "/cgroup2".into(),
+        root_path: "teleport".into(),
+    };
+    assert_eq!(read("{enabled: yes, root_path: /teleport}"), Some(expected));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use serde_json::json;
+use ssh_service::PerKind;
 use tokio::net::TcpListener;
 
 use crate::error::{Failure, Result};
@@ -35,6 +36,8 @@ pub struct Status {
     registry: Arc<Registry>,
     process_state: Gauge,
     tunnels: Gauge,
+    /// Programs, files and connections of sessions that enhanced recording has lost.
+    lost: [Gauge; 3],
 }
 
 impl Status {
@@ -49,7 +52,13 @@ impl Status {
             process_state.clone(),
         );
         registry.register("teleport_reverse_tunnels_connected", "Reverse tunnels that end here", tunnels.clone());
-        Self { parts: Arc::default(), registry: Arc::new(registry), process_state, tunnels }
+        let lost = ["command", "disk", "network"].map(|kind| {
+            let lost = Gauge::default();
+            let help = format!("Events of the kind {kind} that enhanced recording has lost");
+            registry.register(format!("bpf_lost_{kind}_events"), help, lost.clone());
+            lost
+        });
+        Self { parts: Arc::default(), registry: Arc::new(registry), process_state, tunnels, lost }
     }
 
     /// Reports how a part is doing.
@@ -67,6 +76,13 @@ impl Status {
     /// Reports how many agents are connected.
     pub fn report_tunnels(&self, count: usize) {
         self.tunnels.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Reports how many events of sessions enhanced recording has lost.
+    pub fn report_lost(&self, count: PerKind<u64>) {
+        for (gauge, count) in self.lost.iter().zip([count.command, count.disk, count.network]) {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     fn worst(&self) -> Health {

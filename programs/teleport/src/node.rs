@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use auth_service::SystemRole;
 use process::{HostIdentity, TunnelDialer};
-use ssh_service::{Features, NodeConfig, Reach, SshService};
+use ssh_service::{EnhancedRecording, Features, NodeConfig, PerKind, Reach, SshService};
 
 use crate::error::{Failure, Result};
 use crate::member::{Names, Process};
@@ -51,6 +51,7 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
         max_connections: usize::try_from(process.config.global.limits.max_connections).unwrap_or(usize::MAX),
         features: features(ssh),
         pam: ssh.pam.as_ref().map(ssh_service::Pam::new).transpose().map_err(Failure::new)?,
+        enhanced_recording: ssh.enhanced_recording.as_ref().map(enhanced_recording),
         worker: vec![THIS_PROGRAM.into(), WORKER.into()],
     };
     let data_dir = &process.config.global.data_dir;
@@ -62,6 +63,18 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
     });
     let identities = process.identities(member, service.cache().clone(), serve);
     Ok((service, identities))
+}
+
+fn enhanced_recording(set: &config::EnhancedRecording) -> EnhancedRecording {
+    EnhancedRecording {
+        pages: PerKind {
+            command: set.command_buffer_pages,
+            disk: set.disk_buffer_pages,
+            network: set.network_buffer_pages,
+        },
+        cgroup_path: set.cgroup_path.clone(),
+        root_path: set.root_path.clone(),
+    }
 }
 
 /// What the administrator of the node allows.

@@ -123,6 +123,9 @@ async fn live(services: &Services, status: &Status, signals: &mut Signals, reloa
                 if let Some(proxy) = &services.proxy {
                     status.report_tunnels(proxy.tunnel_count());
                 }
+                if let Some(lost) = services.ssh.as_ref().and_then(SshService::lost_events) {
+                    status.report_lost(lost);
+                }
             }
         }
     }

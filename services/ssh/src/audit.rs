@@ -94,8 +94,8 @@ impl NodeAudit {
     }
 
     /// A session without a terminal began: a command is running.
-    pub async fn command_started(&self, connection: &Connection, session: &str, command: &str) {
-        let body = SessionStart {
+    pub fn command_started(&self, connection: &Connection, session: &str, command: &str) -> OneOf {
+        codes::SESSION_START.event(SessionStart {
             user: Some(connection.access.user_metadata()),
             session: Some(connection.access.session_metadata(session)),
             server: Some(self.server(connection.server)),
@@ -103,13 +103,18 @@ impl NodeAudit {
             initial_command: vec![command.to_owned()],
             session_recording: connection.node.recording_mode(),
             ..Default::default()
-        };
-        self.emit(codes::SESSION_START.event(body)).await;
+        })
     }
 
-    /// The session of a command is over.
-    pub async fn command_ended(&self, connection: &Connection, session: &str, command: &str, started: DateTime<Utc>) {
-        let body = SessionEnd {
+    /// The session of a command is over. Whether what its processes did was recorded is left to be said.
+    pub fn command_ended(
+        &self,
+        connection: &Connection,
+        session: &str,
+        command: &str,
+        started: DateTime<Utc>,
+    ) -> SessionEnd {
+        SessionEnd {
             user: Some(connection.access.user_metadata()),
             session: Some(connection.access.session_metadata(session)),
             server: Some(self.server(connection.server)),
@@ -121,8 +126,7 @@ impl NodeAudit {
             end_time: Some(wire::time::timestamp(Utc::now())),
             session_recording: connection.node.recording_mode(),
             ..Default::default()
-        };
-        self.emit(codes::SESSION_END.event(body)).await;
+        }
     }
 
     /// A forwarded connection has ended.
@@ -226,13 +230,13 @@ impl NodeAudit {
     }
 
     /// A command ran, or did not start.
-    pub async fn exec(
+    pub fn exec(
         &self,
         connection: &Connection,
         session: Option<&str>,
         command: &str,
         result: Result<u32, String>,
-    ) {
+    ) -> OneOf {
         let (kind, exit_code, error) = match result {
             Ok(0) => (codes::EXEC, "0".to_owned(), String::new()),
             Ok(code) => (codes::EXEC_FAILURE, code.to_string(), format!("exit status {code}")),
@@ -246,7 +250,7 @@ impl NodeAudit {
             command: Some(CommandMetadata { command: command.to_owned(), exit_code, error }),
             ..Default::default()
         };
-        self.emit(kind.event(body)).await;
+        kind.event(body)
     }
 }
 

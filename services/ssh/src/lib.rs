@@ -9,6 +9,7 @@ mod audit;
 mod channel;
 mod connection;
 mod cut;
+mod enhanced_recording;
 mod forward;
 mod gate;
 mod heartbeat;
@@ -43,6 +44,7 @@ use wire::client::ApiChannel;
 use wire::error::Error;
 use wire::types::tunnel_strategy_v1::Strategy;
 
+pub use ::enhanced::{PerKind, Settings as EnhancedRecording};
 pub use gate::Pam;
 pub use heartbeat::Presence;
 pub use node::{Features, NodeConfig};
@@ -114,6 +116,7 @@ impl SshService {
             let problem = os::login::probe(&config.worker).await;
             problem.map_err(|problem| Error::other(format!("ssh_service.pam: {problem}")))?;
         }
+        let kernel = enhanced_recording::start(config.enhanced_recording.clone()).await?;
         let (tasks, background) = (TaskTracker::new(), TaskTracker::new());
         let (shutdown, connections) = (CancellationToken::new(), CancellationToken::new());
         let kinds = vec![Kind::ClusterSettings, Kind::Authorities, Kind::Roles, Kind::Locks];
@@ -158,6 +161,7 @@ impl SshService {
             algorithms: config.algorithms.preferences(),
             resumable: Resumable::default(),
             features: allowed,
+            kernel,
             leases,
             host_users: start_host_users(&config, &tasks, &background, &shutdown),
             connections: Arc::default(),
@@ -187,6 +191,11 @@ impl SshService {
     /// What of the configuration can be changed while the node runs.
     pub fn settings(&self) -> NodeSettings {
         self.settings.clone()
+    }
+
+    /// How much of what sessions' processes did enhanced recording has lost; `None` where there is none.
+    pub fn lost_events(&self) -> Option<PerKind<u64>> {
+        self.node.kernel.as_ref().map(enhanced::Monitor::lost)
     }
 
     /// How to show another identity, from the next connection and the next tunnel on.

@@ -56,6 +56,8 @@ pub struct NodeConfig {
     pub features: Features,
     /// The host's word about sessions; `None` where it is not asked.
     pub pam: Option<crate::gate::Pam>,
+    /// Where the kernel is asked what sessions' processes do, and how; `None` where it is not.
+    pub enhanced_recording: Option<enhanced::Settings>,
     /// The program that acts for users, with the arguments that make it do so: [`crate::worker::run`].
     pub worker: Vec<OsString>,
 }
@@ -85,6 +87,8 @@ pub(crate) struct Node {
     pub sessions: SessionRegistry,
     pub record: NodeRecord,
     pub leases: Leases,
+    /// Watches what sessions' processes do; `None` where nobody does.
+    pub kernel: Option<enhanced::Monitor>,
     /// Makes accounts; `None` where the node does not.
     pub host_users: Option<HostUsers>,
     /// Number of the next connection.

@@ -10,13 +10,18 @@ use rbac::Strictness;
 use recording::{SessionId, SessionInfo, SessionWriter, Uploads};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
-use wire::events::{OneOf, Resize, SessionData, SessionEnd, SessionJoin, SessionLeave, SessionStart, UserMetadata};
+use wire::events::{
+    OneOf, Resize, ServerMetadata, SessionData, SessionEnd, SessionJoin, SessionLeave, SessionMetadata, SessionStart,
+    UserMetadata,
+};
 use wire::types::SessionTrackerSpecV1;
 
 use crate::audit::{NodeAudit, connection_metadata};
 use crate::channel::TerminalRequest;
 use crate::connection::Connection;
+use crate::enhanced_recording::{Followed, Watch};
 use crate::os::pty::TerminalSize;
 use crate::session::{Outcome, Party, Who};
 use crate::tracker::{Trackers, Tracking};
@@ -54,6 +59,8 @@ pub(crate) struct Beginning<'a> {
     pub reason: &'a str,
     /// Who is invited, as its owner says.
     pub invited: Vec<String>,
+    /// What its processes do, where that is recorded.
+    pub watch: Option<Watch>,
 }
 
 /// Begins recordings.
@@ -67,16 +74,28 @@ pub(crate) struct Recorder {
     pub cluster: String,
 }
 
+/// Where the events of a session go: its recording and the audit log. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Trail {
+    /// The session's id.
+    pub id: Arc<str>,
+    writer: Arc<SessionWriter>,
+    audit: NodeAudit,
+    user: UserMetadata,
+    session: SessionMetadata,
+    server: SocketAddr,
+}
+
 /// One session's recording and audit trail.
 pub(crate) struct SessionObserver {
-    writer: SessionWriter,
-    audit: NodeAudit,
+    trail: Trail,
+    /// What its processes do, where that is recorded, and has not been told yet: first comes that the session starts.
+    watch: Option<Watch>,
+    /// The same, from then on.
+    enhanced: Option<Followed>,
+    tasks: TaskTracker,
     tracking: Tracking,
-    session_id: Arc<str>,
-    user: UserMetadata,
-    session: wire::events::SessionMetadata,
     client: SocketAddr,
-    server: SocketAddr,
     participants: Vec<String>,
     /// The terminal's size at the start.
     size: String,
@@ -97,6 +116,40 @@ impl Recorder {
     /// In words, when a role demands a recording and none can be made.
     pub async fn begin(&self, connection: &Connection, beginning: Beginning<'_>) -> Result<SessionObserver, String> {
         let Beginning { id, terminal, command, .. } = beginning;
+        let trail = self.trail(connection, id).await?;
+        let mode = connection.node.recording_mode();
+        let access = &connection.access;
+        let initial_command: Vec<String> = (!command.is_empty()).then(|| command.to_owned()).into_iter().collect();
+        let tracker = self.tracker(connection, &beginning, &initial_command);
+        let tracking = self.trackers.begin(tracker, beginning.party, beginning.pending).await;
+        let mut observer = SessionObserver {
+            size: terminal.size.to_string(),
+            trail,
+            watch: beginning.watch,
+            enhanced: None,
+            tasks: connection.node.tasks.clone(),
+            tracking,
+            client: connection.client,
+            participants: vec![access.user.clone()],
+            started: Utc::now(),
+            mode,
+            initial_command,
+            sent: 0,
+            failed: None,
+            failures: None,
+        };
+        if !beginning.pending {
+            observer.start().await;
+        }
+        Ok(observer)
+    }
+
+    /// Where the events of a session go, in its recording if there is to be one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::begin`].
+    pub async fn trail(&self, connection: &Connection, id: &Arc<str>) -> Result<Trail, String> {
         let session = id.parse::<SessionId>().map_err(|e| e.to_string())?;
         let mode = connection.node.recording_mode();
         let info = SessionInfo {
@@ -119,32 +172,14 @@ impl Recorder {
                 }
             }
         };
-        let access = &connection.access;
-        let initial_command: Vec<String> = (!command.is_empty()).then(|| command.to_owned()).into_iter().collect();
-        let tracker = self.tracker(connection, &beginning, &initial_command);
-        let tracking = self.trackers.begin(tracker, beginning.party, beginning.pending).await;
-        let mut observer = SessionObserver {
-            size: terminal.size.to_string(),
-            writer,
+        Ok(Trail {
+            id: id.clone(),
+            writer: Arc::new(writer),
             audit: self.audit.clone(),
-            tracking,
-            session_id: id.clone(),
-            user: access.user_metadata(),
-            session: access.session_metadata(id),
-            client: connection.client,
+            user: connection.access.user_metadata(),
+            session: connection.access.session_metadata(id),
             server: connection.server,
-            participants: vec![access.user.clone()],
-            started: Utc::now(),
-            mode,
-            initial_command,
-            sent: 0,
-            failed: None,
-            failures: None,
-        };
-        if !beginning.pending {
-            observer.start().await;
-        }
-        Ok(observer)
+        })
     }
 
     fn tracker(&self, connection: &Connection, beginning: &Beginning<'_>, command: &[String]) -> SessionTrackerSpecV1 {
@@ -167,21 +202,44 @@ impl Recorder {
     }
 }
 
+impl Trail {
+    /// Puts an event into the recording and the audit log.
+    pub async fn record(&self, event: OneOf) {
+        match self.writer.record(event) {
+            Ok(event) => self.audit.emit(event).await,
+            Err(error) => warn!(%error, session = %self.id, "event of the session lost"),
+        }
+    }
+
+    /// The parts of an event that say whose session it is, which one, and where.
+    pub fn said(&self) -> (Option<UserMetadata>, Option<SessionMetadata>, Option<ServerMetadata>) {
+        (Some(self.user.clone()), Some(self.session.clone()), Some(self.audit.server(self.server)))
+    }
+
+    /// Ends the recording.
+    pub async fn finish(&self) {
+        if let Err(error) = self.writer.finish().await {
+            warn!(%error, session = %self.id, "recording incomplete");
+        }
+    }
+}
+
 impl SessionObserver {
     /// Says that the process starts.
     async fn start(&mut self) {
         self.started = Utc::now();
         let start = SessionStart {
-            user: Some(self.user.clone()),
-            session: Some(self.session.clone()),
-            server: Some(self.audit.server(self.server)),
-            connection: Some(connection_metadata(self.client, self.server)),
+            user: Some(self.trail.user.clone()),
+            session: Some(self.trail.session.clone()),
+            server: Some(self.trail.audit.server(self.trail.server)),
+            connection: Some(connection_metadata(self.client, self.trail.server)),
             terminal_size: self.size.clone(),
             initial_command: self.initial_command.clone(),
             session_recording: self.mode.clone(),
             ..Default::default()
         };
-        self.record(codes::SESSION_START.event(start)).await;
+        self.trail.record(codes::SESSION_START.event(start)).await;
+        self.enhanced = self.watch.take().map(|watch| watch.follow(self.trail.clone(), &self.tasks));
     }
 
     /// Where to end the session when its recording fails and a role demands one.
@@ -191,21 +249,26 @@ impl SessionObserver {
 
     /// Ends the recording and says in the audit log how the session ended.
     pub async fn finish(mut self, outcome: Outcome) {
-        let server = self.audit.server(self.server);
-        let connection = connection_metadata(self.client, self.server);
+        let enhanced_recording = self.enhanced.is_some() || self.watch.is_some();
+        if let Some(enhanced) = self.enhanced.take() {
+            enhanced.end().await;
+        }
+        let server = self.trail.audit.server(self.trail.server);
+        let connection = connection_metadata(self.client, self.trail.server);
         let data = SessionData {
-            user: Some(self.user.clone()),
-            session: Some(self.session.clone()),
+            user: Some(self.trail.user.clone()),
+            session: Some(self.trail.session.clone()),
             server: Some(server.clone()),
             connection: Some(connection.clone()),
             bytes_transmitted: self.sent,
             ..Default::default()
         };
         let end = SessionEnd {
-            user: Some(self.user.clone()),
-            session: Some(self.session.clone()),
+            user: Some(self.trail.user.clone()),
+            session: Some(self.trail.session.clone()),
             connection: Some(connection),
             server: Some(server),
+            enhanced_recording,
             interactive: true,
             participants: std::mem::take(&mut self.participants),
             start_time: Some(wire::time::timestamp(self.started)),
@@ -214,23 +277,13 @@ impl SessionObserver {
             session_recording: self.mode.clone(),
             ..Default::default()
         };
-        debug!(session = %self.session_id, ?outcome, "session ended");
-        self.record(codes::SESSION_END.event(end)).await;
-        if let Ok(event) = self.writer.stamp(codes::SESSION_DATA.event(data)) {
-            self.audit.emit(event).await;
+        debug!(session = %self.trail.id, ?outcome, "session ended");
+        self.trail.record(codes::SESSION_END.event(end)).await;
+        if let Ok(event) = self.trail.writer.stamp(codes::SESSION_DATA.event(data)) {
+            self.trail.audit.emit(event).await;
         }
-        if let Err(error) = self.writer.finish().await {
-            warn!(%error, session = %self.session_id, "recording incomplete");
-        }
+        self.trail.finish().await;
         self.tracking.end().await;
-    }
-
-    /// Puts an event into the recording and the audit log.
-    async fn record(&self, event: OneOf) {
-        match self.writer.record(event) {
-            Ok(event) => self.audit.emit(event).await,
-            Err(error) => warn!(%error, session = %self.session_id, "event of the session lost"),
-        }
     }
 }
 
@@ -240,8 +293,8 @@ impl Observer for SessionObserver {
         if self.failed.is_some() {
             return;
         }
-        if let Err(error) = self.writer.output(&data).await {
-            warn!(%error, session = %self.session_id, "recording failed");
+        if let Err(error) = self.trail.writer.output(&data).await {
+            warn!(%error, session = %self.trail.id, "recording failed");
             self.failed = Some(error.to_string());
             if let Some(session) = &self.failures {
                 let reason = "Session terminating due to node error.".to_owned();
@@ -254,16 +307,16 @@ impl Observer for SessionObserver {
 
     async fn resized(&mut self, size: TerminalSize) {
         let body = Resize {
-            user: Some(self.user.clone()),
-            session: Some(self.session.clone()),
-            connection: Some(connection_metadata(self.client, self.server)),
-            server: Some(self.audit.server(self.server)),
+            user: Some(self.trail.user.clone()),
+            session: Some(self.trail.session.clone()),
+            connection: Some(connection_metadata(self.client, self.trail.server)),
+            server: Some(self.trail.audit.server(self.trail.server)),
             terminal_size: size.to_string(),
             ..Default::default()
         };
         // Sizes belong to the recording alone: in the log they would say nothing.
-        if let Err(error) = self.writer.record(codes::RESIZE.event(body)) {
-            warn!(%error, session = %self.session_id, "change of size lost");
+        if let Err(error) = self.trail.writer.record(codes::RESIZE.event(body)) {
+            warn!(%error, session = %self.trail.id, "change of size lost");
         }
     }
 
@@ -279,23 +332,23 @@ impl Observer for SessionObserver {
         self.tracking.joined(party.id, party.user(), party.mode()).await;
         let body = SessionJoin {
             user: Some(party.who.user.clone()),
-            session: Some(self.session.clone()),
-            server: Some(self.audit.server(self.server)),
+            session: Some(self.trail.session.clone()),
+            server: Some(self.trail.audit.server(self.trail.server)),
             connection: Some(party.who.connection.clone()),
             ..Default::default()
         };
-        self.record(codes::SESSION_JOIN.event(body)).await;
+        self.trail.record(codes::SESSION_JOIN.event(body)).await;
     }
 
     async fn left(&mut self, party: u64, who: &Who) {
         self.tracking.left(party).await;
         let body = SessionLeave {
             user: Some(who.user.clone()),
-            session: Some(self.session.clone()),
-            server: Some(self.audit.server(self.server)),
+            session: Some(self.trail.session.clone()),
+            server: Some(self.trail.audit.server(self.trail.server)),
             connection: Some(who.connection.clone()),
             ..Default::default()
         };
-        self.record(codes::SESSION_LEAVE.event(body)).await;
+        self.trail.record(codes::SESSION_LEAVE.event(body)).await;
     }
 }

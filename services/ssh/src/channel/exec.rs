@@ -1,10 +1,12 @@
 //! A command without a terminal.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::codes;
 use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use nix::sys::signal::Signal;
@@ -15,13 +17,17 @@ use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
+use wire::events::{OneOf, SessionEnd};
 
 use super::copies::{self, Scp};
 use super::{Prepared, Refusal, STDERR, finish};
+use crate::audit::NodeAudit;
 use crate::connection::Connection;
+use crate::enhanced_recording::{Followed, Watch};
 use crate::monitor::Activity;
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Running, Streams, start};
+use crate::record::Trail;
 
 /// One read of the command's output: as much as fits a few SSH packets.
 const READ_SIZE: usize = 128 * 1024;
@@ -40,7 +46,7 @@ pub(super) async fn run(
     prepared: Prepared,
     line: Vec<u8>,
 ) -> Result<(), Refusal> {
-    let session = uuid::Uuid::new_v4().to_string();
+    let session: Arc<str> = uuid::Uuid::new_v4().to_string().into();
     let command = String::from_utf8_lossy(&line).into_owned();
     let copy = Scp::parse(&command);
     if let Some((copy, reason)) = copy.as_ref().and_then(|copy| Some((copy, copies::forbidden(&connection)?))) {
@@ -52,26 +58,93 @@ pub(super) async fn run(
     let extras = prepared.extras(&connection).await;
     let env = environment::build(&account, &connection.facts(Some(&session), None), &extras, &prepared.environment);
     let program = Program::Command(OsString::from_vec(line));
-    let started = start(&account, &program, &env, Streams::Pipes, connection.gate().as_ref());
-    let mut child = match started {
+    let (mut log, entrance) = Log::of(&connection, &session).await.map_err(Refusal::new)?;
+    let started = Utc::now();
+    let mut child = match start(&account, &program, &env, Streams::Pipes, connection.gate().as_ref(), entrance) {
         Ok(child) => child,
         Err(error) => {
-            connection.audit.exec(&connection, Some(&session), &command, Err(error.to_string())).await;
+            let failed = connection.audit.exec(&connection, Some(&session), &command, Err(error.to_string()));
+            if matches!(log, Log::Trail(_)) {
+                // What was begun is a whole recording.
+                log.start(connection.audit.command_started(&connection, &session, &command), &connection).await;
+                log.emit(failed).await;
+                log.end(connection.audit.command_ended(&connection, &session, &command, started)).await;
+            } else {
+                log.emit(failed).await;
+            }
             return Err(Refusal::failed(format!("Failed to launch: {error}.")));
         }
     };
     connection.let_in(&child).await?;
-    let started = Utc::now();
-    connection.audit.command_started(&connection, &session, &command).await;
+    log.start(connection.audit.command_started(&connection, &session, &command), &connection).await;
     let _ = write.reply(true).await;
     let ended = relay(read, write, &connection, &mut child, Errors::ToClient).await;
     match &copy {
         Some(copy) => connection.audit.scp(&connection, &session, &command, copy, ended.code()).await,
-        None => connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code())).await,
+        None => log.emit(connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code()))).await,
     }
-    connection.audit.command_ended(&connection, &session, &command, started).await;
+    log.end(connection.audit.command_ended(&connection, &session, &command, started)).await;
     finish(write, &connection, write.id(), ended).await;
     Ok(())
+}
+
+/// Where the events of a command's session go.
+enum Log {
+    /// To the audit log.
+    Audit(NodeAudit),
+    /// To a recording as well, because what its processes do is recorded.
+    Trail(Box<Watching>),
+}
+
+/// A session whose processes are watched.
+struct Watching {
+    trail: Trail,
+    /// What has not been told yet, until the session's first event is.
+    watch: Option<Watch>,
+    followed: Option<Followed>,
+}
+
+impl Log {
+    /// Where those of a session go that is about to begin, and how its process comes to be watched.
+    async fn of(connection: &Connection, session: &Arc<str>) -> Result<(Self, Option<File>), String> {
+        let Some(mut watch) = Watch::begin(connection, session)? else {
+            return Ok((Self::Audit(connection.audit.clone()), None));
+        };
+        let entrance = watch.take_entrance();
+        let trail = connection.node.recorder.trail(connection, session).await?;
+        Ok((Self::Trail(Box::new(Watching { trail, watch: Some(watch), followed: None })), entrance))
+    }
+
+    /// The first event, before everything that the command's processes do.
+    async fn start(&mut self, event: OneOf, connection: &Connection) {
+        self.emit(event).await;
+        if let Self::Trail(watching) = self {
+            let Watching { trail, watch, followed } = watching.as_mut();
+            *followed = watch.take().map(|watch| watch.follow(trail.clone(), &connection.node.tasks));
+        }
+    }
+
+    async fn emit(&self, event: OneOf) {
+        match self {
+            Self::Audit(audit) => audit.emit(event).await,
+            Self::Trail(watching) => watching.trail.record(event).await,
+        }
+    }
+
+    /// The last event, after everything that the command's processes did.
+    async fn end(self, event: SessionEnd) {
+        match self {
+            Self::Audit(audit) => audit.emit(codes::SESSION_END.event(event)).await,
+            Self::Trail(watching) => {
+                let Watching { trail, followed, .. } = *watching;
+                if let Some(followed) = followed {
+                    followed.end().await;
+                }
+                trail.record(codes::SESSION_END.event(SessionEnd { enhanced_recording: true, ..event })).await;
+                trail.finish().await;
+            }
+        }
+    }
 }
 
 /// What happens to a process's error stream.

@@ -16,6 +16,7 @@ use super::transfers;
 use super::{FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, finish};
 use crate::audit::connection_metadata;
 use crate::connection::{Connection, JOIN_LOGIN};
+use crate::enhanced_recording::Watch;
 use crate::os::accounting::LoggedIn;
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, start};
@@ -122,6 +123,8 @@ async fn launch(
 
     // Nothing runs before its recording can be kept.
     let number = node.sessions.next_party();
+    let mut watch = Watch::begin(connection, &id).map_err(Refusal::new)?;
+    let entrance = watch.as_mut().and_then(Watch::take_entrance);
     let beginning = Beginning {
         id: &id,
         terminal,
@@ -130,13 +133,14 @@ async fn launch(
         pending: moderation.is_some(),
         reason: prepared.environment.get(REASON).unwrap_or_default(),
         invited: invited(prepared),
+        watch,
     };
     let mut observer = node.recorder.begin(connection, beginning).await.map_err(Refusal::new)?;
     let logged_in = Arc::new(Mutex::new(None));
     let (entered, entering) = (logged_in.clone(), connection.clone());
     let starter = move |pty: &mut Pty| {
         let gate = entering.gate();
-        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?), gate.as_ref())?;
+        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?), gate.as_ref(), entrance)?;
         let (begun, path) = (child.begun(), pty.path().to_owned());
         let tasks = entering.node.tasks.clone();
         *entered.lock() = Some(tasks.spawn(async move {

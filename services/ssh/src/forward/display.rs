@@ -136,7 +136,7 @@ async fn xauth(account: &Account, commands: String) -> Result<(), String> {
     let program = Program::Command("exec xauth -q -".into());
     let run = async {
         // In no session of its own: what it writes is for one.
-        let mut child = start(account, &program, &environment, Streams::Pipes, None)?;
+        let mut child = start(account, &program, &environment, Streams::Pipes, None, None)?;
         if let Some(mut input) = child.stdin.take() {
             input.write_all(commands.as_bytes()).await?;
         }

@@ -1,6 +1,7 @@
 //! The daemon's side of processes that PAM lets in: a worker each, which is the parent of the user's process.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -73,11 +74,12 @@ pub(crate) async fn probe(worker: &[OsString]) -> Result<(), String> {
 }
 
 impl Gate {
-    /// Has a process let in and started; `streams` become its standard streams.
+    /// Has a process let in and started; `streams` become its standard streams. The worker, and so the process, belongs to
+    /// the control group of `entrance`.
     ///
     /// # Errors
     /// When the worker cannot be started, or the command and its environment are too long. A refusal comes later.
-    pub fn start(&self, request: &Request, streams: [OwnedFd; 3]) -> io::Result<Admitted> {
+    pub fn start(&self, request: &Request, streams: [OwnedFd; 3], entrance: Option<File>) -> io::Result<Admitted> {
         let (program, arguments) = self.worker.split_first().ok_or(io::ErrorKind::NotFound)?;
         let text = serde_json::to_vec(request)?;
         let length = u32::try_from(text.len()).ok().filter(|_| text.len() <= MAX_REQUEST);
@@ -87,6 +89,7 @@ impl Gate {
         command.args(arguments).arg(Kind::Login.name()).env_clear().current_dir("/").process_group(0);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
         super::process::with_limits(&mut command);
+        super::process::enter(command.as_std_mut(), entrance);
         let child = command.spawn()?;
         drop(command);
         send_streams(ours.as_fd(), length, &streams)?;

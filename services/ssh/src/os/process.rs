@@ -81,13 +81,15 @@ impl Ended {
 /// Starts a process of `account` in its home directory, in a session of its own.
 ///
 /// The child's group is its own, so that signals reach everything it started. Behind a `gate` the process begins later,
-/// or not at all: [`Running::begun`].
+/// or not at all: [`Running::begun`]. With `entrance`, a `cgroup.procs` open for writing, it belongs to that control group
+/// before it is the account's.
 pub(crate) fn start(
     account: &Account,
     program: &Program,
     environment: &BTreeMap<String, String>,
     streams: Streams,
     gate: Option<&Gate>,
+    entrance: Option<File>,
 ) -> io::Result<Running> {
     require_rights_of(account)?;
     let terminal = matches!(streams, Streams::Terminal(_));
@@ -104,6 +106,7 @@ pub(crate) fn start(
     let Some(gate) = gate else {
         let mut command = Command::new(&account.shell);
         command.arg0(name).args(arguments).env_clear().envs(environment).kill_on_drop(false);
+        enter(command.as_std_mut(), entrance);
         arrange(command.as_std_mut(), account, Becoming { terminal, limits: LIMITS.get().copied() })?;
         return spawn(command, theirs, ours);
     };
@@ -114,7 +117,7 @@ pub(crate) fn start(
         becomes: true,
         ..request(gate, account, account.shell.as_os_str(), name, arguments)
     };
-    Ok(ours.running(Leader::Admitted(gate.start(&request, theirs)?)))
+    Ok(ours.running(Leader::Admitted(gate.start(&request, theirs, entrance)?)))
 }
 
 /// Starts a worker that becomes `account` by itself.
@@ -139,7 +142,7 @@ pub(crate) fn start_worker(
         return spawn(command, theirs, ours);
     };
     let request = request(gate, account, path, path.clone(), arguments.collect());
-    Ok(ours.running(Leader::Admitted(gate.start(&request, theirs)?)))
+    Ok(ours.running(Leader::Admitted(gate.start(&request, theirs, None)?)))
 }
 
 fn request(gate: &Gate, account: &Account, program: &OsStr, name: OsString, arguments: Vec<OsString>) -> Request {
@@ -311,6 +314,20 @@ pub(super) fn with_limits(command: &mut Command) {
     }
 }
 
+/// Has a child belong to a control group, while it still has the rights to enter one. Call this before [`arrange`].
+#[allow(unsafe_code)] // the only way to run code between fork and exec
+pub(super) fn enter(command: &mut std::process::Command, entrance: Option<File>) {
+    let Some(entrance) = entrance else { return };
+    // SAFETY: the closure makes one system call; it does not allocate or lock.
+    unsafe {
+        command.pre_exec(move || match nix::unistd::write(&entrance, b"0") {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+            Err(error) => Err(error.into()),
+        });
+    }
+}
+
 /// How a child becomes a process of its account.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Becoming {
@@ -395,14 +412,14 @@ mod tests {
     #[tokio::test]
     async fn a_command_runs_with_exactly_the_given_environment_and_keeps_its_status() {
         let line = Program::Command("echo $MARK; echo err >&2; exit 7".into());
-        let child = start(&me(), &line, &environment(), Streams::Pipes, None).unwrap();
+        let child = start(&me(), &line, &environment(), Streams::Pipes, None, None).unwrap();
         assert_eq!(finished(child).await, ("here\n".to_owned(), "err\n".to_owned(), Ended::Exited(7)));
     }
 
     #[tokio::test]
     async fn a_signal_is_told_apart_from_an_exit() {
         let line = Program::Command("kill -TERM $$".into());
-        let mut child = start(&me(), &line, &environment(), Streams::Pipes, None).unwrap();
+        let mut child = start(&me(), &line, &environment(), Streams::Pipes, None, None).unwrap();
         assert_eq!(child.wait().await, Ended::Signalled { signal: Signal::SIGTERM, core_dumped: false });
     }
 
@@ -422,6 +439,7 @@ mod tests {
             &environment(),
             streams,
             None,
+            None,
         )
         .unwrap();
         let path = pty.path().display().to_string();
@@ -436,7 +454,7 @@ mod tests {
     async fn a_missing_home_directory_becomes_the_root_directory_and_is_named() {
         let account = Account { home: "/no/such/home".into(), ..me() };
         let line = Program::Command("pwd".into());
-        let child = start(&account, &line, &environment(), Streams::Pipes, None).unwrap();
+        let child = start(&account, &line, &environment(), Streams::Pipes, None, None).unwrap();
         let (output, errors, _) = finished(child).await;
         assert_eq!(output, "/\n");
         assert!(errors.contains("home directory \"/no/such/home\""), "{errors}");

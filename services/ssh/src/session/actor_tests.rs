@@ -42,7 +42,7 @@ fn starter(line: &str) -> (Pty, Starter) {
     let line = line.to_owned();
     let start = move |pty: &mut Pty| {
         let env = BTreeMap::from([("PATH".to_owned(), "/bin:/usr/bin".to_owned())]);
-        start(&account, &Program::Command(line.into()), &env, Streams::Terminal(pty.slave()?), None)
+        start(&account, &Program::Command(line.into()), &env, Streams::Terminal(pty.slave()?), None, None)
     };
     (pty, Box::new(start))
 }
