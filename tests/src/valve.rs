@@ -58,11 +58,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, known: impl Fn() -> bool) {
                 to.shutdown(std::net::Shutdown::Write).ok();
                 return;
             }
-            Ok(count) if known() => {
-                if to.write_all(&buffer[..count]).is_err() {
-                    return;
-                }
-            }
+            Ok(count) if known() && to.write_all(&buffer[..count]).is_err() => return,
             Err(e) if !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => return,
             _ => {}
         }

@@ -110,6 +110,12 @@ pub struct Lossy {
     loses: Arc<AtomicBool>,
 }
 
+impl Default for Lossy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Lossy {
     /// One that loses nothing yet.
     pub fn new() -> Self {

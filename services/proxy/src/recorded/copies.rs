@@ -115,8 +115,7 @@ impl Copies {
     }
 
     fn asked_for(&self, kind: u8, parts: &mut Parts<'_>) -> Option<Asked> {
-        let mut done = Done::default();
-        done.action = match kind {
+        let action = match kind {
             OPEN => SftpAction::Open,
             SETSTAT => SftpAction::Setstat,
             FSETSTAT => SftpAction::Fsetstat,
@@ -136,6 +135,7 @@ impl Copies {
             },
             _ => return None,
         };
+        let mut done = Done { action, ..Done::default() };
         let first = parts.string()?;
         match done.action {
             SftpAction::Fsetstat => done.path = self.open.get(first).cloned().unwrap_or_default(),

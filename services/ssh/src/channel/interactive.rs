@@ -153,7 +153,7 @@ async fn launch(
         Process::Waiting(Box::new(starter))
     } else {
         match starter(&mut pty) {
-            Ok(child) => Process::Started(child),
+            Ok(child) => Process::Started(Box::new(child)),
             Err(error) => {
                 observer.finish(Outcome::Terminated).await;
                 return Err(Refusal::failed(format!("Failed to launch: {error}.")));

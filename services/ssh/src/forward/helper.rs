@@ -22,7 +22,7 @@ use tracing::debug;
 
 use crate::os::account::Account;
 use crate::os::login::Gate;
-use crate::os::process::{Running, Streams, start_worker};
+use crate::os::process::{Begun, Running, Streams, start_worker};
 use crate::worker::Kind;
 use crate::worker::protocol::{Answer, MAX_MESSAGE, Operation, Reply, Request};
 
@@ -63,7 +63,7 @@ impl Helper {
         program: &[std::ffi::OsString],
         gate: Option<&Gate>,
         tasks: &TaskTracker,
-    ) -> io::Result<(Arc<Self>, impl Future<Output = Result<Option<u32>, String>> + Send + use<>)> {
+    ) -> io::Result<(Arc<Self>, impl Future<Output = Begun> + Send + use<>)> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let child = start_worker(account, program, &Kind::Sockets, Streams::Socket(theirs), gate)?;

@@ -206,6 +206,9 @@ impl Streams {
     }
 }
 
+/// How a process came to run: its id while it does, or in words why PAM did not let it.
+pub(crate) type Begun = Result<Option<u32>, String>;
+
 /// A process that was started, or is about to be.
 #[derive(Debug)]
 pub struct Running {
@@ -232,7 +235,7 @@ impl Running {
     ///
     /// # Errors
     /// In words, when PAM did not let it run.
-    pub(crate) fn begun(&self) -> impl Future<Output = Result<Option<u32>, String>> + Send + use<> {
+    pub(crate) fn begun(&self) -> impl Future<Output = Begun> + Send + use<> {
         let begins = match &self.leader {
             Leader::Child(child) => Err(child.id()),
             Leader::Admitted(admitted) => Ok(admitted.clone()),

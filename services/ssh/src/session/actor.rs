@@ -68,7 +68,7 @@ pub struct Launch {
 /// What runs on a session's terminal.
 pub enum Process {
     /// It runs, or has ended.
-    Started(Running),
+    Started(Box<Running>),
     /// It waits to be started.
     Waiting(Starter),
     /// It could not be started.
@@ -378,7 +378,7 @@ impl<O: Observer> SessionActor<O> {
         match start(&mut self.pty) {
             Ok(child) => {
                 self.pty.release_slave();
-                self.process = Process::Started(child);
+                self.process = Process::Started(Box::new(child));
                 self.stage = Stage::Running;
                 self.observer.started().await;
             }

@@ -75,7 +75,7 @@ fn session(line: &str) -> Fixture {
     let (mut pty, start) = starter(line);
     let child = start(&mut pty).unwrap();
     pty.release_slave();
-    run(Launch { pty, process: Process::Started(child) }, None)
+    run(Launch { pty, process: Process::Started(Box::new(child)) }, None)
 }
 
 fn run(launch: Launch, moderation: Option<Moderation>) -> Fixture {
