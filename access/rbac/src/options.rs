@@ -213,7 +213,7 @@ impl Options {
             },
             client_idle_timeout: limit(|o| o.client_idle_timeout).map(Duration::from_nanos),
             disconnect_expired_cert: options().any(|o| o.disconnect_expired_cert),
-            enhanced_recording: options().flat_map(|o| o.bpf.iter().cloned()).collect(),
+            enhanced_recording: own().flat_map(|r| r.options().bpf.iter().cloned()).collect(),
             max_connections: limit(|o| o.max_connections),
             max_sessions: limit(|o| o.max_sessions),
             max_kubernetes_connections: limit(|o| o.max_kubernetes_connections),

@@ -32,6 +32,9 @@ fn options_of_several_roles_merge() {
     assert!(!plain.forward_agent && plain.port_forwarding && plain.ssh_file_copy && !plain.x11_forwarding);
     assert_eq!(plain.client_idle_timeout, None);
     assert_eq!(plain.enhanced_recording.iter().collect::<Vec<_>>(), ["command", "network"]);
+    // The role that everybody has adds nothing to what a role names.
+    let disk = merged(&[json!({"enhanced_recording": ["disk"]})]).enhanced_recording;
+    assert_eq!(disk.iter().collect::<Vec<_>>(), ["disk"]);
     assert_eq!((plain.max_connections, plain.max_sessions), (None, None));
     assert!(plain.record_desktop && plain.saml_idp && !plain.pin_source_ip);
 
