@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use wire::client::turn_page;
 use wire::presence::ListRemoteClustersRequest;
 use wire::presence::presence_service_client::PresenceServiceClient;
 
@@ -49,9 +50,8 @@ pub async fn list(client: &ClusterClient) -> Result<Vec<ListedCluster>> {
                 labels: metadata.labels,
             }
         }));
-        if page.next_page_token.is_empty() {
+        if !turn_page(&mut request.page_token, page.next_page_token)? {
             return Ok(clusters);
         }
-        request.page_token = page.next_page_token;
     }
 }

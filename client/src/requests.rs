@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
+use wire::client::turn_page;
 use wire::proto::event::Resource;
 use wire::proto::{ListAccessRequestsRequest, ListResourcesRequest, Operation, PaginatedResource, Watch};
 use wire::types::{
-    AccessRequestFilter, AccessRequestSpecV3, AccessRequestV3, AccessReview, AccessReviewSubmission, RequestState,
-    WatchKind,
+    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestSpecV3, AccessRequestV3,
+    AccessReview, AccessReviewSubmission, RequestState, WatchKind,
 };
 
 use crate::account::Account;
@@ -43,12 +44,15 @@ pub async fn list(client: &ClusterClient, filter: &AccessRequestFilter) -> Resul
     let mut found = Vec::new();
     let mut start_key = String::new();
     loop {
-        let page =
-            ListAccessRequestsRequest { filter: Some(filter.clone()), limit: PAGE, start_key, ..Default::default() };
+        let page = ListAccessRequestsRequest {
+            filter: Some(filter.clone()),
+            limit: PAGE,
+            start_key: start_key.clone(),
+            ..Default::default()
+        };
         let page = client.root_auth().list_access_requests(page).await?.into_inner();
         found.extend(page.access_requests);
-        start_key = page.next_key;
-        if start_key.is_empty() {
+        if !turn_page(&mut start_key, page.next_key)? {
             return Ok(found);
         }
     }
@@ -62,6 +66,19 @@ pub async fn get(client: &ClusterClient, wanted: &str) -> Result<AccessRequestV3
     let filter = AccessRequestFilter { id: wanted.to_owned(), ..Default::default() };
     let found = list(client, &filter).await?.into_iter().find(|request| id(request) == wanted);
     found.ok_or_else(|| Error::other(format!("there is no access request {wanted:?}")))
+}
+
+/// What the user may ask for, and has to ask for at login.
+///
+/// # Errors
+/// When the cluster does not say; one that has no requests says that there is nothing to ask for.
+pub async fn capabilities(client: &ClusterClient) -> Result<AccessCapabilities> {
+    let asked = AccessCapabilitiesRequest { user: client.account().username.clone(), ..Default::default() };
+    match client.root_auth().get_access_capabilities(asked).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(AccessCapabilities::default()),
+        Err(status) => Err(status.into()),
+    }
 }
 
 /// Makes a request; the stored one.
@@ -83,8 +100,7 @@ pub async fn search(client: &ClusterClient, mut wanted: ListResourcesRequest) ->
     loop {
         let page = client.auth().list_resources(wanted.clone()).await?.into_inner();
         found.extend(page.resources);
-        wanted.start_key = page.next_key;
-        if wanted.start_key.is_empty() {
+        if !turn_page(&mut wanted.start_key, page.next_key)? {
             return Ok(found);
         }
     }

@@ -332,7 +332,7 @@ fn check_pin(pin: &str) -> Result<String, String> {
 }
 
 fn read_limits(section: &Section<'_>) -> Limits {
-    section.ignore_with_warning("rates", "is not part of this build yet: requests are not counted over time");
+    section.ignore_with_warning("max_users", "is not enforced: connections and rates are bounded for each address");
     Limits {
         max_connections: section.number("max_connections").unwrap_or(15_000),
         max_users: section.number("max_users").unwrap_or(250),

@@ -4,6 +4,7 @@
 mod balancers;
 mod enhanced;
 mod faults;
+mod lists;
 mod main_job;
 mod moderated;
 mod network;

@@ -27,3 +27,34 @@ impl Interceptor for SendVersion {
 pub fn api_channel(channel: Channel) -> ApiChannel {
     InterceptedService::new(channel, SendVersion)
 }
+
+/// Goes on to the next page of a list: whether there is one. `token` is where the page began that was read.
+///
+/// # Errors
+/// `DataLoss` when the server names the same page again, which would never end.
+pub fn turn_page(token: &mut String, next: String) -> Result<bool, Status> {
+    if next.is_empty() {
+        return Ok(false);
+    }
+    if next == *token {
+        return Err(Status::data_loss("the server names the same page of a list again: the rest is unknown"));
+    }
+    *token = next;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_list_whose_pages_do_not_go_on_is_an_error() {
+        let mut token = String::new();
+        assert!(turn_page(&mut token, "b".into()).unwrap());
+        assert_eq!(token, "b");
+        assert!(turn_page(&mut token, "b".into()).is_err());
+        assert!(!turn_page(&mut token, String::new()).unwrap());
+    }
+}

@@ -272,5 +272,5 @@ pub mod trait_list {
 
 pub use crate::shapes::{
     cert_extension_mode, cert_extension_type, database_tls_mode, database_user_mode, host_user_mode, listener_mode,
-    require_mfa, review_day, review_frequency, routing_strategy, signature_suite, tunnel_strategy,
+    membership_kind, require_mfa, review_day, review_frequency, routing_strategy, signature_suite, tunnel_strategy,
 };

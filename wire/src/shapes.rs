@@ -160,6 +160,22 @@ word_module!(
     |_| None
 );
 word_module!(
+    /// `MEMBERSHIP_KIND_USER` or `MEMBERSHIP_KIND_LIST`, also without the prefix: what a member of an access list is.
+    membership_kind,
+    "membership_kind",
+    [
+        (1, "MEMBERSHIP_KIND_USER"),
+        (2, "MEMBERSHIP_KIND_LIST"),
+        (0, "MEMBERSHIP_KIND_UNSPECIFIED"),
+        (1, "user"),
+        (2, "list"),
+        (1, "membership_kind_user"),
+        (2, "membership_kind_list"),
+        (0, "membership_kind_unspecified"),
+    ],
+    |_| None
+);
+word_module!(
     /// `ssh`: the kind of certificate a role's extension goes into.
     cert_extension_type,
     "cert_extensions type",

@@ -44,6 +44,24 @@ impl Labelled for ServerV2 {
 
 static NO_COMMANDS: BTreeMap<String, CommandLabelV2> = BTreeMap::new();
 
+/// What records of all kinds say in the same way: the name and the whole record, or what roles are asked about.
+macro_rules! record {
+    () => {
+        fn name(&self) -> &str {
+            Resource::name(self)
+        }
+
+        fn json(&self) -> Json {
+            serde_json::to_value(self).unwrap_or_default()
+        }
+    };
+    ($kind:path) => {
+        fn target(&self) -> Target<'_> {
+            Target { kind: $kind, name: Resource::name(self), labels: Filtered::labels(self) }
+        }
+    };
+}
+
 /// One row a kind: its type, what it is called where access is decided, the labels that come from commands, the texts
 /// that words are searched in, and the fields lists can be sorted by.
 macro_rules! labelled {
@@ -53,9 +71,7 @@ macro_rules! labelled {
         sorted: { $($field:literal => $sorted:expr),* $(,)? },
     })*) => { $(
         impl Filtered for $type {
-            fn name(&self) -> &str {
-                Resource::name(self)
-            }
+            record!();
 
             #[allow(unused_variables)] // some kinds have no commands
             fn labels(&self) -> Labels<'_> {
@@ -70,16 +86,10 @@ macro_rules! labelled {
                 texts.extend($searched);
                 texts
             }
-
-            fn json(&self) -> Json {
-                serde_json::to_value(self).unwrap_or_default()
-            }
         }
 
         impl Labelled for $type {
-            fn target(&self) -> Target<'_> {
-                Target { kind: $kind, name: Resource::name(self), labels: Filtered::labels(self) }
-            }
+            record!($kind);
 
             fn sort_fields() -> &'static [&'static str] {
                 &[$($field,)* "description"]
@@ -145,9 +155,7 @@ labelled! {
 macro_rules! served {
     ($($type:ty: $field:ident $inner:ty, $kind:path;)*) => { $(
         impl Filtered for $type {
-            fn name(&self) -> &str {
-                Resource::name(self)
-            }
+            record!();
 
             fn labels(&self) -> Labels<'_> {
                 match self.spec.as_ref().and_then(|spec| spec.$field.as_ref()) {
@@ -160,16 +168,10 @@ macro_rules! served {
                 let inner = self.spec.as_ref().and_then(|spec| spec.$field.as_ref());
                 inner.map(Filtered::searched).unwrap_or_default()
             }
-
-            fn json(&self) -> Json {
-                serde_json::to_value(self).unwrap_or_default()
-            }
         }
 
         impl Labelled for $type {
-            fn target(&self) -> Target<'_> {
-                Target { kind: $kind, name: Resource::name(self), labels: Filtered::labels(self) }
-            }
+            record!($kind);
 
             fn sort_fields() -> &'static [&'static str] {
                 <$inner>::sort_fields()

@@ -209,6 +209,11 @@ pub const KUBE_EPHEMERAL_CONTAINER: &str = "kube_ephemeral_container";
 /// `user_token_secrets`.
 pub const USER_TOKEN_SECRETS: &str = "user_token_secrets";
 
+/// `user_notification_state`: what a user did with a notification; no rule names it.
+pub const USER_NOTIFICATION_STATE: &str = "user_notification_state";
+/// `user_last_seen_notification`: when a user last looked; no rule names it.
+pub const USER_LAST_SEEN_NOTIFICATION: &str = "user_last_seen_notification";
+
 /// Every kind that the rules of a role can name, besides `*`.
 pub const ALL: [&str; 104] = [
     NAMESPACE,

@@ -9,6 +9,7 @@ mod desktops;
 mod fleet;
 mod kubernetes;
 mod lists;
+mod notices;
 mod role;
 mod server;
 mod sessions;
@@ -19,6 +20,8 @@ mod trust;
 mod user;
 
 pub use databases::DATABASE_PROTOCOLS;
+pub use lists::next_review;
+pub use notices::{NOTIFICATION_CONTENT, NOTIFICATION_TITLE};
 #[cfg(test)]
 pub(crate) use role::label_fields;
 pub use role::{

@@ -17,6 +17,7 @@ pub mod kind;
 pub mod presets;
 
 mod any;
+mod devices;
 mod document;
 mod error;
 mod kinds;
@@ -28,11 +29,13 @@ mod resource_id;
 mod system_role;
 
 pub use any::AnyResource;
+pub use devices::{device_message, device_record};
 pub use document::{Fields, decode, encode, parse_documents, parse_value, to_json, to_yaml};
 pub use error::{ResourceError, Result};
 pub use kinds::{
     CLUSTER_WIDE_KUBERNETES_KINDS, DATABASE_PROTOCOLS, DEFAULT_SESSION_TTL, JOIN_METHODS, KUBERNETES_KINDS,
-    KUBERNETES_VERBS, MAX_ACCESS_DURATION, MAX_SESSION_TTL, ROLE_VERSIONS, check_second_factor_allowed,
+    KUBERNETES_VERBS, MAX_ACCESS_DURATION, MAX_SESSION_TTL, NOTIFICATION_CONTENT, NOTIFICATION_TITLE, ROLE_VERSIONS,
+    check_second_factor_allowed, next_review,
 };
 pub use place::{Place, places};
 pub use read::nearest;

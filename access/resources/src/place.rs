@@ -123,6 +123,16 @@ pub mod places {
     pub const ACCESS_LIST_MEMBERS: &str = "/access_list_member";
     /// Reviews of access lists.
     pub const ACCESS_LIST_REVIEWS: &str = "/access_list_review";
+    /// What plugins remember about access requests.
+    pub const PLUGIN_DATA: &str = "/plugin_data/access_request";
+    /// Notifications of single users.
+    pub const USER_NOTIFICATIONS: &str = "/notifications/user";
+    /// Notifications of many users.
+    pub const GLOBAL_NOTIFICATIONS: &str = "/notifications/global";
+    /// What users did with their notifications.
+    pub const NOTIFICATION_STATES: &str = "/notifications/states";
+    /// When users last looked at their notifications.
+    pub const LAST_SEEN_NOTIFICATIONS: &str = "/notifications/last_seen";
     /// What people had at their last login.
     pub const USER_LOGIN_STATES: &str = "/user_login_state";
     /// Labels that are given to servers.

@@ -64,7 +64,7 @@ fn every_key_is_known_and_read() {
         config.warnings,
         [
             "t.yaml:49: teleport.ca_signature_algo: has no effect",
-            "t.yaml:18: teleport.connection_limits.rates: is not part of this build yet: requests are not counted over time",
+            "t.yaml:17: teleport.connection_limits.max_users: is not enforced: connections and rates are bounded for each address",
             "t.yaml:44: teleport.cache.type: has no effect",
             "t.yaml:44: teleport.cache.ttl: has no effect",
             "t.yaml:95: auth_service.kubeconfig_file: has no effect",

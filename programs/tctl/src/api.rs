@@ -17,6 +17,7 @@ use wire::integration::integration_service_client::IntegrationServiceClient;
 use wire::loginrule::login_rule_service_client::LoginRuleServiceClient;
 use wire::machineid::bot_instance_service_client::BotInstanceServiceClient;
 use wire::machineid::bot_service_client::BotServiceClient;
+use wire::notifications::notification_service_client::NotificationServiceClient;
 use wire::okta::okta_service_client::OktaServiceClient;
 use wire::presence::presence_service_client::PresenceServiceClient;
 use wire::proto::auth_service_client::AuthServiceClient;
@@ -94,6 +95,10 @@ impl Api {
     service!(
         /// Access lists.
         access_lists: AccessListServiceClient
+    );
+    service!(
+        /// Texts for users.
+        notifications: NotificationServiceClient
     );
     service!(
         /// Rules about access requests.

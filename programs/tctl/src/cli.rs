@@ -7,8 +7,8 @@ use resources::kind;
 
 use crate::api::Api;
 use crate::commands::{
-    self, access, acl, alerts, audit, auth, bots, create, devices, edit, get, inventory, listed, lock, nodes,
-    recordings, requests, rm, tokens, update, users,
+    self, access, acl, alerts, audit, auth, bots, create, devices, edit, get, inventory, listed, loadtest, lock, nodes,
+    notifications, recordings, requests, rm, tokens, top, update, users,
 };
 use crate::connect::{Wanted, connect};
 use crate::error::Result;
@@ -117,6 +117,14 @@ enum Command {
     /// Requests of users for more access.
     #[command(subcommand, alias = "request")]
     Requests(requests::Requests),
+    /// Texts for users, which the web interface shows.
+    #[command(subcommand)]
+    Notifications(notifications::Notifications),
+    /// Show what a process says about itself at its diagnostics address.
+    Top(top::Top),
+    /// Artificial load, to see what a cluster can take.
+    #[command(subcommand)]
+    Loadtest(loadtest::Loadtest),
     /// Show the version of this program.
     Version,
     #[command(external_subcommand)]
@@ -135,6 +143,8 @@ impl Cli {
             Command::Other(words) => return Err(commands::other::refuse(&words)),
             // Policies can be tested where there is no cluster.
             Command::Access(command) => return command.run(&wanted).await,
+            // The process answers itself.
+            Command::Top(command) => return command.run().await,
             Command::Audit(ref command) if command.run_offline()? => return Ok(()),
             other => other,
         };
@@ -190,7 +200,9 @@ impl Command {
             Self::Recordings(command) => command.run(api).await,
             Self::Requests(command) => command.run(api).await,
             Self::Audit(command) => command.run(api).await,
-            Self::Access(_) | Self::Version | Self::Other(_) => Ok(()),
+            Self::Notifications(command) => command.run(api).await,
+            Self::Loadtest(command) => command.run(api).await,
+            Self::Access(_) | Self::Top(_) | Self::Version | Self::Other(_) => Ok(()),
         }
     }
 }

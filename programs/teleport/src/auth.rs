@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_service::server::{BoundServer, ServerConfig};
+use auth_service::store::WatchedKind;
 use auth_service::{Auth, AuthConfig, FileSettings, LocalIdentity, LocalIdentityRequest, SystemRole};
 use backend::Backend;
 use config::{Config, HostPort, ProxyProtocol};
@@ -21,8 +22,8 @@ use crate::exchange::WebExchange;
 /// The longest cluster name whose hexadecimal form fits one label of a host name, as clients ask for it.
 const MAX_CLUSTER_NAME: usize = pki::cluster_name::MAX_NAME_IN_SERVER_NAME;
 
-/// How often the authorities are looked at.
-const AUTHORITIES: Duration = Duration::from_millis(500);
+/// How long until the authorities are followed again after that failed.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// A running Auth Service.
 pub struct AuthProcess {
@@ -51,7 +52,8 @@ pub async fn start(
         addresses: vec![listen],
         names: config.auth.public_addrs.iter().map(|a| a.host.clone()).collect(),
         proxy_protocol: proxy_protocol(config.auth.proxy_protocol),
-        ..Default::default()
+        connections_per_ip: usize::try_from(config.global.limits.max_connections).unwrap_or(usize::MAX),
+        rates: crate::proxy::rates(&config.global),
     };
     let bound = BoundServer::bind(auth.clone(), &server)?;
     let addresses = bound.addresses();
@@ -87,15 +89,23 @@ async fn keep_admin_identity(auth: &Auth, store: &IdentityStore) -> Result<()> {
 
 /// Renews the administrator's identity whenever the authorities change; for ever.
 pub async fn keep_admin_current(auth: Auth, store: Arc<IdentityStore>) {
-    let mut seen = auth.authority_generation();
+    let authorities = || WatchedKind { kind: "cert_authority".to_owned(), ..WatchedKind::default() };
     loop {
-        sleep(AUTHORITIES).await;
-        let now = auth.authority_generation();
-        if now != seen {
-            match keep_admin_identity(&auth, &store).await {
-                Ok(()) => seen = now,
-                Err(error) => warn!(%error, "the administrator's identity could not be renewed"),
+        let mut changes = auth.store().watch(vec![authorities()]).ok();
+        // Also what changed while nobody followed.
+        let current = match keep_admin_identity(&auth, &store).await {
+            Ok(()) => changes.as_mut(),
+            Err(error) => {
+                warn!(%error, "the administrator's identity could not be renewed");
+                None
             }
+        };
+        let followed = match current {
+            Some(changes) => changes.next().await.is_ok(),
+            None => false,
+        };
+        if !followed {
+            sleep(mux::listener::jittered(RETRY)).await;
         }
     }
 }

@@ -49,6 +49,7 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
         public_addrs: ssh.public_addrs.iter().map(ToString::to_string).collect(),
         algorithms: algorithms(&process.config.global),
         max_connections: usize::try_from(process.config.global.limits.max_connections).unwrap_or(usize::MAX),
+        rates: crate::proxy::rates(&process.config.global),
         features: features(ssh),
         pam: ssh.pam.as_ref().map(ssh_service::Pam::new).transpose().map_err(Failure::new)?,
         enhanced_recording: ssh.enhanced_recording.as_ref().map(enhanced_recording),

@@ -82,9 +82,16 @@ fn settings(process: &Process) -> Result<Settings> {
         proxy_verify: process.verify(),
         trust_x_forwarded_for: proxy.trust_x_forwarded_for,
         max_connections: usize::try_from(global.limits.max_connections).unwrap_or(usize::MAX),
+        rates: rates(global),
         algorithms: algorithms(global),
         proxy_protocol: crate::auth::proxy_protocol(proxy.proxy_protocol),
     })
+}
+
+/// How often one address may ask services of this process for something.
+pub fn rates(global: &config::Global) -> Vec<mux::rate::Rate> {
+    let rate = |rate: &config::Rate| mux::rate::Rate { period: rate.period, average: rate.average, burst: rate.burst };
+    global.limits.rates.iter().map(rate).collect()
 }
 
 /// The SSH algorithms of this process's services.

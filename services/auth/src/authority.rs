@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use pki::{
     authority::{CaKeyKind, CaType},
     identity::Identity,
@@ -24,12 +25,20 @@ use crate::{Auth, rotation::Phase, store::kind};
 #[derive(Default)]
 pub(crate) struct Authorities {
     current: ArcSwapOption<Snapshot>,
+    trusted: ArcSwapOption<Trusted>,
     making: tokio::sync::Mutex<()>,
 }
 
 struct Snapshot {
     generation: u64,
     signers: HashMap<CaType, Arc<Signers>>,
+}
+
+/// The certificates that are trusted, parsed: every connection is checked against some of them.
+struct Trusted {
+    generation: u64,
+    /// By the name of the authority; only of those that are stored.
+    by_name: Mutex<HashMap<String, Arc<[Certificate]>>>,
 }
 
 /// The keys with which one authority signs.
@@ -266,12 +275,7 @@ impl Auth {
     pub(crate) fn check_signer(&self, certificate: &Certificate, identity: &Identity) -> Result<()> {
         let service = identity.groups.iter().any(|name| SystemRole::from_name(name).is_some());
         let ca_type = if service { CaType::Host } else { CaType::User };
-        let authority = self.store().cached::<kind::CertAuthority>(&format!("{ca_type}/{}", identity.teleport_cluster));
-        let trusted: Vec<_> = authority
-            .iter()
-            .flat_map(|ca| trusted_tls(ca))
-            .filter_map(|pem| Certificate::from_pem(&String::from_utf8_lossy(&pem)).ok())
-            .collect();
+        let trusted = self.trusted_certificates(&format!("{ca_type}/{}", identity.teleport_cluster));
         if certificate.verify_issued_by(&trusted, self.now()).is_some() {
             return Ok(());
         }
@@ -280,6 +284,25 @@ impl Auth {
             "a certificate was refused: it is not signed by the authority that speaks for its holder"
         );
         Err(Error::access_denied("access denied: invalid client certificate"))
+    }
+
+    /// The trusted certificates of the authority of a name; none when there is no such authority.
+    fn trusted_certificates(&self, name: &str) -> Arc<[Certificate]> {
+        let generation = self.store().authority_generation();
+        let kept = self.0.authorities.trusted.load_full().filter(|kept| kept.generation == generation);
+        let kept = kept.unwrap_or_else(|| {
+            let fresh = Arc::new(Trusted { generation, by_name: Mutex::default() });
+            self.0.authorities.trusted.store(Some(Arc::clone(&fresh)));
+            fresh
+        });
+        if let Some(known) = kept.by_name.lock().get(name) {
+            return Arc::clone(known);
+        }
+        let Ok(authority) = self.store().cached::<kind::CertAuthority>(name) else { return Arc::new([]) };
+        let parse = |pem: Vec<u8>| Certificate::from_pem(&String::from_utf8_lossy(&pem)).ok();
+        let parsed: Arc<[Certificate]> = trusted_tls(&authority).into_iter().filter_map(parse).collect();
+        kept.by_name.lock().insert(name.to_owned(), Arc::clone(&parsed));
+        parsed
     }
 
     /// Stores an authority of another cluster, or restores one of this.

@@ -19,6 +19,7 @@ mod config;
 mod init;
 mod integrity;
 mod join;
+mod lists;
 mod locks;
 mod login;
 mod presence;
@@ -44,6 +45,7 @@ pub use caller::{Caller, Principal};
 pub use certs::{CertUsage, HostCertRequest, LocalIdentity, LocalIdentityRequest, PublicKeys, UserCertRequest};
 pub use config::{AuthConfig, FileSettings};
 pub use integrity::{HostReport, Verification};
+pub use lists::UserRights;
 pub use login::{
     ChallengeScope, Credentials, LoginClient, SshLogin, SshLoginResponse, TrustedCertificates, WebSessionRequest,
 };

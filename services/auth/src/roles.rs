@@ -11,7 +11,7 @@ use wire::{
     types::{RoleV6, UserV2},
 };
 
-use crate::{Auth, login::traits_of, store::kind};
+use crate::{Auth, store::kind};
 
 /// How many parsed roles are kept.
 const MAX_PARSED: usize = 10_000;
@@ -64,14 +64,14 @@ impl Auth {
         Ok(RoleSet::new(parsed, rbac::Traits::from(traits.clone())))
     }
 
-    /// A user with its present roles put together.
+    /// A user with all roles of this moment put together, those of access lists included.
     ///
     /// # Errors
     /// `NotFound` for unknown users and roles.
     pub fn user_role_set(&self, name: &str) -> Result<(Arc<UserV2>, RoleSet)> {
         let user = self.store().cached::<kind::User>(name)?;
-        let roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
-        let set = self.role_set(&roles, &traits_of(&user), name)?;
+        let rights = self.rights_of(&user);
+        let set = self.role_set(&rights.roles, &rights.traits, name)?;
         Ok((user, set))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use audit::codes;
 use resources::{Place, Resource, places};
 use wire::{
+    accesslist::AccessList,
     error::{Error, ErrorKind, Result},
     events, time,
     types::{CreatedBy, RoleV6, UserRef, UserV2},
@@ -78,6 +79,8 @@ impl Auth {
         let everything = store::key_at(&Place::new(places::USERS, [name]))?.children();
         self.store().backend().delete_range(&everything).await.map_err(|e| store::storage(&e))?;
         self.forget_sessions_of(name).await?;
+        gone_already(self.store().delete::<kind::UserLoginState>(name).await)?;
+        self.forget_notifications_of(name).await?;
         self.emit(codes::USER_DELETE.event(events::UserDelete {
             user: Some(caller.user_metadata()),
             resource: Some(events::ResourceMetadata { name: name.to_owned(), ..Default::default() }),
@@ -85,6 +88,17 @@ impl Auth {
             ..Default::default()
         }))
         .await
+    }
+
+    async fn forget_notifications_of(&self, name: &str) -> Result<()> {
+        for one in self.store().cached_below::<kind::UserNotification>(name) {
+            gone_already(self.store().delete::<kind::UserNotification>(&format!("{name}/{}", one.name())).await)?;
+        }
+        for state in self.store().cached_below::<kind::NotificationState>(name) {
+            let about = state.spec.as_ref().map_or("", |spec| &spec.notification_id);
+            gone_already(self.store().delete::<kind::NotificationState>(&format!("{name}/{about}")).await)?;
+        }
+        gone_already(self.store().delete::<kind::LastSeenNotification>(name).await)
     }
 
     async fn forget_sessions_of(&self, name: &str) -> Result<()> {
@@ -203,6 +217,11 @@ impl Auth {
             let text = format!("role {name:?} is still in use by user {:?}", user.name());
             return Err(Error::bad_parameter(text));
         }
+        let lists = self.store().cached_list::<kind::AccessList>();
+        if let Some(list) = lists.iter().find(|list| grants_role(list, name)) {
+            let text = format!("role {name:?} is still granted by access list {:?}", list.name());
+            return Err(Error::bad_parameter(text));
+        }
         self.store().delete::<kind::Role>(name).await?;
         self.emit(codes::ROLE_DELETE.event(events::RoleDelete {
             resource: Some(events::ResourceMetadata { name: name.to_owned(), ..Default::default() }),
@@ -262,6 +281,12 @@ fn keep_what_is_kept(user: &mut UserV2, before: &UserV2) {
 
 fn roles_of(user: &UserV2) -> Vec<String> {
     user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default()
+}
+
+fn grants_role(list: &AccessList, role: &str) -> bool {
+    let spec = list.spec.as_ref();
+    let grants = spec.iter().flat_map(|spec| spec.grants.iter().chain(&spec.owner_grants));
+    grants.into_iter().any(|grants| grants.roles.iter().any(|granted| granted == role))
 }
 
 fn connector_of(user: &UserV2) -> String {

@@ -242,7 +242,9 @@ impl Parts {
         let reach = (self.upstream.clone(), dialer.clone());
         let reports = report::Reports::new(self.recorded.log(), &settings.host_uuid);
         let gate = gate::Gate::new(cache.clone()).with_reports(reports);
-        let web = web::Web::new(settings.clone(), cache.clone(), reach, gate.clone(), upgrades, tasks.clone());
+        let rates = Arc::new(mux::rate::RateLimit::new(settings.rates.iter().copied()));
+        let guard = (gate.clone(), rates.clone());
+        let web = web::Web::new(settings.clone(), cache.clone(), reach, guard, upgrades, tasks.clone());
         let reach_nodes = (dialer.clone(), self.recorded.clone());
         let transport =
             transport::Transport::new(reach_nodes.clone(), gate.clone(), sessions.clone(), shutdown.clone());
@@ -271,6 +273,7 @@ impl Parts {
             ssh_routes: Arc::new(listen::ssh_routes(&configs)),
             upgraded_routes: Arc::new(listen::routes(&upgraded)),
             configs: Arc::new(configs),
+            rates,
             tasks: tasks.clone(),
             closing: self.closing.clone(),
             shutdown: shutdown.clone(),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router as HttpRouter;
 use axum::extract::Extension;
@@ -14,6 +14,7 @@ use mux::alpn;
 use mux::listener::Permit;
 use mux::pingconn::PingStream;
 use mux::proxy_protocol::VerifySignedHeader;
+use mux::rate::RateLimit;
 use mux::router::{ConfigSource, Route, Router};
 use mux::server_name::KUBERNETES_PREFIX;
 use mux::{Arrival, DetectConfig, Protocol};
@@ -138,6 +139,8 @@ pub(crate) struct Door {
     pub tunnel_routes: Arc<Router<Service>>,
     pub ssh_routes: Arc<Router<Service>>,
     pub upgraded_routes: Arc<Router<Service>>,
+    /// How often one address may connect for anything but the web, whose requests are counted one by one.
+    pub rates: Arc<RateLimit>,
     pub tasks: TaskTracker,
     /// No new connections from now on; those that are open go on.
     pub closing: CancellationToken,
@@ -225,6 +228,9 @@ impl Door {
             }
         };
         let (client, server) = (detected.client_addr, detected.server_addr);
+        if detected.protocol == Protocol::Ssh && !self.in_time(client) {
+            return;
+        }
         match (detected.protocol, purpose) {
             (Protocol::Tls | Protocol::Postgres, Purpose::Database(database)) => {
                 self.database_port(detected.stream, database, client).await;
@@ -242,6 +248,15 @@ impl Door {
             }
             (protocol, _) => debug!(%client, ?protocol, "connection closed: nothing serves this protocol here"),
         }
+    }
+
+    /// Counts a connection of a client; `false` when there are too many over time.
+    fn in_time(&self, client: SocketAddr) -> bool {
+        let allowed = self.rates.allow(client.ip(), Instant::now());
+        if !allowed {
+            debug!(%client, "connection closed: too many of this address over time");
+        }
+        allowed
     }
 
     /// Serves a connection that came inside an HTTP upgrade.
@@ -268,6 +283,10 @@ impl Door {
                 return;
             }
         };
+        let counted = matches!(&routed, mux::tls::Routed::Terminated { handler: Service::Web, .. });
+        if !counted && !self.in_time(client) {
+            return;
+        }
         let (handler, accepted) = match routed {
             mux::tls::Routed::Forwarded { stream, hello, .. } => {
                 return self.pass_to_auth(stream, client, server, &hello).await;

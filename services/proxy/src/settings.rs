@@ -68,6 +68,8 @@ pub struct Settings {
     pub trust_x_forwarded_for: bool,
     /// Connections that one address may hold at a time.
     pub max_connections: usize,
+    /// Requests and connections of one address over time; empty: any number.
+    pub rates: Vec<mux::rate::Rate>,
     /// SSH algorithms that clients may choose from.
     pub algorithms: tunnel::ssh::Algorithms,
     /// Whether the Auth Service runs in the same process, which then speaks for the proxy in the inventory.
@@ -242,6 +244,7 @@ mod tests {
             https_keypairs_reload_interval: Duration::ZERO,
             trust_x_forwarded_for: false,
             max_connections: 10,
+            rates: Vec::new(),
             algorithms: Default::default(),
             beside_auth: false,
             dialer: dialer::Dialer::direct(),

@@ -4,7 +4,6 @@ mod error;
 mod events;
 mod forwarded;
 mod join;
-mod limit;
 mod login;
 mod pages;
 mod ping;
@@ -25,11 +24,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use cache::Cache;
+use mux::rate::{Rate, RateLimit};
 use tokio_util::task::TaskTracker;
 use wire::error::ErrorKind;
 
 pub(crate) use error::{WebError, WebResult};
-use limit::RateLimit;
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
@@ -59,6 +58,8 @@ pub(crate) struct Web {
 struct Limits {
     normal: RateLimit,
     high: RateLimit,
+    /// Of the configuration file, for everything that is asked of the proxy.
+    all: Arc<RateLimit>,
 }
 
 /// Where a request comes from; set for each connection.
@@ -70,11 +71,15 @@ impl Web {
         settings: Arc<Settings>,
         cache: Cache,
         (upstream, dialer): (Upstream, NodeDialer),
-        gate: Gate,
+        (gate, rates): (Gate, Arc<RateLimit>),
         upgrades: upgrade::Upgrades,
         tasks: TaskTracker,
     ) -> Self {
-        let limits = Limits { normal: RateLimit::new(20, 40), high: RateLimit::new(120, 480) };
+        let limits = Limits {
+            normal: RateLimit::new([Rate::per_minute(20, 40)]),
+            high: RateLimit::new([Rate::per_minute(120, 480)]),
+            all: rates,
+        };
         Self { settings, cache, upstream, dialer, gate, limits: Arc::new(limits), upgrades, tasks }
     }
 }
@@ -95,14 +100,15 @@ pub(crate) struct WebRouters {
 
 impl WebRouters {
     pub(crate) fn new(web: &Web) -> Self {
+        let all = |router: Router<Web>| router.layer(middleware::from_fn_with_state(web.clone(), limit_all));
         let behind_balancer = |router: Router<Web>| {
             finished(router.layer(middleware::from_fn_with_state(web.clone(), forwarded::client)), web)
         };
-        let all = everything(web);
+        let everything = all(everything(web));
         Self {
-            public: behind_balancer(all.clone()),
-            tunnel: behind_balancer(to_join(web)),
-            upgraded: finished(all, web),
+            public: behind_balancer(everything.clone()),
+            tunnel: behind_balancer(all(to_join(web))),
+            upgraded: finished(everything, web),
         }
     }
 }
@@ -178,6 +184,15 @@ async fn limit_high(
     next: Next,
 ) -> Response {
     limited(&web.limits.high, client, request, next).await
+}
+
+async fn limit_all(
+    State(web): State<Web>,
+    Extension(client): Extension<ClientAddress>,
+    request: Request,
+    next: Next,
+) -> Response {
+    limited(&web.limits.all, client, request, next).await
 }
 
 async fn limited(limit: &RateLimit, client: ClientAddress, request: Request, next: Next) -> Response {

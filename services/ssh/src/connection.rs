@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use resume::server::{Incoming, Interest};
@@ -230,6 +230,11 @@ pub(crate) async fn serve<S>(node: Node, stream: S, client: SocketAddr, server: 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // Port 0 stands for an address that nobody told.
+    if client.port() != 0 && !node.rates.allow(client.ip(), Instant::now()) {
+        debug!(%client, "connection closed: too many of this address over time");
+        return;
+    }
     let (resumable, config, stop) = (node.resumable.clone(), node.config.clone(), node.shutdown.clone());
     let shown = (tunnel::ssh::SERVER_VERSION, config.host_uuid.as_str());
     let ssh = |incoming| serve_ssh(node, incoming, client, server);

@@ -165,6 +165,7 @@ impl SshService {
             leases,
             host_users: start_host_users(&config, &tasks, &background, &shutdown),
             connections: Arc::default(),
+            rates: Arc::new(mux::rate::RateLimit::new(config.rates.iter().copied())),
             config,
             cache: cache.clone(),
             audit,

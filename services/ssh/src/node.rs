@@ -52,6 +52,8 @@ pub struct NodeConfig {
     pub algorithms: Algorithms,
     /// Simultaneous connections of one address; for nodes that listen.
     pub max_connections: usize,
+    /// Connections of one client over time; empty: any number.
+    pub rates: Vec<mux::rate::Rate>,
     /// What users may do here to start with, whatever their roles say.
     pub features: Features,
     /// The host's word about sessions; `None` where it is not asked.
@@ -93,6 +95,8 @@ pub(crate) struct Node {
     pub host_users: Option<HostUsers>,
     /// Number of the next connection.
     pub connections: Arc<AtomicU64>,
+    /// How often one client may connect.
+    pub rates: Arc<mux::rate::RateLimit>,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
     /// What the node shows to clients and proxies from the next connection on.

@@ -20,6 +20,7 @@ mod framed;
 pub mod listener;
 pub mod pingconn;
 pub mod proxy_protocol;
+pub mod rate;
 mod rewind;
 pub mod router;
 pub mod server_name;

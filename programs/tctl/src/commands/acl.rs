@@ -1,11 +1,10 @@
 //! `acl`: access lists and their members.
 
 use chrono::Utc;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use resources::{AnyResource, Reference, Resource, kind};
 use wire::accesslist::{
-    AccessList, DeleteAccessListMemberRequest, ListAccessListMembersRequest, Member, MemberSpec,
-    UpsertAccessListMemberRequest,
+    AccessList, DeleteAccessListMemberRequest, Member, MemberSpec, MembershipKind, UpsertAccessListMemberRequest,
 };
 use wire::types::{Metadata, ResourceHeader};
 
@@ -13,9 +12,6 @@ use crate::api::{Api, Call};
 use crate::error::{Error, Result};
 use crate::output::{self, Format, Table, say, text, time};
 use crate::resource::{self, Secrets};
-
-/// Members on one page.
-const PAGE: i32 = 500;
 
 /// Access lists and their members.
 #[derive(Debug, Subcommand)]
@@ -65,13 +61,35 @@ pub enum Users {
 pub struct Add {
     /// The name of the access list.
     name: String,
-    /// The user.
+    /// The user, or the name of the list.
     user: String,
+    /// What is added: a user, or an access list with all its members.
+    #[arg(long, value_enum, default_value_t)]
+    kind: Kind,
     /// When the membership ends, in RFC 3339 [default: never].
     expires: Option<String>,
     /// Why.
     #[arg(default_value = "", hide_default_value = true)]
     reason: String,
+}
+
+/// What a member of an access list is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// A user.
+    #[default]
+    User,
+    /// An access list.
+    List,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::List => "list",
+        }
+    }
 }
 
 /// Remove a user from an access list.
@@ -155,12 +173,17 @@ impl Add {
                 expires: expires.map(wire::time::timestamp),
                 reason: self.reason.clone(),
                 added_by: "tctl".to_owned(),
+                membership_kind: match self.kind {
+                    Kind::User => MembershipKind::User,
+                    Kind::List => MembershipKind::List,
+                } as i32,
                 ..MemberSpec::default()
             }),
         };
         let request = UpsertAccessListMemberRequest { member: Some(member) };
         api.access_lists().upsert_access_list_member(request).within("adding the user").await?;
-        say(&text::lines(&format!("Successfully added user {} to access list {}\n", self.user, self.name)));
+        let what = self.kind.word();
+        say(&text::lines(&format!("Successfully added {what} {} to access list {}\n", self.user, self.name)));
         Ok(())
     }
 }
@@ -176,17 +199,7 @@ impl Rm {
 
 impl Get {
     async fn users(self, api: &Api) -> Result<()> {
-        let mut request =
-            ListAccessListMembersRequest { page_size: PAGE, access_list: self.name.clone(), ..Default::default() };
-        let mut found = Vec::new();
-        loop {
-            let page = api.access_lists().list_access_list_members(request.clone()).within("listing the users").await?;
-            found.extend(page.members);
-            request.page_token = page.next_page_token;
-            if request.page_token.is_empty() {
-                break;
-            }
-        }
+        let found = resource::list_members(api, &self.name).await?;
         match self.format {
             Format::Json => say(&output::json(&found, 4)?),
             Format::Yaml => say(&output::yaml(&found)?),
@@ -194,11 +207,13 @@ impl Get {
                 say(&text::lines(&format!("No users in access list {}.\n", self.name)));
             }
             Format::Text => {
-                let mut table = Table::new(["User", "Expires", "Added By", "Reason"]);
+                let mut table = Table::new(["User", "Kind", "Expires", "Added By", "Reason"]);
                 for member in &found {
                     let spec = member.spec.clone().unwrap_or_default();
                     let ends = time::expiry(spec.expires.as_ref(), Utc::now());
-                    table.row([spec.name, ends, spec.added_by, spec.reason]);
+                    let kind =
+                        if spec.membership_kind == MembershipKind::List as i32 { Kind::List } else { Kind::User };
+                    table.row([spec.name, kind.word().to_owned(), ends, spec.added_by, spec.reason]);
                 }
                 say(&table.fitted());
             }

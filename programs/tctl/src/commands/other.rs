@@ -5,24 +5,24 @@ use resources::nearest;
 use crate::error::Error;
 
 /// Commands of other builds that this one has no services for yet.
-const LATER: [&str; 12] = [
+const LATER: [&str; 9] = [
     "externalauditstorage",
     "idp",
-    "loadtest",
     "login_rule",
-    "notifications",
     "plugins",
     "saml",
     "sso",
     "terraform",
-    "top",
     "workload-identity",
     "autoupdate",
 ];
 
 /// Commands there are, for suggestions.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 29] = [
     "audit",
+    "loadtest",
+    "notifications",
+    "top",
     "access",
     "acl",
     "apps",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use resources::{Resource as _, parse_resource_id, resource_id_text};
+use wire::client::turn_page;
 use wire::proto::{AccessRequestSort, ListAccessRequestsRequest, RequestId, RequestStateSetter};
 use wire::time::{moment, timestamp};
 use wire::types::{
@@ -335,8 +336,7 @@ async fn list(
     loop {
         let answer = api.auth().list_access_requests(page.clone()).within("listing access requests").await?;
         found.extend(answer.access_requests);
-        page.start_key = answer.next_key;
-        if page.start_key.is_empty() {
+        if !turn_page(&mut page.start_key, answer.next_key)? {
             return Ok(found);
         }
     }

@@ -1,37 +1,35 @@
 //! Devices: the calls name them by id and speak of systems in numbers.
 
-use resources::{AnyResource, Reference, Resource};
-use wire::devicetrust;
+use resources::{AnyResource, Reference, device_message, device_record};
+use wire::client::turn_page;
 use wire::devicetrust::{
-    CreateDeviceRequest, DeleteDeviceRequest, Device, DeviceEnrollStatus, DeviceView, FindDevicesRequest,
-    ListDevicesRequest, OsType, UpsertDeviceRequest,
+    CreateDeviceRequest, DeleteDeviceRequest, Device, DeviceView, FindDevicesRequest, ListDevicesRequest,
+    UpsertDeviceRequest,
 };
-use wire::types::{DeviceCredential, DeviceSpec, DeviceV1};
+use wire::types::DeviceV1;
 
-use super::any;
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
 
 /// Resources of one page.
 const PAGE: i32 = 1000;
 
-const SYSTEMS: [(OsType, &str); 3] = [(OsType::Linux, "linux"), (OsType::Macos, "macos"), (OsType::Windows, "windows")];
-
 /// The devices that a reference names, by id or by tag.
 pub async fn get(api: &Api, reference: &Reference) -> Result<Vec<AnyResource>> {
     if let Some(name) = &reference.name {
-        return Ok(any(find(api, name).await?.iter().map(shown)));
+        return find(api, name).await?.into_iter().map(shown).collect();
     }
     let mut all = Vec::new();
     let mut request =
         ListDevicesRequest { page_size: PAGE, view: DeviceView::Resource as i32, ..ListDevicesRequest::default() };
     loop {
         let page = api.devices().list_devices(request.clone()).within("listing devices").await?;
-        all.extend(any(page.devices.iter().map(shown)));
-        if page.next_page_token.is_empty() {
+        for device in page.devices {
+            all.push(shown(device)?);
+        }
+        if !turn_page(&mut request.page_token, page.next_page_token)? {
             return Ok(all);
         }
-        request.page_token = page.next_page_token;
     }
 }
 
@@ -42,26 +40,7 @@ pub async fn register(api: &Api, device: DeviceV1) -> Result<()> {
 
 /// Registers a device, or changes the one there is if it `exists`.
 pub async fn put(api: &Api, device: DeviceV1, exists: bool, what: &str) -> Result<()> {
-    let spec = device.spec.clone().unwrap_or_default();
-    let os = SYSTEMS.iter().find(|(_, word)| *word == spec.os_type).map_or(OsType::Unspecified, |(os, _)| *os);
-    let enrolled = spec.enroll_status == "enrolled";
-    let status = if enrolled { DeviceEnrollStatus::Enrolled } else { DeviceEnrollStatus::NotEnrolled };
-    let told = Device {
-        id: device.name().to_owned(),
-        os_type: os as i32,
-        asset_tag: spec.asset_tag,
-        enroll_status: status as i32,
-        credential: spec.credential.map(|c| devicetrust::DeviceCredential {
-            id: c.id,
-            public_key_der: c.public_key_der,
-            tpm_ekcert_serial: c.tpm_ekcert_serial,
-            tpm_ak_public: c.tpm_ak_public,
-            ..Default::default()
-        }),
-        owner: spec.owner,
-        ..Device::default()
-    };
-    let (device, create_as_resource) = (Some(told), true);
+    let (device, create_as_resource) = (Some(device_message(&device)), true);
     match exists {
         true => api.devices().upsert_device(UpsertDeviceRequest { device, create_as_resource }).within(what).await,
         false => {
@@ -92,29 +71,6 @@ async fn find(api: &Api, id_or_tag: &str) -> Result<Vec<Device>> {
     }
 }
 
-fn shown(device: &Device) -> DeviceV1 {
-    let os = SYSTEMS.iter().find(|(os, _)| *os as i32 == device.os_type).map_or("", |(_, word)| *word);
-    let enrolled = device.enroll_status == DeviceEnrollStatus::Enrolled as i32;
-    let mut record = DeviceV1 {
-        spec: Some(DeviceSpec {
-            os_type: os.to_owned(),
-            asset_tag: device.asset_tag.clone(),
-            create_time: device.create_time,
-            update_time: device.update_time,
-            enroll_status: if enrolled { "enrolled" } else { "not_enrolled" }.to_owned(),
-            credential: device.credential.as_ref().map(|c| DeviceCredential {
-                id: c.id.clone(),
-                public_key_der: c.public_key_der.clone(),
-                tpm_ekcert_serial: c.tpm_ekcert_serial.clone(),
-                tpm_ak_public: c.tpm_ak_public.clone(),
-                ..Default::default()
-            }),
-            owner: device.owner.clone(),
-            ..DeviceSpec::default()
-        }),
-        ..DeviceV1::default()
-    };
-    device.id.clone_into(&mut record.metadata_mut().name);
-    record.set_defaults();
-    record
+fn shown(device: Device) -> Result<AnyResource> {
+    Ok(device_record(device)?.into())
 }

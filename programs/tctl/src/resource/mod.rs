@@ -2,6 +2,7 @@
 
 mod devices;
 mod kinds;
+mod lists;
 mod read;
 mod remove;
 mod rows;
@@ -9,6 +10,7 @@ mod served;
 mod write;
 
 pub use devices::register as register_device;
+pub use lists::list_members;
 pub use read::{Secrets, current, get, get_all, nodes, users};
 pub use remove::remove;
 pub use rows::{labels_text, nodes_table, table, tokens_table};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pki::authority::CaType;
 use resources::{AnyResource, Reference, Resource, kind};
+use wire::client::turn_page;
 use wire::clusterconfig::{
     GetAuthPreferenceRequest, GetClusterNetworkingConfigRequest, GetSessionRecordingConfigRequest,
 };
@@ -200,10 +201,9 @@ pub async fn users(api: &Api, with_secrets: bool) -> Result<Vec<UserV2>> {
     loop {
         let page = api.users().list_users(request.clone()).within("listing users").await?;
         all.extend(page.users);
-        if page.next_page_token.is_empty() {
+        if !turn_page(&mut request.page_token, page.next_page_token)? {
             return Ok(all);
         }
-        request.page_token = page.next_page_token;
     }
 }
 
@@ -222,10 +222,9 @@ pub async fn nodes(api: &Api, request: &ListResourcesRequest) -> Result<Vec<Serv
             Some(paginated_resource::Resource::Node(server)) => Some(server),
             _ => None,
         }));
-        if page.next_key.is_empty() {
+        if !turn_page(&mut request.start_key, page.next_key)? {
             return Ok(all);
         }
-        request.start_key = page.next_key;
     }
 }
 
@@ -245,10 +244,9 @@ async fn roles(api: &Api, name: Option<&str>) -> Result<Vec<AnyResource>> {
     loop {
         let page = api.auth().list_roles(request.clone()).within("listing roles").await?;
         all.extend(any(page.roles));
-        if page.next_key.is_empty() {
+        if !turn_page(&mut request.start_key, page.next_key)? {
             return Ok(all);
         }
-        request.start_key = page.next_key;
     }
 }
 
@@ -300,10 +298,9 @@ async fn remote_clusters(api: &Api, name: Option<&str>) -> Result<Vec<AnyResourc
     loop {
         let page = api.presence().list_remote_clusters(request.clone()).within("listing remote clusters").await?;
         all.extend(any(page.remote_clusters));
-        if page.next_page_token.is_empty() {
+        if !turn_page(&mut request.page_token, page.next_page_token)? {
             return Ok(all);
         }
-        request.page_token = page.next_page_token;
     }
 }
 
@@ -313,10 +310,9 @@ async fn access_requests(api: &Api) -> Result<Vec<AnyResource>> {
     loop {
         let page = api.auth().list_access_requests(request.clone()).within("listing access requests").await?;
         all.extend(any(page.access_requests));
-        if page.next_key.is_empty() {
+        if !turn_page(&mut request.start_key, page.next_key)? {
             return Ok(all);
         }
-        request.start_key = page.next_key;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What agents serve: read from lists, named by the thing that is served, removed for every agent that serves it.
 
 use resources::{AnyResource, Reference, kind};
+use wire::client::turn_page;
 use wire::proto::paginated_resource::Resource;
 use wire::proto::{
     DeleteApplicationServerRequest, DeleteDatabaseServerRequest, DeleteKubernetesServerRequest, ListResourcesRequest,
@@ -31,10 +32,9 @@ pub async fn list(api: &Api, request: &ListResourcesRequest) -> Result<Vec<AnyRe
     loop {
         let page = api.auth().list_resources(request.clone()).within(&what).await?;
         all.extend(page.resources.into_iter().filter_map(|found| item(found.resource?)));
-        if page.next_key.is_empty() {
+        if !turn_page(&mut request.start_key, page.next_key)? {
             return Ok(all);
         }
-        request.start_key = page.next_key;
     }
 }
 

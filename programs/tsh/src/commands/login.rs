@@ -34,6 +34,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
         reason: args.request_reason.as_deref(),
         reviewers: &args.request_reviewers,
         nowait: args.request_nowait,
+        refused: args.request_roles.as_deref() == Some("no"),
     };
     if args.out.is_some() && (wanted.id.is_some() || wanted.roles.is_some()) {
         return Err(Error::other("an access request cannot go into a file: leave out --out, or the request"));
@@ -68,7 +69,7 @@ pub async fn login(context: &Context, args: &LoginArgs) -> Result<i32> {
         None => {
             login.save()?;
             agent::add(&login.account, add_keys).await?;
-            let account = request::at_login(context, login.account, &wanted).await?;
+            let account = request::after_login(context, login.account, &wanted, &mut terminal).await?;
             print(&status::active_text(&account, args.verbose)?)?;
         }
     }

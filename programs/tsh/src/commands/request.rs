@@ -4,7 +4,8 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use client::account::Account;
 use client::cluster::ClusterClient;
 use client::ssh::parse_labels;
-use client::{Error, Result, agent, nodes, requests, text};
+use client::terminal::Echo;
+use client::{Error, Result, agent, logout as leave, nodes, requests, text};
 use resources::{parse_resource_id, resource_id_text};
 use wire::proto::paginated_resource::Resource;
 use wire::proto::{ListResourcesRequest, PaginatedResource};
@@ -19,6 +20,7 @@ use crate::args::{
     Format, RequestCommand, RequestCreateArgs, RequestDropArgs, RequestLsArgs, RequestReviewArgs, RequestSearchArgs,
     RequestShowArgs,
 };
+use crate::ask::Terminal;
 use crate::context::Context;
 use crate::output::{print, print_as};
 use crate::table::Table;
@@ -276,6 +278,55 @@ pub async fn at_login(context: &Context, account: Account, wanted: &AtLogin<'_>)
     use_when_approved(context, &client, request, print).await
 }
 
+/// What the user's roles ask of every login: a request for all roles that may be asked for. A login that does not get
+/// them is no login.
+pub async fn after_login(
+    context: &Context,
+    account: Account,
+    wanted: &AtLogin<'_>,
+    terminal: &mut Terminal,
+) -> Result<Account> {
+    if wanted.id.is_some() || wanted.roles.is_some() || wanted.refused {
+        return at_login(context, account, wanted).await;
+    }
+    let made = automatic(context, account.clone(), wanted, terminal).await;
+    if made.is_err() {
+        agent::remove(Some(client::profile::host(&account.profile.web_proxy_addr))).await;
+        leave::from_proxy(&context.home, client::profile::host(&account.profile.web_proxy_addr))?;
+    }
+    made
+}
+
+async fn automatic(
+    context: &Context,
+    account: Account,
+    wanted: &AtLogin<'_>,
+    terminal: &mut Terminal,
+) -> Result<Account> {
+    let may = requests::capabilities(&ClusterClient::new(account.clone()).await?).await?;
+    if !may.auto_request {
+        return Ok(account);
+    }
+    let mut reason = wanted.reason.unwrap_or_default().to_owned();
+    if may.require_reason && reason.trim().is_empty() {
+        let prompt = match text::line(&may.request_prompt) {
+            prompt if prompt.is_empty() => "Reason of the access request".to_owned(),
+            prompt => prompt.to_string(),
+        };
+        let answer = terminal.ask(&format!("{prompt}: "), Echo::On).map_err(|error| {
+            Error::other(format!(
+                "your roles ask for a reason at login: give it with --request-reason ({prompt}): {error}"
+            ))
+        })?;
+        reason = answer.trim().to_owned();
+        if reason.is_empty() {
+            return Err(Error::other("your roles ask for a reason at login: give it with --request-reason"));
+        }
+    }
+    let wanted = AtLogin { roles: Some(ALL_ROLES), reason: Some(&reason), ..*wanted };
+    at_login(context, account, &wanted).await
+}
+
 /// The flags of `tsh login` about requests.
 pub struct AtLogin<'a> {
     /// A request that was made.
@@ -288,7 +339,12 @@ pub struct AtLogin<'a> {
     pub reviewers: &'a [String],
     /// Whether not to wait.
     pub nowait: bool,
+    /// Whether to ask for nothing, whatever the roles say.
+    pub refused: bool,
 }
+
+/// Stands for every role that may be asked for.
+const ALL_ROLES: &str = "*";
 
 async fn review(context: &Context, args: &RequestReviewArgs) -> Result<()> {
     let client = context.client(None).await?;

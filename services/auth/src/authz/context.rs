@@ -404,9 +404,8 @@ impl Person {
         let (role_names, traits) = match identity {
             Some(identity) => (identity.groups.clone(), identity.traits.clone().unwrap_or_default()),
             None => {
-                let spec = user.spec.clone().unwrap_or_default();
-                let traits = spec.traits.unwrap_or_default().values.into_iter();
-                (spec.roles, traits.map(|(name, list)| (name, list.values)).collect())
+                let rights = auth.rights_of(&user);
+                (rights.roles, rights.traits)
             }
         };
         let roles = auth.role_set(&role_names, &traits, name).map_err(|error| match error.kind {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mux::rate::Rate;
 use parking_lot::Mutex;
 use resources::SystemRole;
 use tokio_util::sync::CancellationToken;
@@ -52,9 +53,9 @@ pub struct Authorizer {
 }
 
 impl Authorizer {
-    /// Decides by what the core of the service stores.
-    pub fn new(auth: Auth) -> Self {
-        Self { auth, limits: Limits::default() }
+    /// Decides by what the core of the service stores; `rates` bound the calls of one address.
+    pub fn new(auth: Auth, rates: &[Rate]) -> Self {
+        Self { auth, limits: Limits::new(rates) }
     }
 
     /// The context of a peer's calls.
@@ -84,13 +85,24 @@ impl Authorizer {
         Ok(context)
     }
 
+    /// Counts a call of the HTTP API, which checks everything else itself.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub fn count(&self, context: &AuthContext, path: &str) -> Result<()> {
+        self.limits.check(context, path)
+    }
+
     /// Lets a call pass, as far as that can be said without reading its message.
     ///
     /// # Errors
     /// The status to answer with. A call without a row in the table is unknown to everybody.
     pub async fn admit(&self, peer: &Peer, path: &str) -> Result<Arc<AuthContext>, Status> {
         let Some(rule) = permissions::rule(path) else {
-            return Err(Status::unimplemented(format!("unknown method {path}")));
+            return Err(Status::unimplemented(match permissions::missing(path) {
+                Some(missing) => format!("{path}: {} is not part of this build yet", missing.describe()),
+                None => format!("unknown method {path}"),
+            }));
         };
         if rule != Rule::Anyone && peer.caller.as_ref().is_ok_and(is_anonymous) {
             return Err(needs_certificate().into());

@@ -132,6 +132,8 @@ pub struct UserCertRequest {
     pub only_resources: Vec<ResourceId>,
     /// When the certificate ends that this one was made from.
     pub previous_expiry: Option<DateTime<Utc>>,
+    /// The latest end of the certificate, because the roles end then that it holds.
+    pub ends: Option<DateTime<Utc>>,
     /// Whether the roles' longest session does not count, nor how long each login is allowed for.
     pub override_ttl: bool,
     /// Whether the answer holds the host authority as well.
@@ -156,6 +158,7 @@ impl Auth {
         let now = self.now();
         let ttl = rights.ttl(self.asked_ttl(&request), request.override_ttl);
         let ttl = TimeDelta::from_std(ttl).map_err(|_| Error::bad_parameter("the lifetime is too long"))?;
+        let ttl = request.ends.map_or(ttl, |ends| ttl.min(ends - now));
         let not_after = now + ttl;
         let pinned_ip = rights.pinned_ip(&request.login_ip)?;
         let identity = Identity { pinned_ip, ..self.user_identity(&request, &rights, ttl)? };

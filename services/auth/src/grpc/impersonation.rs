@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use pki::identity::Traits;
 use wire::error::{Error, ErrorKind, Result};
 use wire::proto::UserCertsRequest;
-use wire::types::{RequestState, ResourceId, UserV2};
+use wire::types::{RequestState, ResourceId};
 
 use super::Api;
+use crate::UserRights;
 use crate::authz::AuthContext;
 use crate::store::kind;
 
@@ -23,7 +24,7 @@ pub struct Subject {
     pub active_requests: Vec<String>,
     /// The resources that one of these requests is about: the certificate is good for no others.
     pub only_resources: Vec<ResourceId>,
-    /// When the first of these requests ends.
+    /// When the first of these requests, or of the memberships that roles come from, ends.
     pub expires: Option<DateTime<Utc>>,
     /// Whether the roles were chosen by the caller, as bots do.
     pub by_role_request: bool,
@@ -46,10 +47,10 @@ pub async fn subject(api: &Api, context: &AuthContext, message: &UserCertsReques
 /// The caller himself, with his present roles and those of his access requests.
 pub async fn own(api: &Api, context: &AuthContext, message: &UserCertsRequest) -> Result<Subject> {
     let user = api.auth().get_user(context.username(), false).await?;
-    let (roles, traits) = roles_and_traits(user);
+    let UserRights { roles, traits, ends } = api.auth().rights_of(&user);
     // Somebody else who holds this certificate does not become its owner by a new one.
     let impersonator = context.identity().map(|identity| identity.impersonator.clone()).unwrap_or_default();
-    let mut subject = Subject { roles, traits, impersonator, ..Default::default() };
+    let mut subject = Subject { roles, traits, impersonator, expires: ends, ..Default::default() };
     let held = context.identity().map(|identity| identity.active_requests.as_slice()).unwrap_or_default();
     let drops = |id: &String| message.drop_access_requests.iter().any(|dropped| dropped == "*" || dropped == id);
     let mut wanted: Vec<&String> = held.iter().filter(|id| !drops(id)).collect();
@@ -79,12 +80,13 @@ async fn with_chosen_roles(api: &Api, context: &AuthContext, message: &UserCerts
     api.auth().roles(&message.role_requests)?;
     context.require_role_impersonation(&message.role_requests)?;
     let user = api.auth().get_user(context.username(), false).await?;
-    let (_, traits) = roles_and_traits(user);
+    let UserRights { traits, ends, .. } = api.auth().rights_of(&user);
     Ok(Subject {
         roles: message.role_requests.clone(),
         traits,
         impersonator: context.username().to_owned(),
         by_role_request: true,
+        expires: ends,
         ..Default::default()
     })
 }
@@ -116,12 +118,11 @@ async fn another(api: &Api, context: &AuthContext, message: &UserCertsRequest) -
                 "access denied: {name:?} logs in by single sign-on and cannot be impersonated"
             )));
         }
-        let names = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
-        context.require_impersonation(&user, &names)?;
+        context.require_impersonation(&user, &api.auth().rights_of(&user).roles)?;
     }
-    let (roles, traits) = roles_and_traits(user);
+    let UserRights { roles, traits, ends } = api.auth().rights_of(&user);
     let impersonator = if context.is_admin() { String::new() } else { context.username().to_owned() };
-    Ok(Subject { roles, traits, impersonator, ..Default::default() })
+    Ok(Subject { roles, traits, impersonator, expires: ends, ..Default::default() })
 }
 
 /// What access requests give is for their resources and their time, which a certificate of other roles would not keep.
@@ -177,10 +178,4 @@ async fn add_request(api: &Api, subject: &mut Subject, user: &str, id: &str) -> 
     }
     subject.active_requests.push(id.to_owned());
     Ok(())
-}
-
-fn roles_and_traits(user: UserV2) -> (Vec<String>, Traits) {
-    let spec = user.spec.unwrap_or_default();
-    let traits = spec.traits.unwrap_or_default();
-    (spec.roles, traits.values.into_iter().map(|(name, list)| (name, list.values)).collect())
 }

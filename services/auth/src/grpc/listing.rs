@@ -16,7 +16,7 @@ use wire::proto::{
     PaginatedResource,
 };
 use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
-use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, KubernetesClusterV3, SortBy};
+use wire::types::{AppServerOrSamlIdPServiceProviderV1, KubernetesClusterV3, SortBy};
 
 use super::{Api, clusters, kinds, named, page};
 use crate::authz::AuthContext;
@@ -178,14 +178,7 @@ async fn of_kind(api: &Api, context: &AuthContext, question: &Question<'_>, aske
             records::<k::SamlServiceProvider>(api, context, question, Resource::SamlIdPServiceProvider).await
         }
         "kube_cluster" => distinct_clusters(api, context, question).await,
-        "app_and_idp_service_provider" => {
-            let either = |server: AppServerV3| {
-                let resource = Some(Either::AppServer(server));
-                let kind = "app_server".to_owned();
-                Resource::AppServerOrSamlIdPServiceProvider(AppServerOrSamlIdPServiceProviderV1 { kind, resource })
-            };
-            records::<k::AppServer>(api, context, question, either).await
-        }
+        "app_and_idp_service_provider" => applications(api, context, question).await,
         other => Err(Error::not_implemented(format!("resource type {other:?} is not supported for pagination"))),
     }
 }
@@ -197,10 +190,9 @@ async fn unified(
     question: &Question<'_>,
     kinds: &[(&'static str, &'static str)],
 ) -> Result<Found> {
-    let all = Question { sort: None, start_key: "", limit: usize::MAX, filter: question.filter.clone(), ..*question };
-    let (by_name, descending) = match question.sort {
-        None => (true, false),
-        Some(sort) if matches!(sort.field.as_str(), "name" | "kind" | "") => (sort.field == "name", sort.is_desc),
+    let by_name = match question.sort {
+        None => true,
+        Some(sort) if matches!(sort.field.as_str(), "name" | "kind" | "") => sort.field == "name",
         Some(sort) => {
             return Err(Error::not_implemented(format!(
                 "sorting resources of all kinds by {:?} is not supported",
@@ -208,36 +200,140 @@ async fn unified(
             )));
         }
     };
-    let mut found: BTreeMap<String, PaginatedResource> = BTreeMap::new();
+    let mut sources: Vec<(&str, Box<dyn Source>)> = Vec::with_capacity(kinds.len());
     for (asked, stored) in kinds {
-        for item in of_kind(api, context, &all, stored).await?.items {
-            let name = shown_name(&item);
-            // Servers may share a host name; what agents serve is the same under the same name.
-            let own = if *asked == "node" { record_name(&item) } else { String::new() };
-            let key = match by_name {
-                true => format!("{name}{SEPARATOR}{asked}{SEPARATOR}{own}"),
-                false => format!("{asked}{SEPARATOR}{name}{SEPARATOR}{own}"),
-            };
-            found.entry(key).or_insert(item);
+        use kind as k;
+        let source: Box<dyn Source> = match *stored {
+            "node" => Records::<k::Node>::all(api, Resource::Node).await?,
+            "app_server" => Records::<k::AppServer>::all(api, Resource::AppServer).await?,
+            "db_server" => Records::<k::DatabaseServer>::all(api, Resource::DatabaseServer).await?,
+            "kube_server" => Records::<k::KubernetesServer>::all(api, Resource::KubernetesServer).await?,
+            "windows_desktop" => Records::<k::WindowsDesktop>::all(api, Resource::WindowsDesktop).await?,
+            _ => Records::<k::SamlServiceProvider>::all(api, Resource::SamlIdPServiceProvider).await?,
+        };
+        sources.push((*asked, source));
+    }
+    // Servers may share a host name; what agents serve is the same under the same name.
+    let key = |kind: &str, name: &str, record: &str| {
+        let own = if kind == "node" { record } else { "" };
+        match by_name {
+            true => format!("{name}{SEPARATOR}{kind}{SEPARATOR}{own}"),
+            false => format!("{kind}{SEPARATOR}{name}{SEPARATOR}{own}"),
         }
+    };
+    merged(context, question, &sources, key)
+}
+
+/// Applications and the service providers of the identity provider, as one list in the order of names.
+async fn applications(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
+    let either = |kind: &str, resource: Either| {
+        let both = AppServerOrSamlIdPServiceProviderV1 { kind: kind.to_owned(), resource: Some(resource) };
+        Resource::AppServerOrSamlIdPServiceProvider(both)
+    };
+    if let Some(sort) = question.sort.filter(|sort| !matches!(sort.field.as_str(), "name" | "")) {
+        let text =
+            format!("sorting by field {:?} for resource \"app_and_idp_service_provider\" is not supported", sort.field);
+        return Err(Error::not_implemented(text));
     }
-    let mut ordered: Vec<(String, PaginatedResource)> = found.into_iter().collect();
-    if descending {
-        ordered.reverse();
+    let app = move |server| either("app_server", Either::AppServer(server));
+    let mut sources: Vec<(&str, Box<dyn Source>)> = vec![("app", Records::<kind::AppServer>::all(api, app).await?)];
+    if context.require("saml_idp_service_provider", &["list", "read"]).is_ok() {
+        let provider = move |provider| either("saml_idp_service_provider", Either::SamlIdPServiceProvider(provider));
+        sources.push(("saml", Records::<kind::SamlServiceProvider>::all(api, provider).await?));
     }
-    let start = question.start_key;
-    if !start.is_empty() {
-        ordered.retain(|(key, _)| if descending { key.as_str() <= start } else { key.as_str() >= start });
+    let key = |kind: &str, name: &str, record: &str| format!("{name}{SEPARATOR}{kind}{SEPARATOR}{record}");
+    merged(context, question, &sources, key)
+}
+
+/// Records of one kind, of which single ones become items.
+trait Source: Send + Sync {
+    /// How many there are.
+    fn len(&self) -> usize;
+    /// The name that people know, and that of the record.
+    fn names(&self, index: usize) -> (&str, String);
+    /// The item, if it is wanted and the caller's roles reach it.
+    fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<Option<PaginatedResource>>;
+}
+
+struct Records<K: Kind> {
+    values: Vec<Arc<K::Value>>,
+    wrap: Box<dyn Fn(K::Value) -> Resource + Send + Sync>,
+}
+
+impl<K: Kind> Records<K>
+where
+    K::Value: Labelled,
+{
+    async fn all(api: &Api, wrap: impl Fn(K::Value) -> Resource + Send + Sync + 'static) -> Result<Box<dyn Source>> {
+        Ok(Box::new(Self { values: api.auth().store().list::<K>().await?, wrap: Box::new(wrap) }))
     }
-    let mut page = Found::default();
-    let mut bytes = 0;
-    for (key, item) in ordered {
-        bytes += item.encoded_len();
-        if page.items.len() == question.limit || bytes > page::MAX_BYTES && !page.items.is_empty() {
-            page.next_key = key;
-            break;
+}
+
+impl<K: Kind> Source for Records<K>
+where
+    K::Value: Labelled,
+{
+    fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn names(&self, index: usize) -> (&str, String) {
+        let value = &*self.values[index];
+        (rbac::Filtered::name(value), resource_name::<K>(value))
+    }
+
+    fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<Option<PaginatedResource>> {
+        let value = &*self.values[index];
+        if !question.filter.matches(value)? || !context.reaches(value) {
+            return Ok(None);
         }
-        page.items.push(item);
+        Ok(Some(paginated(context, (self.wrap)(value.clone()), question.include_logins)))
+    }
+}
+
+/// One page of several kinds. Records are put in order by their keys; only those of the page are looked at and copied.
+fn merged(
+    context: &AuthContext,
+    question: &Question<'_>,
+    sources: &[(&str, Box<dyn Source>)],
+    key: impl Fn(&str, &str, &str) -> String,
+) -> Result<Found> {
+    let (start, descending) = (question.start_key, question.sort.is_some_and(|sort| sort.is_desc));
+    let reached =
+        |key: &str| start.is_empty() || question.count || if descending { key <= start } else { key >= start };
+    let mut ordered: Vec<(String, usize, usize)> = Vec::new();
+    for (at, (kind, source)) in sources.iter().enumerate() {
+        let keys = (0..source.len()).map(|index| {
+            let (name, record) = source.names(index);
+            (key(kind, name, &record), at, index)
+        });
+        ordered.extend(keys.filter(|(key, ..)| reached(key)));
+    }
+    ordered.sort_unstable_by(|a, b| if descending { b.cmp(a) } else { a.cmp(b) });
+    let (mut page, mut bytes) = (Found::default(), 0);
+    let mut last: Option<String> = None;
+    for (key, at, index) in ordered {
+        let again = last.as_ref() == Some(&key);
+        let full = !page.next_key.is_empty();
+        if again || full && !question.count {
+            continue;
+        }
+        let Some(item) = sources[at].1.item(index, context, question)? else { continue };
+        page.total += 1;
+        let before =
+            question.count && !start.is_empty() && if descending { key.as_str() > start } else { key.as_str() < start };
+        if !full && !before {
+            bytes += item.encoded_len();
+            if page.items.len() == question.limit || bytes > page::MAX_BYTES && !page.items.is_empty() {
+                page.next_key.clone_from(&key);
+                if !question.count {
+                    break;
+                }
+            } else {
+                page.items.push(item);
+            }
+        }
+        last = Some(key);
     }
     Ok(page)
 }
@@ -394,27 +490,6 @@ fn paginated(context: &AuthContext, mut resource: Resource, include_logins: bool
         _ => Vec::new(),
     };
     PaginatedResource { logins, resource: Some(resource), ..Default::default() }
-}
-
-/// The name by which people know an item: for a server its host name.
-fn shown_name(item: &PaginatedResource) -> String {
-    match &item.resource {
-        Some(Resource::Node(node)) => rbac::Filtered::name(node).to_owned(),
-        _ => record_name(item),
-    }
-}
-
-fn record_name(item: &PaginatedResource) -> String {
-    let name = match &item.resource {
-        Some(Resource::Node(r)) => r.name(),
-        Some(Resource::AppServer(r)) => r.name(),
-        Some(Resource::DatabaseServer(r)) => r.name(),
-        Some(Resource::KubernetesServer(r)) => r.name(),
-        Some(Resource::WindowsDesktop(r)) => r.name(),
-        Some(Resource::SamlIdPServiceProvider(r)) => r.name(),
-        _ => "",
-    };
-    name.to_owned()
 }
 
 /// The order of a sorted list: by a field, then by name, all of it turned around when descending.

@@ -1,80 +1,125 @@
 //! Access lists with their members and reviews, and what people had at their last login.
 
-use ::audit::codes;
-use resources::Resource;
+use rbac::ListStanding;
+use resources::Resource as _;
 use wire::accesslist::access_list_service_server::AccessListService;
 use wire::accesslist::{self, AccessList, AccessListStatus, Member, Review};
-use wire::error::{Error, ErrorKind, Result};
+use wire::error::{Error, Result};
 use wire::userloginstate::user_login_state_service_server::UserLoginStateService;
-use wire::{events, time, userloginstate};
+use wire::{time, userloginstate};
 
+use super::requests::{reviewing_roles, visible_request};
 use super::rpcs::service;
 use super::{Api, kinds, named, required};
 use crate::Write;
 use crate::authz::AuthContext;
+use crate::lists::list_of;
+use crate::requests::Reviewer;
 use crate::store::kind;
+
+const KIND: &str = "access_list";
 
 service! {
     AccessListService, |api, context, message|
     unary {
-        get_access_lists(accesslist::GetAccessListsRequest) -> accesslist::GetAccessListsResponse =
-            kinds::list::<kind::AccessList>(api).await
-                .map(|lists| accesslist::GetAccessListsResponse { access_lists: counted_all(api, lists) });
-        list_access_lists(accesslist::ListAccessListsRequest) -> accesslist::ListAccessListsResponse =
-            kinds::page::<kind::AccessList>(api, message.page_size, &message.next_token).await
+        get_access_lists(accesslist::GetAccessListsRequest) -> accesslist::GetAccessListsResponse = {
+            let sight = Sight::of(api, context);
+            let mut lists = kinds::list::<kind::AccessList>(api).await?;
+            lists.retain(|list| sight.shows(list));
+            Ok(accesslist::GetAccessListsResponse { access_lists: counted_all(api, lists) })
+        };
+        list_access_lists(accesslist::ListAccessListsRequest) -> accesslist::ListAccessListsResponse = {
+            let sight = Sight::of(api, context);
+            let shown = |list: &AccessList| sight.shows(list);
+            kinds::page_of::<kind::AccessList>(api, message.page_size, &message.next_token, shown).await
                 .map(|(lists, next_token)| {
                     accesslist::ListAccessListsResponse { access_lists: counted_all(api, lists), next_token }
-                });
-        get_access_list(accesslist::GetAccessListRequest) -> AccessList =
-            kinds::get::<kind::AccessList>(api, &message.name).await.map(|list| counted(api, list));
+                })
+        };
+        get_access_list(accesslist::GetAccessListRequest) -> AccessList = {
+            Sight::of(api, context).require_shown(&message.name)?;
+            kinds::get::<kind::AccessList>(api, &message.name).await.map(|list| counted(api, list))
+        };
         upsert_access_list(accesslist::UpsertAccessListRequest) -> AccessList =
-            kinds::write::<kind::AccessList>(api, context, message.access_list.map(plain), Write::Upsert).await;
+            write_list(api, context, message.access_list, Write::Upsert).await;
         update_access_list(accesslist::UpdateAccessListRequest) -> AccessList =
-            kinds::write::<kind::AccessList>(api, context, message.access_list.map(plain), Write::Update).await;
+            write_list(api, context, message.access_list, Write::Update).await;
         delete_access_list(accesslist::DeleteAccessListRequest) -> () =
-            delete_list(api, context, &message.name).await;
+            api.auth().delete_access_list(context.caller(), named(&message.name, "name")?).await;
         delete_all_access_lists(accesslist::DeleteAllAccessListsRequest) -> () = delete_lists(api, context).await;
         get_access_lists_to_review(accesslist::GetAccessListsToReviewRequest)
             -> accesslist::GetAccessListsToReviewResponse = to_review(api, context).await;
         count_access_list_members(accesslist::CountAccessListMembersRequest)
-            -> accesslist::CountAccessListMembersResponse =
-            Ok(accesslist::CountAccessListMembersResponse { count: members_of(api, &message.access_list_name) });
+            -> accesslist::CountAccessListMembersResponse = {
+            Sight::of(api, context).require_shown(&message.access_list_name)?;
+            Ok(accesslist::CountAccessListMembersResponse { count: members_of(api, &message.access_list_name) })
+        };
         list_access_list_members(accesslist::ListAccessListMembersRequest)
-            -> accesslist::ListAccessListMembersResponse =
-            list_members(api, &message).await;
+            -> accesslist::ListAccessListMembersResponse = {
+            Sight::of(api, context).require_owned(&message.access_list, &["list", "read"])?;
+            list_members(api, &message).await
+        };
         list_all_access_list_members(accesslist::ListAllAccessListMembersRequest)
             -> accesslist::ListAllAccessListMembersResponse =
             kinds::page::<kind::AccessListMember>(api, message.page_size, &message.page_token).await
                 .map(|(members, next_page_token)| {
                     accesslist::ListAllAccessListMembersResponse { members, next_page_token }
                 });
-        get_access_list_member(accesslist::GetAccessListMemberRequest) -> Member =
+        get_access_list_member(accesslist::GetAccessListMemberRequest) -> Member = {
+            if !context.is_user(&message.member_name) {
+                Sight::of(api, context).require_owned(&message.access_list, &["read"])?;
+            }
             kinds::get::<kind::AccessListMember>(api, &kinds::two_part(&message.access_list, &message.member_name)?)
-                .await;
+                .await
+        };
         upsert_access_list_member(accesslist::UpsertAccessListMemberRequest) -> Member =
             write_member(api, context, message.member, Write::Upsert).await;
         update_access_list_member(accesslist::UpdateAccessListMemberRequest) -> Member =
             write_member(api, context, message.member, Write::Update).await;
-        delete_access_list_member(accesslist::DeleteAccessListMemberRequest) -> () =
-            kinds::delete::<kind::AccessListMember>(
-                api, context, &kinds::two_part(&message.access_list, &message.member_name)?,
-            ).await;
+        delete_access_list_member(accesslist::DeleteAccessListMemberRequest) -> () = {
+            Sight::of(api, context).require_owned(&message.access_list, &["delete"])?;
+            api.auth().delete_list_member(context.caller(), &message.access_list, &message.member_name).await
+        };
         delete_all_access_list_members_for_access_list(accesslist::DeleteAllAccessListMembersForAccessListRequest)
-            -> () = delete_all_members(api, context, named(&message.access_list, "access_list")?).await;
+            -> () = {
+            Sight::of(api, context).require_owned(&message.access_list, &["delete"])?;
+            api.auth().delete_list_members(context.caller(), named(&message.access_list, "access_list")?).await
+        };
         delete_all_access_list_members(accesslist::DeleteAllAccessListMembersRequest) -> () =
             kinds::delete_all::<kind::AccessListMember>(api, context).await;
         upsert_access_list_with_members(accesslist::UpsertAccessListWithMembersRequest)
-            -> accesslist::UpsertAccessListWithMembersResponse = with_members(api, context, message).await;
+            -> accesslist::UpsertAccessListWithMembersResponse = {
+            let list = required(message.access_list, "access_list")?;
+            let (list, members) =
+                api.auth().write_list_with_members(context.caller(), list, message.members).await?;
+            let access_list = Some(counted(api, list));
+            Ok(accesslist::UpsertAccessListWithMembersResponse { access_list, members })
+        };
         list_access_list_reviews(accesslist::ListAccessListReviewsRequest)
-            -> accesslist::ListAccessListReviewsResponse = list_reviews(api, &message).await;
+            -> accesslist::ListAccessListReviewsResponse = {
+            Sight::of(api, context).require_owned(&message.access_list, &["list", "read"])?;
+            list_reviews(api, &message).await
+        };
         list_all_access_list_reviews(accesslist::ListAllAccessListReviewsRequest)
             -> accesslist::ListAllAccessListReviewsResponse =
             kinds::page::<kind::AccessListReview>(api, message.page_size, &message.next_token).await
                 .map(|(reviews, next_token)| accesslist::ListAllAccessListReviewsResponse { reviews, next_token });
+        create_access_list_review(accesslist::CreateAccessListReviewRequest)
+            -> accesslist::CreateAccessListReviewResponse = review(api, context, message.review).await;
         delete_access_list_review(accesslist::DeleteAccessListReviewRequest) -> () =
             kinds::delete::<kind::AccessListReview>(
                 api, context, &kinds::two_part(&message.access_list_name, &message.review_name)?,
             ).await;
+        access_request_promote(accesslist::AccessRequestPromoteRequest) -> accesslist::AccessRequestPromoteResponse =
+            promote(api, context, &message).await;
+        get_suggested_access_lists(accesslist::GetSuggestedAccessListsRequest)
+            -> accesslist::GetSuggestedAccessListsResponse = {
+            let request = visible_request(api, context, &message.access_request_id).await?;
+            let sight = Sight::of(api, context);
+            let mut lists = api.auth().lists_for_request(&request.spec.unwrap_or_default());
+            lists.retain(|list| sight.require_owned(list.name(), &["create", "update"]).is_ok());
+            Ok(accesslist::GetSuggestedAccessListsResponse { access_lists: counted_all(api, lists) })
+        };
     }
 }
 
@@ -98,10 +143,39 @@ service! {
     }
 }
 
-/// The number of members is counted when it is asked for, never stored.
-fn plain(mut list: AccessList) -> AccessList {
-    list.status = None;
-    list
+/// Which lists the caller may deal with: by the verbs of roles, or as a member or an owner.
+struct Sight<'a> {
+    context: &'a AuthContext,
+    standing: ListStanding,
+}
+
+impl<'a> Sight<'a> {
+    fn of(api: &Api, context: &'a AuthContext) -> Self {
+        let user = context.is_local_person().then(|| api.auth().store().cached::<kind::User>(context.username()));
+        let standing = user.and_then(Result::ok).map(|user| api.auth().list_standing(&user)).unwrap_or_default();
+        Self { context, standing }
+    }
+
+    fn owns(&self, list: &str) -> bool {
+        self.standing.owner_of.contains_key(list)
+    }
+
+    fn stands_in(&self, list: &str) -> bool {
+        self.owns(list) || self.standing.member_of.contains_key(list)
+    }
+
+    fn shows(&self, list: &AccessList) -> bool {
+        self.stands_in(list.name()) || self.context.require(KIND, &["list", "read"]).is_ok()
+    }
+
+    fn require_shown(&self, list: &str) -> Result<()> {
+        if self.stands_in(list) { Ok(()) } else { self.context.require(KIND, &["read"]) }
+    }
+
+    /// Owners decide about members, everybody else needs the verbs.
+    fn require_owned(&self, list: &str, verbs: &[&str]) -> Result<()> {
+        if self.owns(list) { Ok(()) } else { self.context.require(KIND, verbs) }
+    }
 }
 
 fn counted(api: &Api, mut list: AccessList) -> AccessList {
@@ -114,12 +188,23 @@ fn counted_all(api: &Api, lists: Vec<AccessList>) -> Vec<AccessList> {
 }
 
 fn members_of(api: &Api, list: &str) -> u32 {
-    let all = api.auth().store().cached_list::<kind::AccessListMember>();
-    u32::try_from(all.iter().filter(|member| list_of(member) == list).count()).unwrap_or(u32::MAX)
+    u32::try_from(api.auth().store().count_below::<kind::AccessListMember>(list)).unwrap_or(u32::MAX)
 }
 
-fn list_of(member: &Member) -> &str {
-    member.spec.as_ref().map_or("", |spec| &spec.access_list)
+async fn write_list(api: &Api, context: &AuthContext, list: Option<AccessList>, write: Write) -> Result<AccessList> {
+    let list = required(list, "access_list")?;
+    api.auth().write_access_list(context.caller(), list, write).await.map(|list| counted(api, list))
+}
+
+async fn write_member(api: &Api, context: &AuthContext, member: Option<Member>, write: Write) -> Result<Member> {
+    let mut member = required(member, "member")?;
+    let list = named(list_of(&member), "member.spec.access_list")?.to_owned();
+    Sight::of(api, context).require_owned(&list, &["create", "update"])?;
+    if context.require(KIND, &["create", "update"]).is_err() {
+        // Who has it as an owner only does not act in the name of others.
+        member.spec.get_or_insert_default().added_by = context.username().to_owned();
+    }
+    api.auth().write_list_member(context.caller(), member, write).await
 }
 
 async fn list_members(
@@ -148,6 +233,7 @@ async fn list_reviews(
 /// The lists that the caller owns and that are due for a review.
 async fn to_review(api: &Api, context: &AuthContext) -> Result<accesslist::GetAccessListsToReviewResponse> {
     let now = api.auth().now();
+    let sight = Sight::of(api, context);
     let mut access_lists = kinds::list::<kind::AccessList>(api).await?;
     access_lists.retain(|list| {
         let Some(spec) = &list.spec else { return false };
@@ -155,112 +241,50 @@ async fn to_review(api: &Api, context: &AuthContext) -> Result<accesslist::GetAc
         let remind = audit.notifications.and_then(|n| n.start).map_or(0, |start| start.seconds);
         let due = time::moment(audit.next_audit_date.as_ref());
         let due = due.and_then(|at| at.checked_sub_signed(chrono::TimeDelta::try_seconds(remind)?));
-        spec.owners.iter().any(|owner| context.is_user(&owner.name)) && due.is_some_and(|at| at <= now)
+        sight.owns(list.name()) && due.is_some_and(|at| at <= now)
     });
-    Ok(accesslist::GetAccessListsToReviewResponse { access_lists })
-}
-
-/// A member is stored for a list that exists only.
-async fn write_member(api: &Api, context: &AuthContext, member: Option<Member>, write: Write) -> Result<Member> {
-    let member = completed(api, context, required(member, "member")?);
-    kinds::get::<kind::AccessList>(api, list_of(&member)).await?;
-    kinds::write::<kind::AccessListMember>(api, context, member, write).await
-}
-
-/// Says who added a member and when, where the writer did not.
-fn completed(api: &Api, context: &AuthContext, mut member: Member) -> Member {
-    let spec = member.spec.get_or_insert_default();
-    if spec.added_by.is_empty() {
-        context.username().clone_into(&mut spec.added_by);
-    }
-    if time::moment(spec.joined.as_ref()).is_none() {
-        spec.joined = Some(time::timestamp(api.auth().now()));
-    }
-    member
-}
-
-async fn delete_list(api: &Api, context: &AuthContext, name: &str) -> Result<()> {
-    kinds::delete::<kind::AccessList>(api, context, name).await?;
-    delete_members(api, context, name).await?;
-    for review in kinds::list::<kind::AccessListReview>(api).await? {
-        if review.spec.as_ref().is_some_and(|spec| spec.access_list == name) {
-            gone(kinds::delete::<kind::AccessListReview>(api, context, &kinds::two_part(name, review.name())?).await)?;
-        }
-    }
-    Ok(())
+    Ok(accesslist::GetAccessListsToReviewResponse { access_lists: counted_all(api, access_lists) })
 }
 
 async fn delete_lists(api: &Api, context: &AuthContext) -> Result<()> {
-    for list in kinds::list::<kind::AccessList>(api).await? {
-        gone(delete_list(api, context, list.name()).await)?;
+    if context.is_service() && !context.is_admin() {
+        return Err(Error::access_denied("access denied: services remove no access lists"));
     }
-    Ok(())
+    kinds::delete_all::<kind::AccessListMember>(api, context).await?;
+    kinds::delete_all::<kind::AccessListReview>(api, context).await?;
+    kinds::delete_all::<kind::AccessList>(api, context).await
 }
 
-/// Removes the members of a list, and says so in the audit log as one event beside theirs.
-async fn delete_all_members(api: &Api, context: &AuthContext, list: &str) -> Result<()> {
-    let deleted = delete_members(api, context, list).await;
-    let caller = context.caller();
-    let (success, error) = match &deleted {
-        Ok(()) => (true, String::new()),
-        Err(error) => (false, error.message.clone()),
-    };
-    let event = events::AccessListMemberDeleteAllForAccessList {
-        resource: Some(events::ResourceMetadata {
-            name: list.to_owned(),
-            updated_by: caller.user_name(),
-            ..Default::default()
-        }),
-        access_list_member: Some(events::AccessListMemberMetadata {
-            access_list_name: list.to_owned(),
-            ..Default::default()
-        }),
-        status: Some(events::Status { success, error, ..Default::default() }),
-        ..Default::default()
-    };
-    let kind = if success { codes::ACCESS_LIST_MEMBERS_DELETE } else { codes::ACCESS_LIST_MEMBERS_DELETE_FAILURE };
-    let told = api.auth().emit(kind.event(event)).await;
-    deleted.and(told)
-}
-
-async fn delete_members(api: &Api, context: &AuthContext, list: &str) -> Result<()> {
-    for member in kinds::list::<kind::AccessListMember>(api).await? {
-        if list_of(&member) == list {
-            gone(kinds::delete::<kind::AccessListMember>(api, context, &kinds::two_part(list, member.name())?).await)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whatever is gone already need not be removed.
-fn gone(result: Result<()>) -> Result<()> {
-    result.or_else(|error| if error.kind == ErrorKind::NotFound { Ok(()) } else { Err(error) })
-}
-
-/// A list with exactly these members. All of them are checked before the first is written.
-async fn with_members(
+async fn review(
     api: &Api,
     context: &AuthContext,
-    message: accesslist::UpsertAccessListWithMembersRequest,
-) -> Result<accesslist::UpsertAccessListWithMembersResponse> {
-    let list = plain(required(message.access_list, "access_list")?);
-    let name = list.name().to_owned();
-    let mut members = Vec::with_capacity(message.members.len());
-    for member in message.members {
-        let mut member = completed(api, context, member);
-        name.clone_into(&mut member.spec.get_or_insert_default().access_list);
-        member.check_and_set_defaults().map_err(Error::from)?;
-        members.push(member);
-    }
-    let access_list = kinds::write::<kind::AccessList>(api, context, list, Write::Upsert).await?;
-    for member in kinds::list::<kind::AccessListMember>(api).await? {
-        if list_of(&member) == name && !members.iter().any(|m| m.name() == member.name()) {
-            gone(kinds::delete::<kind::AccessListMember>(api, context, &kinds::two_part(&name, member.name())?).await)?;
-        }
-    }
-    let mut stored = Vec::with_capacity(members.len());
-    for member in members {
-        stored.push(kinds::write::<kind::AccessListMember>(api, context, member, Write::Upsert).await?);
-    }
-    Ok(accesslist::UpsertAccessListWithMembersResponse { access_list: Some(access_list), members: stored })
+    review: Option<Review>,
+) -> Result<accesslist::CreateAccessListReviewResponse> {
+    let review = required(review, "review")?;
+    let list = review.spec.as_ref().map_or("", |spec| spec.access_list.as_str());
+    Sight::of(api, context).require_owned(named(list, "review.spec.access_list")?, &["create", "update"])?;
+    let (stored, next) = api.auth().review_access_list(context.caller(), context.username(), review).await?;
+    Ok(accesslist::CreateAccessListReviewResponse {
+        review_name: stored.name().to_owned(),
+        next_audit_date: Some(time::timestamp(next)),
+    })
+}
+
+async fn promote(
+    api: &Api,
+    context: &AuthContext,
+    message: &accesslist::AccessRequestPromoteRequest,
+) -> Result<accesslist::AccessRequestPromoteResponse> {
+    let id = named(&message.request_id, "request_id")?;
+    let list = named(&message.access_list_name, "access_list_name")?;
+    visible_request(api, context, id).await?;
+    Sight::of(api, context).require_owned(list, &["create", "update"])?;
+    let roles = match context.is_admin() {
+        true => rbac::RoleSet::compile(Vec::new(), rbac::Traits::default()),
+        false => reviewing_roles(api, context)?,
+    };
+    let reviewer = Reviewer { name: context.username(), roles: &roles };
+    let caller = context.caller();
+    let request = api.auth().promote_access_request(caller, reviewer, (id, list), &message.reason).await?;
+    Ok(accesslist::AccessRequestPromoteResponse { access_request: Some(request) })
 }

@@ -21,6 +21,7 @@ mod devices;
 mod fleet;
 mod impersonation;
 mod inventory;
+mod keep_alives;
 mod kinds;
 mod listing;
 mod lists;
@@ -28,7 +29,9 @@ mod locks;
 mod maintenance;
 mod mfa;
 mod nodes;
+mod notifications;
 mod page;
+mod plugins;
 mod presence;
 mod requests;
 mod roles;
@@ -66,6 +69,7 @@ use wire::integration::integration_service_server::IntegrationServiceServer;
 use wire::loginrule::login_rule_service_server::LoginRuleServiceServer;
 use wire::machineid::bot_instance_service_server::BotInstanceServiceServer;
 use wire::machineid::bot_service_server::BotServiceServer;
+use wire::notifications::notification_service_server::NotificationServiceServer;
 use wire::okta::okta_service_server::OktaServiceServer;
 use wire::presence::presence_service_server::PresenceServiceServer;
 use wire::proto::auth_service_server::AuthServiceServer;
@@ -134,6 +138,7 @@ impl Api {
             .add_service(DiscoveryConfigServiceServer::new(self.clone()))
             .add_service(IntegrationServiceServer::new(self.clone()))
             .add_service(LoginRuleServiceServer::new(self.clone()))
+            .add_service(NotificationServiceServer::new(self.clone()))
             .add_service(OktaServiceServer::new(self.clone()))
             .add_service(SecReportsServiceServer::new(self.clone()))
             .add_service(StaticHostUsersServiceServer::new(self.clone()))

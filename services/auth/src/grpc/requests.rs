@@ -12,14 +12,15 @@ use wire::proto::{
     ListAccessRequestsRequest, ListAccessRequestsResponse, RequestId, RequestStateSetter,
 };
 use wire::types::{
-    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestAllowedPromotions, AccessRequestFilter,
-    AccessRequestScope, AccessRequestSpecV3, AccessRequestV3, AccessReviewSubmission, RequestState,
+    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestAllowedPromotion, AccessRequestAllowedPromotions,
+    AccessRequestFilter, AccessRequestScope, AccessRequestSpecV3, AccessRequestV3, AccessReviewSubmission,
+    RequestState,
 };
 
 use super::{Api, named, page, required};
+use crate::UserRights;
 use crate::authz::AuthContext;
 use crate::bots::is_bot;
-use crate::login::traits_of;
 use crate::requests::{Reviewer, state_of};
 use crate::store::kind;
 
@@ -197,9 +198,9 @@ pub async fn submit_access_review(
     api.auth().review_access_request(context.caller(), id, reviewer, review).await
 }
 
-/// The roles by which the caller reviews: those that he holds by now, neither roles of an access request nor any that
+/// The roles by which the caller reviews: those that he holds by now, also by access lists, neither roles of an access request nor any that
 /// were taken from him since. Bots have their roles in their certificates only.
-fn reviewing_roles(api: &Api, context: &AuthContext) -> Result<RoleSet> {
+pub(super) fn reviewing_roles(api: &Api, context: &AuthContext) -> Result<RoleSet> {
     let certified = context.roles().filter(|_| context.is_local_person());
     let certified =
         certified.ok_or_else(|| Error::access_denied("access denied: only users of this cluster review requests"))?;
@@ -208,12 +209,12 @@ fn reviewing_roles(api: &Api, context: &AuthContext) -> Result<RoleSet> {
     if is_bot(&user) {
         return Ok(certified.clone());
     }
-    let mut roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
+    let UserRights { mut roles, traits, .. } = api.auth().rights_of(&user);
     if let Some(identity) = context.identity().filter(|identity| identity.impersonator == name) {
         // Who chose some of the own roles for this certificate left out the others.
         roles.retain(|role| identity.groups.contains(role));
     }
-    api.auth().role_set(&roles, &traits_of(&user), name)
+    api.auth().role_set(&roles, &traits, name)
 }
 
 /// What the caller, or with the verbs somebody else, could ask for.
@@ -229,18 +230,27 @@ pub async fn get_access_capabilities(
     api.auth().access_capabilities(message).await
 }
 
-/// The access lists that a request could become a membership of: none, as long as reviews cannot promote.
+/// A request that the caller may see.
+pub(super) async fn visible_request(api: &Api, context: &AuthContext, id: &str) -> Result<AccessRequestV3> {
+    let request = api.auth().store().get::<kind::AccessRequest>(named(id, "access_request_id")?).await;
+    let shown =
+        |request: &AccessRequestV3| request.spec.as_ref().is_some_and(|spec| View::of(api, context).shows(spec));
+    match request {
+        Ok(request) if shown(&request) => Ok((*request).clone()),
+        _ => Err(Error::not_found(format!("access request {id:?} not found"))),
+    }
+}
+
+/// The access lists that a request could become a membership of.
 pub async fn get_allowed_promotions(
     api: &Api,
     context: &AuthContext,
     message: AccessRequestAllowedPromotionRequest,
 ) -> Result<AccessRequestAllowedPromotionResponse> {
-    let id = named(&message.access_request_id, "accessRequestID")?;
-    let request = api.auth().store().get::<kind::AccessRequest>(id).await;
-    let shown = request.as_ref().is_ok_and(|r| r.spec.as_ref().is_some_and(|spec| View::of(api, context).shows(spec)));
-    if !shown {
-        return Err(Error::not_found(format!("access request {id:?} not found")));
-    }
-    let allowed_promotions = Some(AccessRequestAllowedPromotions::default());
+    let request = visible_request(api, context, &message.access_request_id).await?;
+    let lists = api.auth().lists_for_request(&request.spec.unwrap_or_default());
+    let promotions =
+        lists.iter().map(|list| AccessRequestAllowedPromotion { access_list_name: list.name().to_owned() });
+    let allowed_promotions = Some(AccessRequestAllowedPromotions { promotions: promotions.collect() });
     Ok(AccessRequestAllowedPromotionResponse { allowed_promotions })
 }

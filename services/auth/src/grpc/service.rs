@@ -10,7 +10,8 @@ use super::databases::{self, host_of_app, host_of_cluster, host_of_database};
 use super::rpcs::service;
 use super::{
     alerts, audit, audit_stream, basics, certificates, clusters, configs, connectors, desktops, devices, inventory,
-    kinds, listing, locks, maintenance, mfa, nodes, requests, roles, semaphores, sessions, tokens, trust, watch,
+    keep_alives, kinds, listing, locks, maintenance, mfa, nodes, plugins, requests, roles, semaphores, sessions,
+    tokens, trust, watch,
 };
 use crate::Write;
 use crate::store::kind;
@@ -255,6 +256,12 @@ service! {
         update_cluster_maintenance_config(types::ClusterMaintenanceConfigV1) -> () =
             maintenance::update(api, context, message).await;
         delete_cluster_maintenance_config(()) -> () = kinds::delete::<kind::MaintenanceConfig>(api, context, "").await;
+        export_upgrade_windows(proto::ExportUpgradeWindowsRequest) -> proto::ExportUpgradeWindowsResponse =
+            maintenance::export(api, &message).await;
+        send_keep_alives(Streaming<types::KeepAlive>) -> () =
+            keep_alives::send_keep_alives(api, context, message).await;
+        get_plugin_data(types::PluginDataFilter) -> proto::PluginDataSeq = plugins::get(api, context, message).await;
+        update_plugin_data(types::PluginDataUpdateParams) -> () = plugins::update(api, context, message).await;
         get_network_restrictions(()) -> types::NetworkRestrictionsV4 =
             kinds::get::<kind::NetworkRestrictions>(api, "").await;
         set_network_restrictions(types::NetworkRestrictionsV4) -> () =

@@ -3,15 +3,15 @@
 //! A device is stored in the form in which people write it; the calls speak of the other form, in which the name is an
 //! id and words are numbers.
 
-use resources::Resource;
+use resources::{Resource as _, device_message, device_record};
 use wire::devicetrust::device_trust_service_server::DeviceTrustService;
 use wire::devicetrust::{
-    CreateDeviceRequest, DeleteDeviceRequest, Device, DeviceEnrollStatus, DeviceView, FindDevicesRequest,
-    FindDevicesResponse, GetDeviceRequest, ListDevicesRequest, ListDevicesResponse, OsType, UpsertDeviceRequest,
+    CreateDeviceRequest, DeleteDeviceRequest, Device, DeviceView, FindDevicesRequest, FindDevicesResponse,
+    GetDeviceRequest, ListDevicesRequest, ListDevicesResponse, UpsertDeviceRequest,
 };
 use wire::error::{Error, Result};
-use wire::types::{DeviceCredential, DeviceSpec, DeviceV1, Metadata};
-use wire::{devicetrust, time};
+use wire::time;
+use wire::types::DeviceV1;
 
 use super::rpcs::service;
 use super::{Api, kinds, named, required};
@@ -29,7 +29,7 @@ service! {
             kinds::delete::<kind::Device>(api, context, &message.device_id).await;
         find_devices(FindDevicesRequest) -> FindDevicesResponse = find(api, &message).await;
         get_device(GetDeviceRequest) -> Device =
-            kinds::get::<kind::Device>(api, &message.device_id).await.map(|device| told(&device));
+            kinds::get::<kind::Device>(api, &message.device_id).await.map(|device| device_message(&device));
         list_devices(ListDevicesRequest) -> ListDevicesResponse = list(api, &message).await;
     }
 }
@@ -49,7 +49,7 @@ async fn create(api: &Api, context: &AuthContext, message: CreateDeviceRequest) 
 
 /// A system knows each of its devices once, by its tag.
 async fn write(api: &Api, context: &AuthContext, device: Device, write: Write) -> Result<Device> {
-    let mut record = record(device)?;
+    let mut record = device_record(device)?;
     let now = Some(time::timestamp(api.auth().now()));
     let spec = record.spec.get_or_insert_default();
     spec.update_time = now;
@@ -67,7 +67,7 @@ async fn write(api: &Api, context: &AuthContext, device: Device, write: Write) -
             )));
         }
     }
-    kinds::write::<kind::Device>(api, context, record, write).await.map(|device| told(&device))
+    kinds::write::<kind::Device>(api, context, record, write).await.map(|device| device_message(&device))
 }
 
 async fn find(api: &Api, message: &FindDevicesRequest) -> Result<FindDevicesResponse> {
@@ -76,69 +76,14 @@ async fn find(api: &Api, message: &FindDevicesRequest) -> Result<FindDevicesResp
     let is = |device: &&DeviceV1| {
         device.name() == wanted || device.spec.as_ref().is_some_and(|spec| spec.asset_tag == wanted)
     };
-    Ok(FindDevicesResponse { devices: all.iter().filter(is).map(told).collect() })
+    Ok(FindDevicesResponse { devices: all.iter().filter(is).map(device_message).collect() })
 }
 
 async fn list(api: &Api, message: &ListDevicesRequest) -> Result<ListDevicesResponse> {
     let (found, next_page_token) = kinds::page::<kind::Device>(api, message.page_size, &message.page_token).await?;
-    let mut devices: Vec<Device> = found.iter().map(told).collect();
+    let mut devices: Vec<Device> = found.iter().map(device_message).collect();
     if message.view != DeviceView::Resource as i32 {
         devices.iter_mut().for_each(|device| device.collected_data.clear());
     }
     Ok(ListDevicesResponse { devices, next_page_token })
-}
-
-const SYSTEMS: [(OsType, &str); 3] = [(OsType::Linux, "linux"), (OsType::Macos, "macos"), (OsType::Windows, "windows")];
-
-fn record(device: Device) -> Result<DeviceV1> {
-    let os = SYSTEMS.iter().find(|(os, _)| *os as i32 == device.os_type).map(|(_, word)| *word);
-    let os = os.ok_or_else(|| Error::bad_parameter("device os_type: expected linux, macos or windows"))?;
-    let enrolled = device.enroll_status == DeviceEnrollStatus::Enrolled as i32;
-    let mut record = DeviceV1 {
-        spec: Some(DeviceSpec {
-            os_type: os.to_owned(),
-            asset_tag: device.asset_tag,
-            create_time: device.create_time,
-            update_time: device.update_time,
-            enroll_status: if enrolled { "enrolled" } else { "not_enrolled" }.to_owned(),
-            credential: device.credential.map(|c| DeviceCredential {
-                id: c.id,
-                public_key_der: c.public_key_der,
-                tpm_ekcert_serial: c.tpm_ekcert_serial,
-                tpm_ak_public: c.tpm_ak_public,
-                ..DeviceCredential::default()
-            }),
-            owner: device.owner,
-            ..DeviceSpec::default()
-        }),
-        ..DeviceV1::default()
-    };
-    *record.metadata_mut() = Metadata { name: device.id, ..Metadata::default() };
-    record.set_defaults();
-    Ok(record)
-}
-
-fn told(record: &DeviceV1) -> Device {
-    let spec = record.spec.clone().unwrap_or_default();
-    let os = SYSTEMS.iter().find(|(_, word)| *word == spec.os_type).map_or(OsType::Unspecified, |(os, _)| *os);
-    let status =
-        if spec.enroll_status == "enrolled" { DeviceEnrollStatus::Enrolled } else { DeviceEnrollStatus::NotEnrolled };
-    Device {
-        api_version: record.version().to_owned(),
-        id: record.name().to_owned(),
-        os_type: os as i32,
-        asset_tag: spec.asset_tag,
-        create_time: spec.create_time,
-        update_time: spec.update_time,
-        enroll_status: status as i32,
-        credential: spec.credential.map(|c| devicetrust::DeviceCredential {
-            id: c.id,
-            public_key_der: c.public_key_der,
-            tpm_ekcert_serial: c.tpm_ekcert_serial,
-            tpm_ak_public: c.tpm_ak_public,
-            ..devicetrust::DeviceCredential::default()
-        }),
-        owner: spec.owner,
-        ..Device::default()
-    }
 }

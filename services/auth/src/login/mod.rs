@@ -21,6 +21,7 @@ use wire::{
     types::AuthPreferenceSpecV2,
 };
 
+pub(crate) use authenticate::is_local;
 pub use authenticate::{Credentials, LoginClient};
 pub use challenge::ChallengeScope;
 pub(crate) use lockout::Lockout;

@@ -62,12 +62,13 @@ impl Auth {
     /// `AccessDenied` for wrong credentials, in words that do not tell what was wrong; `BadParameter` for unusable keys.
     pub async fn authenticate_ssh_user(&self, login: SshLogin) -> Result<SshLoginResponse> {
         let done = self.authenticate_user(&login.credentials, &login.client).await?;
-        let spec = done.user.spec.clone().unwrap_or_default();
+        let rights = self.rights_at_login(&done.user).await?;
         let certs = self
             .generate_user_certs(UserCertRequest {
                 user: done.user.name().to_owned(),
-                roles: spec.roles,
-                traits: super::traits_of(&done.user),
+                roles: rights.roles,
+                traits: rights.traits,
+                ends: rights.ends,
                 ttl: login.ttl,
                 keys: login.keys,
                 compatibility: login.compatibility,

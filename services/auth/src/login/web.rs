@@ -112,6 +112,7 @@ impl Auth {
         ttl: Duration,
     ) -> Result<WebSessionV2> {
         let known = self.store().cached::<kind::User>(user)?;
+        let rights = self.rights_at_login(&known).await?;
         let suite = self.signature_suite();
         let (ssh_key, tls_key) = tokio::task::spawn_blocking(move || {
             let ssh = PrivateKey::generate(algorithm_for(suite, Purpose::UserSsh))?;
@@ -124,8 +125,9 @@ impl Auth {
         let certs = self
             .generate_user_certs(UserCertRequest {
                 user: user.to_owned(),
-                roles: known.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default(),
-                traits: super::traits_of(&known),
+                roles: rights.roles,
+                traits: rights.traits,
+                ends: rights.ends,
                 ttl,
                 keys: PublicKeys {
                     ssh: Some(ssh_key.public().to_ssh_line()),

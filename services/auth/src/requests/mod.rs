@@ -13,7 +13,7 @@ use resources::Resource as _;
 use wire::error::{Error, ErrorKind, Result};
 use wire::proto::RequestStateSetter;
 use wire::time::{moment, timestamp};
-use wire::types::{AccessRequestSpecV3, AccessRequestV3, AccessReview, RequestState};
+use wire::types::{AccessRequestSpecV3, AccessRequestV3, AccessReview, PromotedAccessList, RequestState};
 use wire::wrappers::LabelValues;
 
 use crate::store::kind;
@@ -172,6 +172,60 @@ impl Auth {
         Ok((*stored).clone())
     }
 
+    /// Turns a pending request into a membership of an access list; the member is added by the caller of this.
+    ///
+    /// # Errors
+    /// As [`review_access_request`](Self::review_access_request).
+    pub(crate) async fn decide_promotion(
+        &self,
+        caller: &Caller,
+        reviewer: Reviewer<'_>,
+        id: &str,
+        list: PromotedAccessList,
+        reason: &str,
+    ) -> Result<AccessRequestV3> {
+        check_reason(reason)?;
+        let now = self.now();
+        let admin = caller.is_admin();
+        let review = AccessReview {
+            author: reviewer.name.to_owned(),
+            proposed_state: RequestState::Promoted.into(),
+            reason: reason.to_owned(),
+            created: Some(timestamp(now)),
+            access_list: Some(list.clone()),
+            ..AccessReview::default()
+        };
+        let stored = self
+            .store()
+            .change::<kind::AccessRequest>(id, |request| {
+                let spec = request.spec.get_or_insert_default();
+                check_pending(spec)?;
+                if !admin && (spec.user == reviewer.name || is_impersonator(caller, &spec.user)) {
+                    return Err(Error::access_denied("access denied: nobody reviews their own access request"));
+                }
+                if spec.reviews.len() >= MAX_REVIEWS {
+                    return Err(Error::limit_exceeded(format!("the request has {MAX_REVIEWS} reviews already")));
+                }
+                if !admin {
+                    reviewer.roles.check_review(spec).into_result().map_err(Error::from)?;
+                }
+                spec.reviews.push(review.clone());
+                spec.state = RequestState::Promoted.into();
+                spec.resolve_reason = reason.to_owned();
+                spec.access_list = Some(list.clone());
+                Ok(())
+            })
+            .await
+            .map_err(|error| named(error, id))?;
+        let mut event = notes::about(caller, &stored);
+        event.reviewer = reviewer.name.to_owned();
+        event.proposed_state = notes::state_name(RequestState::Promoted).to_owned();
+        event.reason = reason.to_owned();
+        event.promoted_access_list_name = list.name;
+        self.emit(codes::ACCESS_REQUEST_REVIEW.event(event)).await?;
+        Ok((*stored).clone())
+    }
+
     /// Removes a request, whatever its state: certificates that hold its roles are not renewed any more.
     ///
     /// # Errors
@@ -230,7 +284,7 @@ fn check_review(review: &AccessReview) -> Result<()> {
     match RequestState::try_from(review.proposed_state) {
         Ok(RequestState::Approved | RequestState::Denied) => {}
         Ok(RequestState::Promoted) => {
-            return Err(Error::not_implemented("promotion to an access list is not part of this build yet"));
+            return Err(Error::bad_parameter("a request is promoted to an access list by a call of its own"));
         }
         _ => return Err(Error::bad_parameter("a review proposes to approve or to deny")),
     }

@@ -16,7 +16,6 @@ use wire::wrappers::{LabelValues, StringValues};
 
 use super::{check_reason, check_start, state_of};
 use crate::Auth;
-use crate::login::traits_of;
 use crate::store::kind::{self, Kind};
 
 /// Every role the user may ask for.
@@ -176,8 +175,7 @@ impl Auth {
         for name in candidates {
             // A role that was removed since gives nothing.
             let Ok(role) = self.role(&name) else { continue };
-            let traits = rbac::Traits::from(traits_of(&asker.user));
-            let set = RoleSet::new([ParsedRole::new((*role).clone())], traits);
+            let set = RoleSet::new([ParsedRole::new((*role).clone())], asker.roles.traits().clone());
             if self.reaches_one(&set, ids, login).await? {
                 useful.push(name);
             }

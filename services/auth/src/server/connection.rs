@@ -162,7 +162,12 @@ impl Server {
 
     /// The HTTP API checks who may call what itself; it learns who calls here.
     async fn respond_http(&self, mut request: Request<Body>, peer: &Arc<Peer>) -> Response<Body> {
-        match self.authorizer.context(peer).await {
+        let context = self.authorizer.context(peer).await;
+        let context = context.and_then(|context| {
+            self.authorizer.count(&context, request.uri().path())?;
+            Ok(context)
+        });
+        match context {
             Ok(context) => {
                 request.extensions_mut().insert(context.caller().clone());
                 request.extensions_mut().insert(context);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use mux::listener::{ConnectionLimit, Incoming, Listener};
+use mux::rate::Rate;
 use mux::{DetectConfig, DetectError, Protocol, ProxyProtocolMode};
 use parking_lot::Mutex;
 use resources::{Resource, SystemRole};
@@ -46,6 +47,8 @@ pub struct ServerConfig {
     pub proxy_protocol: ProxyProtocolMode,
     /// Simultaneous connections of one address.
     pub connections_per_ip: usize,
+    /// Calls of one address over time; empty: any number.
+    pub rates: Vec<Rate>,
 }
 
 impl Default for ServerConfig {
@@ -55,6 +58,7 @@ impl Default for ServerConfig {
             names: Vec::new(),
             proxy_protocol: ProxyProtocolMode::default(),
             connections_per_ip: mux::listener::CONNECTIONS_PER_IP,
+            rates: Vec::new(),
         }
     }
 }
@@ -119,7 +123,7 @@ impl Server {
         Self(Arc::new(Shared {
             tls: tls::Tls::new(auth.clone(), config.names.clone()),
             detect,
-            authorizer: Authorizer::new(auth.clone()),
+            authorizer: Authorizer::new(auth.clone(), &config.rates),
             grpc: api.routes(),
             http: crate::http::router(auth.clone()),
             allow_old_clients: std::env::var(ALLOW_OLD_CLIENTS).is_ok_and(|value| value == "yes"),

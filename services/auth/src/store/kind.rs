@@ -385,6 +385,18 @@ kinds! {
     AuditQuery: wire::secreports::AuditQuery, "audit_query", Template::named("/security_report/audit_query"), { event!(AuditQuery); };
     /// Reports made of saved questions.
     SecurityReport: wire::secreports::Report, "security_report", Template::named("/security_report/report"), { event!(Report); };
+    /// Notifications of single users; named `user/id`.
+    UserNotification: wire::notifications::Notification, "notification", Template::two_part("/notifications/user"), {};
+    /// Notifications of many users.
+    GlobalNotification: wire::notifications::GlobalNotification, "global_notification", Template::named("/notifications/global"), {};
+    /// What users did with notifications; named `user/id`.
+    NotificationState: wire::notifications::UserNotificationState, "user_notification_state",
+        Template::two_part("/notifications/states"), {};
+    /// When users last looked at their notifications.
+    LastSeenNotification: wire::notifications::UserLastSeenNotification, "user_last_seen_notification",
+        Template::named("/notifications/last_seen"), {};
+    /// What plugins remember about access requests.
+    PluginData: types::PluginDataV3, "plugin_data", Template::params("/plugin_data/access_request"), {};
     /// Rules that make traits at login.
     LoginRule: wire::loginrule::LoginRule, "login_rule", Template::named("/login_rule"), {};
 }

@@ -190,6 +190,21 @@ impl Memory {
         page
     }
 
+    /// Shows every value of a kind whose name begins with `first`, as a whole part.
+    pub(super) fn visit_below<K: Kind>(
+        &self,
+        first: &str,
+        now: DateTime<Utc>,
+        mut visit: impl FnMut(&Arc<dyn Any + Send + Sync>),
+    ) {
+        let (Some(table), Ok(key)) = (self.tables.get(K::NAME), K::PLACE.root().child(first)) else { return };
+        let range = key.children();
+        let table = table.read();
+        let end = range.end.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = table.rows.range((Bound::Included(range.start), end));
+        rows.filter(|(_, row)| !row.is_expired(now)).for_each(|(_, row)| visit(&row.value));
+    }
+
     pub(super) fn subscribe(&self, kinds: Vec<WatchedKind>) -> Result<Watch> {
         if let Some(unknown) = kinds.iter().find(|k| !super::is_watchable(&k.kind)) {
             return Err(Error::bad_parameter(format!("resources of kind {:?} cannot be watched", unknown.kind)));

@@ -138,6 +138,20 @@ impl Store {
         self.memory.page::<K>("", usize::MAX, self.now(), |_| true).items
     }
 
+    /// The resources of a kind with two-part names whose first part is `first`, in the order of their names.
+    pub fn cached_below<K: Kind>(&self, first: &str) -> Vec<Arc<K::Value>> {
+        let mut found = Vec::new();
+        self.memory.visit_below::<K>(first, self.now(), |value| found.extend(value.clone().downcast().ok()));
+        found
+    }
+
+    /// How many [`cached_below`](Self::cached_below) would find.
+    pub fn count_below<K: Kind>(&self, first: &str) -> usize {
+        let mut count = 0;
+        self.memory.visit_below::<K>(first, self.now(), |_| count += 1);
+        count
+    }
+
     /// Whether a resource exists.
     ///
     /// # Errors

@@ -56,6 +56,8 @@ struct Answer {
     roles: Vec<RoleView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     verbs: Vec<VerbView>,
+    /// Whether locks were looked at: some may not see them.
+    locks_checked: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -127,8 +129,11 @@ impl Explain {
         let request = GetLocksRequest { in_force_only: true, ..Default::default() };
         let locks = match api.auth().get_locks(request).within("listing locks").await {
             Ok(answer) => answer.locks,
-            // Who may not see locks gets the answer of the roles.
-            Err(error) if error.kind() == wire::error::ErrorKind::AccessDenied => Vec::new(),
+            // Who may not see locks gets the answer of the roles, and is told so.
+            Err(error) if error.kind() == wire::error::ErrorKind::AccessDenied => {
+                answer.locks_checked = false;
+                Vec::new()
+            }
             Err(error) => return Err(error),
         };
         if let Some(lock) = lock_on(&locks, &subject) {
@@ -157,7 +162,7 @@ impl Explain {
         }
         let allowed: Vec<&str> = verbs.iter().filter(|v| v.allowed).map(|v| v.verb).collect();
         let reason = if allowed.is_empty() { "no verb is allowed".to_owned() } else { allowed.join(", ") };
-        Ok(Answer { allowed: !allowed.is_empty(), reason, roles: Vec::new(), verbs })
+        Ok(Answer { allowed: !allowed.is_empty(), reason, roles: Vec::new(), verbs, locks_checked: true })
     }
 }
 
@@ -187,7 +192,7 @@ impl Answer {
             Some(denial) => denial.explanation(),
             None => format!("granted by {}", granting.join(", ")),
         };
-        Self { allowed: explanation.decision.is_allowed(), reason, roles, verbs: Vec::new() }
+        Self { allowed: explanation.decision.is_allowed(), reason, roles, verbs: Vec::new(), locks_checked: true }
     }
 
     fn text(&self, asked: &Explain) -> String {
@@ -195,6 +200,9 @@ impl Answer {
         let login = asked.login.as_ref().map(|login| format!(" as {login}")).unwrap_or_default();
         let head = format!("{word}: {} to {}{login}: {}\n", asked.user, asked.resource, self.reason);
         let mut out = text::lines(&head).into_owned();
+        if !self.locks_checked {
+            out.push_str("Locks were not looked at: your own roles do not let you read them.\n");
+        }
         if !self.verbs.is_empty() {
             let mut table = Table::new(["Verb", "Allowed", "Why"]);
             for view in &self.verbs {

@@ -1,11 +1,14 @@
 //! Who asks: a user of the cluster, or roles and traits that somebody thought of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rbac::{AccessState, RoleSet, Traits};
+use chrono::Utc;
+use rbac::{AccessState, ListCandidate, ListGrants, RoleSet, Traits};
 use resources::{AnyResource, Fields, Reference, Resource, kind};
 use tokio::sync::OnceCell;
+use wire::error::ErrorKind;
 use wire::proto::ListResourcesRequest;
 use wire::types::{AuthPreferenceV2, RoleV6, UserV2};
 
@@ -97,10 +100,41 @@ impl<'a> Cluster<'a> {
         Ok(RoleSet::compile(roles, traits))
     }
 
-    /// The rights of a user as they are, at the next login.
+    /// The rights of a user as they are, at the next login: with what access lists add.
     pub async fn rights(&self, user: &UserV2) -> Result<RoleSet> {
-        let roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
-        self.role_set(&roles, Traits::of(user)).await
+        let mut roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
+        let mut traits = Traits::of(user);
+        let given = self.grants(user.name(), &roles, &traits).await?;
+        roles.extend(given.roles);
+        for (name, more) in given.traits {
+            let mut values = traits.get(&name).to_vec();
+            values.extend(more);
+            traits.set(name, values);
+        }
+        self.role_set(&roles, traits).await
+    }
+
+    /// What access lists give a user; nothing when whoever asks may not see access lists.
+    async fn grants(&self, name: &str, roles: &[String], traits: &Traits) -> Result<ListGrants> {
+        let api = self.api().await?;
+        let all = Reference { kind: kind::ACCESS_LIST.to_owned(), sub_kind: None, name: None };
+        let found = match resource::get(api, &all, Secrets::Hidden).await {
+            Err(error) if error.kind() == ErrorKind::AccessDenied => return Ok(ListGrants::default()),
+            found => found?,
+        };
+        let mut lists = Vec::new();
+        let mut members = HashMap::new();
+        for resource in found {
+            let AnyResource::AccessList(list) = resource else { continue };
+            for member in resource::list_members(api, list.name()).await? {
+                members.insert((list.name().to_owned(), member.name().to_owned()), Arc::new(member));
+            }
+            lists.push(Arc::new(*list));
+        }
+        let who = ListCandidate { name, roles, traits };
+        let member = |list: &str, name: &str| members.get(&(list.to_owned(), name.to_owned())).cloned();
+        let standing = rbac::list_standing(who, &lists, member, Utc::now());
+        Ok(rbac::list_grants(who, &lists, &standing))
     }
 
     /// What was proved, in this cluster.

@@ -6,6 +6,7 @@ mod agent;
 mod clients;
 mod databases;
 mod kinds;
+mod lists;
 mod requests;
 mod strangers;
 mod table;

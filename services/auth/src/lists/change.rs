@@ -1,0 +1,270 @@
+//! What must hold for a list or a member to be stored or removed.
+
+use std::sync::Arc;
+
+use audit::codes;
+use resources::Resource as _;
+use wire::accesslist::{AccessList, Member, MembershipKind};
+use wire::error::{Error, ErrorKind, Result};
+use wire::{events, time};
+
+use super::{list_of, notes};
+use crate::store::kind;
+use crate::{Auth, Caller, Write};
+
+/// Most members of one list.
+const MAX_MEMBERS: usize = 100_000;
+
+impl Auth {
+    /// Stores a list. A first one is reviewed when its own settings say.
+    ///
+    /// # Errors
+    /// `BadParameter` for malformed lists, and when they grant roles or name lists that do not exist.
+    pub async fn write_access_list(&self, caller: &Caller, list: AccessList, write: Write) -> Result<AccessList> {
+        let list = self.checked_list(list)?;
+        self.write_record::<kind::AccessList>(caller, list, write).await
+    }
+
+    fn checked_list(&self, mut list: AccessList) -> Result<AccessList> {
+        // Counted when asked for, never stored.
+        list.status = None;
+        list.check_and_set_defaults().map_err(Error::from)?;
+        let title = list.title();
+        let spec = list.spec.get_or_insert_default();
+        let granted = [("grants", &spec.grants), ("owner_grants", &spec.owner_grants)];
+        for (field, grants) in granted {
+            for role in grants.iter().flat_map(|grants| &grants.roles) {
+                self.role(role).map_err(|error| match error.kind {
+                    ErrorKind::NotFound => {
+                        Error::bad_parameter(format!("{title}: spec.{field}.roles: role {role:?} does not exist"))
+                    }
+                    _ => error,
+                })?;
+            }
+        }
+        for owner in spec.owners.iter().filter(|owner| owner.membership_kind == MembershipKind::List as i32) {
+            self.existing_list(&owner.name)
+                .map_err(|error| Error::new(error.kind, format!("{title}: spec.owners: {}", error.message)))?;
+        }
+        let audit = spec.audit.get_or_insert_default();
+        if time::moment(audit.next_audit_date.as_ref()).is_none() {
+            let recurrence = audit.recurrence.unwrap_or_default();
+            audit.next_audit_date = Some(time::timestamp(resources::next_review(recurrence, self.now(), self.now())));
+        }
+        Ok(list)
+    }
+
+    fn existing_list(&self, name: &str) -> Result<()> {
+        self.store().cached::<kind::AccessList>(name).map(drop)
+    }
+
+    /// Stores a member. Who added it and when is filled in.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such list; `BadParameter` for malformed members, and for lists that would contain
+    /// themselves.
+    pub async fn write_list_member(&self, caller: &Caller, member: Member, write: Write) -> Result<Member> {
+        let member = self.checked_member(caller, member)?;
+        let list = list_of(&member).to_owned();
+        self.existing_list(&list)?;
+        self.check_containment(&list, &member)?;
+        let known = self.list_member(&list, member.name()).is_some();
+        if !known && self.store().count_below::<kind::AccessListMember>(&list) >= MAX_MEMBERS {
+            return Err(Error::limit_exceeded(format!("access list {list:?} has {MAX_MEMBERS} members already")));
+        }
+        self.write_record::<kind::AccessListMember>(caller, member, write).await
+    }
+
+    fn checked_member(&self, caller: &Caller, mut member: Member) -> Result<Member> {
+        let now = self.now();
+        let spec = member.spec.get_or_insert_default();
+        if spec.added_by.is_empty() {
+            spec.added_by = caller.user_name();
+        }
+        if time::moment(spec.joined.as_ref()).is_none() {
+            spec.joined = Some(time::timestamp(now));
+        }
+        member.check_and_set_defaults().map_err(Error::from)?;
+        Ok(member)
+    }
+
+    /// A list that is a member exists, is not the list itself, does not contain it, and is not nested too deep.
+    fn check_containment(&self, list: &str, member: &Member) -> Result<()> {
+        let spec = member.spec.clone().unwrap_or_default();
+        if spec.membership_kind != MembershipKind::List as i32 {
+            return Ok(());
+        }
+        self.existing_list(&spec.name)?;
+        let above = self.levels_above(list);
+        if spec.name == list || above.iter().flatten().any(|name| *name == spec.name) {
+            return Err(Error::bad_parameter(format!(
+                "access list {:?} cannot be a member of {list:?}: it would contain itself",
+                spec.name
+            )));
+        }
+        if above.len() + 1 + self.levels_below(&spec.name) > rbac::MAX_LIST_DEPTH {
+            let deepest = rbac::MAX_LIST_DEPTH;
+            return Err(Error::bad_parameter(format!("access lists can be nested at most {deepest} levels deep")));
+        }
+        Ok(())
+    }
+
+    /// The lists that contain a list, level by level upwards.
+    fn levels_above(&self, list: &str) -> Vec<Vec<String>> {
+        let all = self.store().cached_list::<kind::AccessList>();
+        let contains = |outer: &str, inner: &str| {
+            let member = self.list_member(outer, inner);
+            member.and_then(|m| m.spec.clone()).is_some_and(|s| s.membership_kind == MembershipKind::List as i32)
+        };
+        let mut levels: Vec<Vec<String>> = Vec::new();
+        let mut inner = vec![list.to_owned()];
+        while levels.len() <= rbac::MAX_LIST_DEPTH {
+            let outer = all.iter().map(|list| list.name());
+            let outer = outer.filter(|outer| inner.iter().any(|inner| contains(outer, inner)));
+            inner = outer.map(str::to_owned).collect();
+            if inner.is_empty() {
+                break;
+            }
+            levels.push(inner.clone());
+        }
+        levels
+    }
+
+    /// How many levels of lists a list contains.
+    fn levels_below(&self, list: &str) -> usize {
+        let mut depth = 0;
+        let mut level = vec![list.to_owned()];
+        while depth <= rbac::MAX_LIST_DEPTH {
+            let members = level.iter().flat_map(|list| self.store().cached_below::<kind::AccessListMember>(list));
+            let specs = members.filter_map(|member| member.spec.clone());
+            let lists = specs.filter(|spec| spec.membership_kind == MembershipKind::List as i32);
+            level = lists.map(|spec| spec.name).collect();
+            if level.is_empty() {
+                break;
+            }
+            depth += 1;
+        }
+        depth
+    }
+
+    /// A list with exactly these members. All of them are checked before the first is written.
+    ///
+    /// # Errors
+    /// As [`write_access_list`](Self::write_access_list) and [`write_list_member`](Self::write_list_member).
+    pub async fn write_list_with_members(
+        &self,
+        caller: &Caller,
+        list: AccessList,
+        members: Vec<Member>,
+    ) -> Result<(AccessList, Vec<Member>)> {
+        let list = self.checked_list(list)?;
+        let name = list.name().to_owned();
+        if members.len() > MAX_MEMBERS {
+            return Err(Error::limit_exceeded(format!("an access list has at most {MAX_MEMBERS} members")));
+        }
+        let mut wanted = Vec::with_capacity(members.len());
+        for mut member in members {
+            name.clone_into(&mut member.spec.get_or_insert_default().access_list);
+            let member = self.checked_member(caller, member)?;
+            self.check_containment(&name, &member)?;
+            wanted.push(member);
+        }
+        let list = self.write_record::<kind::AccessList>(caller, list, Write::Upsert).await?;
+        for member in self.store().cached_below::<kind::AccessListMember>(&name) {
+            if !wanted.iter().any(|wanted| wanted.name() == member.name()) {
+                self.delete_list_member(caller, &name, member.name()).await.or_else(gone)?;
+            }
+        }
+        let mut stored = Vec::with_capacity(wanted.len());
+        for member in wanted {
+            stored.push(self.write_record::<kind::AccessListMember>(caller, member, Write::Upsert).await?);
+        }
+        Ok((list, stored))
+    }
+
+    /// Removes a member.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_list_member(&self, caller: &Caller, list: &str, member: &str) -> Result<()> {
+        if list.is_empty() || list.contains('/') || member.is_empty() {
+            return Err(Error::bad_parameter("a member of an access list is named by the list and its own name"));
+        }
+        self.delete_record::<kind::AccessListMember>(caller, &format!("{list}/{member}")).await
+    }
+
+    /// Removes a list with its members and its reviews.
+    ///
+    /// # Errors
+    /// `NotFound`; `BadParameter` while other lists have it as a member or an owner.
+    pub async fn delete_access_list(&self, caller: &Caller, name: &str) -> Result<()> {
+        self.existing_list(name)?;
+        if let Some(outer) = self.levels_above(name).first().and_then(|level| level.first()) {
+            return Err(Error::bad_parameter(format!("access list {name:?} is a member of access list {outer:?}")));
+        }
+        let owned = self.store().cached_list::<kind::AccessList>().into_iter().find(|list| {
+            let owners = list.spec.iter().flat_map(|spec| &spec.owners);
+            list.name() != name
+                && owners.into_iter().any(|o| o.name == name && o.membership_kind == MembershipKind::List as i32)
+        });
+        if let Some(owned) = owned {
+            return Err(Error::bad_parameter(format!(
+                "access list {name:?} is an owner of access list {:?}",
+                owned.name()
+            )));
+        }
+        self.delete_record::<kind::AccessList>(caller, name).await?;
+        self.delete_list_members(caller, name).await?;
+        for review in self.store().cached_below::<kind::AccessListReview>(name) {
+            let review = format!("{name}/{}", review.name());
+            self.store().delete::<kind::AccessListReview>(&review).await.or_else(gone)?;
+        }
+        Ok(())
+    }
+
+    /// Removes all members of a list.
+    ///
+    /// # Errors
+    /// When the storage cannot be written.
+    pub async fn delete_list_members(&self, caller: &Caller, list: &str) -> Result<()> {
+        let members = self.store().cached_below::<kind::AccessListMember>(list);
+        if members.is_empty() {
+            return Ok(());
+        }
+        let removed = self.remove_members(list, &members).await;
+        let told = members.iter().map(|member| notes::removed(member, self.now())).collect();
+        let error = removed.as_ref().err().map(|error| error.message.clone()).unwrap_or_default();
+        let event = events::AccessListMemberDeleteAllForAccessList {
+            resource: Some(events::ResourceMetadata {
+                name: list.to_owned(),
+                updated_by: caller.user_name(),
+                ..Default::default()
+            }),
+            access_list_member: Some(events::AccessListMemberMetadata {
+                access_list_name: list.to_owned(),
+                members: notes::bounded(told),
+            }),
+            status: Some(events::Status { success: removed.is_ok(), error, ..Default::default() }),
+            ..Default::default()
+        };
+        let code = match removed {
+            Ok(()) => codes::ACCESS_LIST_MEMBERS_DELETE,
+            Err(_) => codes::ACCESS_LIST_MEMBERS_DELETE_FAILURE,
+        };
+        let emitted = self.emit(code.event(event)).await;
+        removed.and(emitted)
+    }
+
+    async fn remove_members(&self, list: &str, members: &[Arc<Member>]) -> Result<()> {
+        for member in members {
+            let name = format!("{list}/{}", member.name());
+            self.store().delete::<kind::AccessListMember>(&name).await.or_else(gone)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whatever is gone already need not be removed.
+fn gone(error: Error) -> Result<()> {
+    if error.kind == ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}

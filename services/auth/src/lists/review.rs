@@ -1,0 +1,121 @@
+//! Reviews of access lists: owners confirm who is in, and change what has to change.
+
+use audit::codes;
+use chrono::{DateTime, Utc};
+use resources::Resource as _;
+use wire::accesslist::{AccessList, Review, ReviewChanges, ReviewDayOfMonth, ReviewFrequency};
+use wire::error::{Error, ErrorKind, Result};
+use wire::{events, time};
+
+use crate::store::kind;
+use crate::{Auth, Caller};
+
+/// Longest note of a review, in bytes.
+const MAX_NOTES: usize = 4096;
+/// Most members that one review removes.
+const MAX_REMOVED: usize = 10_000;
+
+impl Auth {
+    /// Takes the review of a list by `reviewer`: the changes it names are made, and the next one is due later. The
+    /// answer is the review as stored and when the next one is due.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such list; `BadParameter` for malformed reviews and members who are none.
+    pub async fn review_access_list(
+        &self,
+        caller: &Caller,
+        reviewer: &str,
+        mut review: Review,
+    ) -> Result<(Review, DateTime<Utc>)> {
+        let now = self.now();
+        // A review is new: nobody overwrites one of others by naming it.
+        review.header = None;
+        let spec = review.spec.get_or_insert_default();
+        spec.reviewers = vec![reviewer.to_owned()];
+        spec.review_date = Some(time::timestamp(now));
+        review.check_and_set_defaults().map_err(Error::from)?;
+        let spec = review.spec.clone().unwrap_or_default();
+        let changes = spec.changes.clone().unwrap_or_default();
+        let list = &spec.access_list;
+        if spec.notes.len() > MAX_NOTES || changes.removed_members.len() > MAX_REMOVED {
+            return Err(Error::limit_exceeded(format!(
+                "a review has at most {MAX_NOTES} bytes of notes and removes at most {MAX_REMOVED} members"
+            )));
+        }
+        self.store().cached::<kind::AccessList>(list)?;
+        if let Some(unknown) = changes.removed_members.iter().find(|name| self.list_member(list, name).is_none()) {
+            return Err(Error::bad_parameter(format!("{unknown:?} is no member of access list {list:?}")));
+        }
+        let changed = self
+            .store()
+            .change::<kind::AccessList>(list, |list| {
+                apply(list, &changes, now);
+                list.check_and_set_defaults().map_err(Error::from)
+            })
+            .await?;
+        for member in &changes.removed_members {
+            match self.delete_list_member(caller, list, member).await {
+                Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        let stored = self.store().create::<kind::AccessListReview>(review).await?;
+        self.emit(codes::ACCESS_LIST_REVIEW.event(event(&stored, reviewer, &changes))).await?;
+        let audit = changed.spec.as_ref().and_then(|spec| spec.audit).unwrap_or_default();
+        let next = time::moment(audit.next_audit_date.as_ref()).unwrap_or(now);
+        Ok(((*stored).clone(), next))
+    }
+}
+
+fn apply(list: &mut AccessList, changes: &ReviewChanges, now: DateTime<Utc>) {
+    let spec = list.spec.get_or_insert_default();
+    if let Some(requires) = &changes.membership_requirements_changed {
+        spec.membership_requires = Some(requires.clone());
+    }
+    let audit = spec.audit.get_or_insert_default();
+    let mut recurrence = audit.recurrence.unwrap_or_default();
+    if changes.review_frequency_changed != ReviewFrequency::Unspecified as i32 {
+        recurrence.frequency = changes.review_frequency_changed;
+    }
+    if changes.review_day_of_month_changed != ReviewDayOfMonth::Unspecified as i32 {
+        recurrence.day_of_month = changes.review_day_of_month_changed;
+    }
+    audit.recurrence = Some(recurrence);
+    let due = time::moment(audit.next_audit_date.as_ref()).unwrap_or(now);
+    audit.next_audit_date = Some(time::timestamp(resources::next_review(recurrence, due, now)));
+}
+
+fn event(review: &Review, reviewer: &str, changes: &ReviewChanges) -> events::AccessListReview {
+    let spec = review.spec.clone().unwrap_or_default();
+    let requires = changes.membership_requirements_changed.as_ref();
+    let frequency = ReviewFrequency::try_from(changes.review_frequency_changed).unwrap_or_default();
+    let day = ReviewDayOfMonth::try_from(changes.review_day_of_month_changed).unwrap_or_default();
+    events::AccessListReview {
+        resource: Some(events::ResourceMetadata {
+            name: spec.access_list,
+            updated_by: reviewer.to_owned(),
+            ..Default::default()
+        }),
+        review: Some(events::AccessListReviewMetadata {
+            message: spec.notes,
+            review_id: review.name().to_owned(),
+            membership_requirements_changed: requires.map(|requires| {
+                events::AccessListReviewMembershipRequirementsChanged {
+                    roles: requires.roles.clone(),
+                    traits: requires.traits.iter().map(|one| (one.key.clone(), one.values.join(","))).collect(),
+                }
+            }),
+            review_frequency_changed: match frequency {
+                ReviewFrequency::Unspecified => String::new(),
+                frequency => frequency.as_str_name().to_owned(),
+            },
+            review_day_of_month_changed: match day {
+                ReviewDayOfMonth::Unspecified => String::new(),
+                day => day.as_str_name().to_owned(),
+            },
+            removed_members: changes.removed_members.clone(),
+        }),
+        status: Some(events::Status { success: true, ..Default::default() }),
+        ..Default::default()
+    }
+}
