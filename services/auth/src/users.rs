@@ -75,19 +75,30 @@ impl Auth {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_user(&self, caller: &Caller, name: &str) -> Result<()> {
+        let user = self.store().cached::<kind::User>(name).ok();
         self.store().delete::<kind::User>(name).await?;
-        let everything = store::key_at(&Place::new(places::USERS, [name]))?.children();
-        self.store().backend().delete_range(&everything).await.map_err(|e| store::storage(&e))?;
-        self.forget_sessions_of(name).await?;
-        gone_already(self.store().delete::<kind::UserLoginState>(name).await)?;
-        self.forget_notifications_of(name).await?;
+        // The user is gone, which is told whether the rest can be removed or not.
+        let forgotten = self.forget_user(name).await;
         self.emit(codes::USER_DELETE.event(events::UserDelete {
             user: Some(caller.user_metadata()),
             resource: Some(events::ResourceMetadata { name: name.to_owned(), ..Default::default() }),
             connection: Some(caller.connection_metadata()),
             ..Default::default()
         }))
-        .await
+        .await?;
+        // An identity provider gives a name to one person for ever, and makes the user anew at the next login.
+        if user.is_some_and(|user| crate::login::is_local(&user)) {
+            self.forget_memberships_of(caller, name).await?;
+        }
+        forgotten
+    }
+
+    async fn forget_user(&self, name: &str) -> Result<()> {
+        let everything = store::key_at(&Place::new(places::USERS, [name]))?.children();
+        self.store().backend().delete_range(&everything).await.map_err(|e| store::storage(&e))?;
+        self.forget_sessions_of(name).await?;
+        gone_already(self.store().delete::<kind::UserLoginState>(name).await)?;
+        self.forget_notifications_of(name).await
     }
 
     async fn forget_notifications_of(&self, name: &str) -> Result<()> {
