@@ -13,6 +13,7 @@ use wire::{
 
 use crate::{
     Auth, Caller,
+    login::is_local,
     store::{self, kind},
 };
 
@@ -87,7 +88,7 @@ impl Auth {
         }))
         .await?;
         // An identity provider gives a name to one person for ever, and makes the user anew at the next login.
-        if user.is_some_and(|user| crate::login::is_local(&user)) {
+        if user.is_some_and(|user| is_local(&user)) {
             self.forget_memberships_of(caller, name).await?;
         }
         forgotten
