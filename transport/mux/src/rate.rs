@@ -1,13 +1,13 @@
 //! How often one address may ask for something.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Addresses remembered at once; beyond that the ones that have been quiet are forgotten, and when there are none, new
-/// addresses are refused.
+/// Addresses remembered at once; beyond that the ones that have been quiet are forgotten, and when there are none, those
+/// that were seen longest ago: whoever has many addresses must not keep everybody else out.
 const MAX_ADDRESSES: usize = 16_384;
 
 /// So much over time.
@@ -27,8 +27,9 @@ impl Rate {
         Self { period: Duration::from_secs(60), average, burst }
     }
 
-    fn per_second(self) -> f64 {
-        self.average as f64 / self.period.as_secs_f64().max(f64::MIN_POSITIVE)
+    fn refilled(self, left: f64, elapsed: Duration) -> f64 {
+        let per_second = self.average as f64 / self.period.as_secs_f64().max(f64::MIN_POSITIVE);
+        (left + elapsed.as_secs_f64() * per_second).min(self.burst as f64)
     }
 }
 
@@ -57,16 +58,10 @@ impl RateLimit {
         if self.rates.is_empty() {
             return true;
         }
-        let address = address.to_canonical();
+        let address = of_one(address);
         let mut addresses = self.addresses.lock();
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&address) {
-            addresses.retain(|_, buckets| {
-                buckets.refill(&self.rates, now);
-                buckets.left.iter().zip(&self.rates).any(|(left, rate)| *left < rate.burst as f64)
-            });
-            if addresses.len() >= MAX_ADDRESSES {
-                return false;
-            }
+            make_room(&mut addresses, &self.rates, now);
         }
         let full = || Buckets { left: self.rates.iter().map(|rate| rate.burst as f64).collect(), seen: now };
         let buckets = addresses.entry(address).or_insert_with(full);
@@ -79,13 +74,36 @@ impl RateLimit {
     }
 }
 
+/// The address that counts: providers give each customer at least 2⁶⁴ addresses of IPv6.
+fn of_one(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
+    }
+}
+
+/// Forgets at least half of the addresses that are not quiet, so that this is seldom done.
+fn make_room(addresses: &mut HashMap<IpAddr, Buckets>, rates: &[Rate], now: Instant) {
+    addresses.retain(|_, buckets| !buckets.is_full(rates, now));
+    if addresses.len() < MAX_ADDRESSES {
+        return;
+    }
+    let mut seen: Vec<Instant> = addresses.values().map(|buckets| buckets.seen).collect();
+    let middle = seen.len() / 2;
+    let (_, median, _) = seen.select_nth_unstable(middle);
+    addresses.retain(|_, buckets| buckets.seen > *median);
+}
+
 impl Buckets {
     fn refill(&mut self, rates: &[Rate], now: Instant) {
-        let elapsed = now.saturating_duration_since(self.seen).as_secs_f64();
-        for (left, rate) in self.left.iter_mut().zip(rates) {
-            *left = (*left + elapsed * rate.per_second()).min(rate.burst as f64);
-        }
+        let elapsed = now.saturating_duration_since(self.seen);
+        self.left.iter_mut().zip(rates).for_each(|(left, rate)| *left = rate.refilled(*left, elapsed));
         self.seen = now;
+    }
+
+    fn is_full(&self, rates: &[Rate], now: Instant) -> bool {
+        let elapsed = now.saturating_duration_since(self.seen);
+        self.left.iter().zip(rates).all(|(left, rate)| rate.refilled(*left, elapsed) >= rate.burst as f64)
     }
 }
 
@@ -126,8 +144,33 @@ mod tests {
         for number in 0..u32::try_from(MAX_ADDRESSES).unwrap_or_default() + 10 {
             limit.allow(IpAddr::from(number.to_be_bytes()), start);
         }
-        assert_eq!(limit.addresses.lock().len(), MAX_ADDRESSES);
-        assert!(limit.allow(IpAddr::from([198, 51, 100, 1]), start + Duration::from_secs(1)));
-        assert_eq!(limit.addresses.lock().len(), 1);
+        assert!(limit.addresses.lock().len() < MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn many_addresses_keep_nobody_out_and_late_ones_stay_limited() {
+        let limit = RateLimit::new([Rate::per_minute(1, 1)]);
+        let start = Instant::now();
+        let at = |number: usize| start + Duration::from_micros(number as u64);
+        let address = |number: usize| IpAddr::from(u32::try_from(number).unwrap_or_default().to_be_bytes());
+        for number in 0..MAX_ADDRESSES {
+            assert!(limit.allow(address(number), at(number)));
+        }
+        assert!(limit.allow(IpAddr::from([198, 51, 100, 1]), at(MAX_ADDRESSES)));
+        let kept = limit.addresses.lock().len();
+        assert!((MAX_ADDRESSES / 4..=MAX_ADDRESSES / 2).contains(&kept), "{kept}");
+        assert!(!limit.allow(address(MAX_ADDRESSES - 1), at(MAX_ADDRESSES + 1)), "one seen lately is not forgotten");
+    }
+
+    #[test]
+    fn addresses_of_one_network_of_ipv6_count_together() {
+        let limit = RateLimit::new([Rate::per_minute(60, 5)]);
+        let start = Instant::now();
+        let from =
+            |network: u16, host: u16| limit.allow(IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]), start);
+        assert_eq!((0..20).filter(|host| from(1, *host)).count(), 5);
+        assert!(from(2, 1));
+        let mapped = |last: u16| limit.allow(IpAddr::from([0, 0, 0, 0, 0, 0xffff, 0xc000, last]), start);
+        assert!((0..20).all(mapped), "these are addresses of IPv4");
     }
 }
