@@ -10,6 +10,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use wire::accesslist::{AccessList, AccessListGrants, AccessListRequires, Member, MembershipKind};
 use wire::time;
+use wire::types::ResourceHeader;
 
 use crate::Traits;
 
@@ -66,8 +67,8 @@ pub fn list_standing(
 ) -> ListStanding {
     let lists: BTreeMap<&str, &AccessList> = lists.iter().map(|list| (name_of(list), &**list)).collect();
     let ends = |list: &str, name: &str, kind: MembershipKind| {
-        let found = member(list, name)?;
-        membership(&found, kind, now)
+        let end = membership(&*member(list, name)?, kind, now)?;
+        Some(earlier(end, end_of(lists.get(list)?.header.as_ref())))
     };
     let mut standing = ListStanding::default();
     let mut reached = BTreeSet::new();
@@ -150,7 +151,7 @@ fn membership(member: &Member, kind: MembershipKind, now: DateTime<Utc>) -> Opti
     if as_kind(spec.membership_kind) != kind {
         return None;
     }
-    let end = time::moment(spec.expires.as_ref());
+    let end = earlier(time::moment(spec.expires.as_ref()), end_of(member.header.as_ref()));
     end.is_none_or(|end| end > now).then_some(end)
 }
 
@@ -168,7 +169,13 @@ fn ownership(who: ListCandidate<'_>, list: &AccessList, standing: &ListStanding)
             best = Some(end);
         }
     }
+    let best = best.map(|end| earlier(end, end_of(list.header.as_ref())));
     best.filter(|_| meets(who, requires(list, Requirement::Ownership)))
+}
+
+/// When a record is removed by itself.
+fn end_of(header: Option<&ResourceHeader>) -> Option<DateTime<Utc>> {
+    time::moment(header?.metadata.as_ref()?.expires.as_ref())
 }
 
 /// A kind that is not said is that of a user.
@@ -296,6 +303,26 @@ mod tests {
         assert_eq!(given.ends, Some(now() + TimeDelta::seconds(60)));
         // What the user has anyway does not end with a membership.
         assert_eq!(world.given("alice", &["b"]).ends, None);
+    }
+
+    #[test]
+    fn what_a_record_gives_ends_with_the_record() {
+        let mut world = World::default()
+            .list("l", "a", json!({"owner_grants": {"roles": ["o"]}}))
+            .list("outer", "b", json!({}))
+            .with("l", "alice", json!({"expires": at(600)}))
+            .with("outer", "l", json!({"membership_kind": LIST}));
+        let end_at = |header: &mut Option<ResourceHeader>, seconds| {
+            let metadata = header.as_mut().unwrap().metadata.as_mut().unwrap();
+            metadata.expires = Some(time::timestamp(now() + TimeDelta::seconds(seconds)));
+        };
+        let ends = |world: &World, name: &str| world.given(name, &[]).ends.map(|end| (end - now()).num_seconds());
+        assert_eq!((ends(&world, "alice"), ends(&world, "olga")), (Some(600), None));
+        end_at(&mut Arc::make_mut(&mut world.lists[0]).header, 300);
+        assert_eq!((ends(&world, "alice"), ends(&world, "olga")), (Some(300), Some(300)));
+        let nested = world.members.get_mut(&("outer".into(), "l".into())).unwrap();
+        end_at(&mut Arc::make_mut(nested).header, 60);
+        assert_eq!(ends(&world, "alice"), Some(60));
     }
 
     #[test]

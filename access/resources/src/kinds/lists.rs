@@ -47,6 +47,11 @@ kinds! {
                 ("spec.name", &spec.name),
                 ("spec.added_by", &spec.added_by),
             ])?;
+            // The record is found by the one name and was looked at by the other.
+            if spec.name != member.name() {
+                let text = format!("{:?} is not the name of the record, {:?}", spec.name, member.name());
+                return Err(ResourceError::field("spec.name", text));
+            }
             known_kind("spec.membership_kind", spec.membership_kind)?;
             match time::moment(spec.joined.as_ref()) {
                 Some(_) => Ok(()),
