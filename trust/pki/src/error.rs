@@ -25,6 +25,9 @@ pub enum Error {
     /// The cryptographic library refused to generate a key or to sign.
     #[error("{0} failed")]
     Crypto(&'static str),
+    /// The module that keeps a private key did not sign with it.
+    #[error("{0}")]
+    Module(String),
     /// A private key that does not belong to the certificate it is used with.
     #[error("the private key does not belong to the certificate")]
     KeyMismatch,
@@ -86,7 +89,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Crypto(_) | Self::Tls(_) => ErrorKind::Internal,
+            Self::Crypto(_) | Self::Module(_) | Self::Tls(_) => ErrorKind::Internal,
             Self::NoClusterInServerName(_) => ErrorKind::NotFound,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             Self::Io { .. } => ErrorKind::Internal,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 pub use private::PrivateKey;
 pub use public::PublicKey;
+pub use ssh_form::ecdsa_der_from_fixed;
 use ssh_form::ecdsa_fixed_from_der;
 pub(crate) use ssh_form::{ecdsa_der_from_ssh, ecdsa_ssh_from_der};
 
@@ -51,7 +52,8 @@ pub trait Signer: fmt::Debug + Send + Sync {
     /// Signs a message.
     ///
     /// # Errors
-    /// [`Error::UnsupportedKey`] when the scheme does not fit the key, [`Error::Crypto`] when signing fails.
+    /// [`Error::UnsupportedKey`] when the scheme does not fit the key, [`Error::Crypto`] when signing fails,
+    /// [`Error::Module`] when whatever keeps the key does not sign with it.
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, Error>;
 }
 

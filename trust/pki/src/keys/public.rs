@@ -22,6 +22,9 @@ pub(super) const ED25519_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1
 /// `secp256r1` (RFC 5480).
 const P256_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 
+/// How long the modulus of an RSA key may be.
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
+
 const WHAT: &str = "public key";
 
 /// A public key; clones are cheap. Keys off the curve and RSA keys under 2048 bits cannot be made.
@@ -81,14 +84,7 @@ impl PublicKey {
                 let (Some(n), Some(e)) = (key.n().as_positive_bytes(), key.e().as_positive_bytes()) else {
                     return Err(Error::malformed("SSH public key", "negative number in RSA key"));
                 };
-                let malformed = |error: der::Error| Error::malformed("SSH public key", error);
-                let der = pkcs1::RsaPublicKey {
-                    modulus: pkcs1::UintRef::new(n).map_err(malformed)?,
-                    public_exponent: pkcs1::UintRef::new(e).map_err(malformed)?,
-                }
-                .to_der()
-                .map_err(malformed)?;
-                Self::from_pkcs1_der(&der)
+                Self::from_rsa_numbers(n, e)
             }
             other => Err(Error::UnsupportedKey(format!("SSH key type {}", other.algorithm()))),
         }
@@ -113,9 +109,28 @@ impl PublicKey {
         }
     }
 
+    /// Makes an RSA key of modulus and public exponent, big-endian.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::UnsupportedKey`].
+    pub fn from_rsa_numbers(modulus: &[u8], exponent: &[u8]) -> Result<Self, Error> {
+        let malformed = |error: der::Error| Error::malformed("RSA public key", error);
+        let key = pkcs1::RsaPublicKey {
+            modulus: pkcs1::UintRef::new(modulus).map_err(malformed)?,
+            public_exponent: pkcs1::UintRef::new(exponent).map_err(malformed)?,
+        };
+        Self::from_pkcs1_der(&key.to_der().map_err(malformed)?)
+    }
+
     pub(super) fn from_pkcs1_der(der: &[u8]) -> Result<Self, Error> {
         let key = pkcs1::RsaPublicKey::from_der(der).map_err(|error| Error::malformed("RSA public key", error))?;
-        validate(&RSA_PKCS1_2048_8192_SHA256, der, "RSA key is not between 2048 and 8192 bits")?;
+        // The library looks at the size only when it verifies a signature.
+        let modulus = key.modulus.as_bytes();
+        let bits = modulus.len() * 8 - modulus.first().map_or(0, |byte| byte.leading_zeros() as usize);
+        if !RSA_BITS.contains(&bits) {
+            return Err(Error::UnsupportedKey(format!("RSA key of {bits} bits, expected 2048 to 8192")));
+        }
+        validate(&RSA_PKCS1_2048_8192_SHA256, der, "no RSA key")?;
         let ssh = RsaPublicKey::new(
             Mpint::from_positive_bytes(key.public_exponent.as_bytes()),
             Mpint::from_positive_bytes(key.modulus.as_bytes()),
@@ -124,7 +139,11 @@ impl PublicKey {
         Self::assemble(KeyAlgorithm::Rsa2048, pkcs1::ALGORITHM_OID, Some(AnyRef::NULL), der, KeyData::Rsa(ssh))
     }
 
-    pub(super) fn from_p256_point(point: &[u8]) -> Result<Self, Error> {
+    /// Makes a P-256 key of an uncompressed point (SEC 1 §2.3.3).
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] or [`Error::UnsupportedKey`].
+    pub fn from_p256_point(point: &[u8]) -> Result<Self, Error> {
         validate(&ECDSA_P256_SHA256_ASN1, point, "not a point on P-256")?;
         let ssh = EcdsaPublicKey::from_sec1_bytes(point).map_err(|error| Error::malformed(WHAT, error))?;
         let parameters = AnyRef::from(&P256_OID);

@@ -146,6 +146,18 @@ pub(crate) fn ecdsa_fixed_from_der(der: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(fixed)
 }
 
+/// Two numbers of the same width, as hardware modules sign (PKCS #11 §6.3.1), as a DER signature.
+///
+/// # Errors
+/// [`Error::Malformed`] for an odd number of bytes.
+pub fn ecdsa_der_from_fixed(fixed: &[u8]) -> Result<Vec<u8>, Error> {
+    if fixed.is_empty() || !fixed.len().is_multiple_of(2) {
+        return Err(Error::malformed("ECDSA signature", "expected two numbers of the same width"));
+    }
+    let (r, s) = fixed.split_at(fixed.len() / 2);
+    ecdsa_der(r, s)
+}
+
 /// A DER signature as two SSH numbers (RFC 5656 §3.1.2).
 pub(crate) fn ecdsa_ssh_from_der(der: &[u8]) -> Result<Vec<u8>, Error> {
     let signature = decode_ecdsa(der)?;
@@ -168,6 +180,11 @@ pub(crate) fn ecdsa_der_from_ssh(blob: &[u8]) -> Result<Vec<u8>, Error> {
     let (Some(r), Some(s)) = (r.as_positive_bytes(), s.as_positive_bytes()) else {
         return Err(Error::malformed("ECDSA signature", "negative number"));
     };
+    ecdsa_der(r, s)
+}
+
+/// Leading zero bytes are left out.
+fn ecdsa_der(r: &[u8], s: &[u8]) -> Result<Vec<u8>, Error> {
     let encode = || {
         let signature = EcdsaSignature { r: UintRef::new(r)?, s: UintRef::new(s)? };
         der::Encode::to_der(&signature)

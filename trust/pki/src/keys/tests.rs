@@ -184,3 +184,49 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn signatures_of_hardware_modules_get_the_form_of_certificates() {
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    // Among so many, some begin with a zero byte.
+    for message in 0..600_u32 {
+        let message = message.to_be_bytes();
+        let fixed = key.sign_jws(&message).unwrap();
+        let der = ecdsa_der_from_fixed(&fixed).unwrap();
+        assert!(key.public().verifies(SignatureScheme::EcdsaP256Sha256, &message, &der));
+    }
+    assert!(ecdsa_der_from_fixed(&[]).is_err() && ecdsa_der_from_fixed(&[1; 63]).is_err());
+}
+
+#[test]
+fn public_keys_are_made_of_the_numbers_that_modules_tell() {
+    let rsa = PrivateKey::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let key = <pkcs1::RsaPublicKey as der::Decode>::from_der(rsa.public().raw()).unwrap();
+    let (modulus, exponent) = (key.modulus.as_bytes(), key.public_exponent.as_bytes());
+    assert_eq!(&PublicKey::from_rsa_numbers(modulus, exponent).unwrap(), rsa.public());
+    let padded = [&[0], modulus].concat();
+    assert_eq!(&PublicKey::from_rsa_numbers(&padded, exponent).unwrap(), rsa.public());
+    assert!(PublicKey::from_p256_point(&[4; 65]).is_err());
+}
+
+#[test]
+fn rsa_keys_of_unsafe_sizes_are_refused() {
+    for bits in [512, 1024, 2047, 8193] {
+        let mut modulus = vec![0xff; bits / 8];
+        if bits % 8 != 0 {
+            modulus.insert(0, 0xff >> (8 - bits % 8));
+        }
+        let error = PublicKey::from_rsa_numbers(&modulus, &[1, 0, 1]).unwrap_err().to_string();
+        assert_eq!(error, format!("unsupported key: RSA key of {bits} bits, expected 2048 to 8192"));
+    }
+    let line = run_keygen_1024();
+    assert!(PublicKey::from_ssh_line(&line).is_err(), "{line}");
+}
+
+/// An SSH key as old programs made them.
+fn run_keygen_1024() -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    run("ssh-keygen", &["-q", "-t", "rsa", "-b", "1024", "-N", "", "-f", text(&file)]);
+    fs::read_to_string(file.with_extension("pub")).unwrap()
+}

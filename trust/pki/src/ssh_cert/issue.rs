@@ -1,5 +1,6 @@
 //! Issuing SSH certificates.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -266,7 +267,9 @@ impl Draft {
     }
 
     fn sign(self, key: &dyn Signer) -> Result<Certificate, Error> {
-        self.builder.sign(&CaKey(key)).map_err(refused)
+        let key = CaKey { key, failed: Cell::default() };
+        // The library knows of one kind of failure only.
+        self.builder.sign(&key).map_err(|error| key.failed.take().unwrap_or_else(|| refused(error)))
     }
 }
 
@@ -282,26 +285,36 @@ fn seconds(moment: DateTime<Utc>) -> Result<u64, Error> {
 }
 
 /// Lends an authority's key to the SSH library.
-struct CaKey<'a>(&'a dyn Signer);
+struct CaKey<'a> {
+    key: &'a dyn Signer,
+    /// Why it did not sign.
+    failed: Cell<Option<Error>>,
+}
 
 impl From<&CaKey<'_>> for KeyData {
     fn from(key: &CaKey<'_>) -> Self {
-        key.0.public_key().ssh_key_data().clone()
+        key.key.public_key().ssh_key_data().clone()
     }
 }
 
 impl signature::Signer<Signature> for CaKey<'_> {
     fn try_sign(&self, message: &[u8]) -> Result<Signature, signature::Error> {
-        let algorithm = self.0.public_key().algorithm();
-        let raw = self.0.sign(algorithm.ssh_scheme(), message).map_err(signature::Error::from_source)?;
+        self.signature(message).map_err(|error| {
+            self.failed.set(Some(error));
+            signature::Error::new()
+        })
+    }
+}
+
+impl CaKey<'_> {
+    fn signature(&self, message: &[u8]) -> Result<Signature, Error> {
+        let algorithm = self.key.public_key().algorithm();
+        let raw = self.key.sign(algorithm.ssh_scheme(), message)?;
         let (algorithm, blob) = match algorithm {
             KeyAlgorithm::Rsa2048 => (Algorithm::Rsa { hash: Some(HashAlg::Sha512) }, raw),
-            KeyAlgorithm::EcdsaP256 => (
-                Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
-                ecdsa_ssh_from_der(&raw).map_err(signature::Error::from_source)?,
-            ),
+            KeyAlgorithm::EcdsaP256 => (Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }, ecdsa_ssh_from_der(&raw)?),
             KeyAlgorithm::Ed25519 => (Algorithm::Ed25519, raw),
         };
-        Signature::new(algorithm, blob).map_err(signature::Error::from_source)
+        Signature::new(algorithm, blob).map_err(refused)
     }
 }

@@ -399,3 +399,26 @@ proptest! {
         let _ = from_line(&line);
     }
 }
+
+/// A key that a module keeps and does not sign with.
+#[derive(Debug)]
+struct Unreachable(PublicKey);
+
+impl crate::keys::Signer for Unreachable {
+    fn public_key(&self) -> &PublicKey {
+        &self.0
+    }
+
+    fn sign(&self, _: crate::keys::SignatureScheme, _: &[u8]) -> Result<Vec<u8>, crate::Error> {
+        Err(crate::Error::Module("the token is gone".to_owned()))
+    }
+}
+
+#[test]
+fn why_a_module_did_not_sign_is_told() {
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap().public().clone();
+    let signer: std::sync::Arc<dyn crate::keys::Signer> = std::sync::Arc::new(Unreachable(key.clone()));
+    let error = SshIssuer::new(signer).issue_user(&params(&alice(), &key)).unwrap_err();
+    assert_eq!(error.to_string(), "the token is gone");
+    assert_eq!(error.kind(), crate::ErrorKind::Internal);
+}
