@@ -1,7 +1,8 @@
 //! Who records sessions, and how recordings are kept.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -379,6 +380,7 @@ fn what_roles_limit_is_limited_at_a_server_without_an_agent_too() {
     for (name, options) in [
         ("short", json!({ "client_idle_timeout": "2s", "max_sessions": 1 })),
         ("copyless", json!({ "ssh_file_copy": false })),
+        ("single", json!({ "max_connections": 1 })),
     ] {
         let allow = json!({ "logins": [account()], "node_labels": { "*": "*" } });
         let role = json!({ "kind": "role", "version": "v7", "metadata": { "name": name } });
@@ -388,6 +390,7 @@ fn what_roles_limit_is_limited_at_a_server_without_an_agent_too() {
     }
     cluster.user("alice", &["short"]);
     cluster.user("bob", &["copyless"]);
+    cluster.user("carol", &["single"]);
     let alice = cluster.client_with(&cluster.sign_identity("alice", "1h"));
     let bob = cluster.client_with(&cluster.sign_identity("bob", "1h"));
     let target = format!("{}@legacy", account());
@@ -421,9 +424,28 @@ fn what_roles_limit_is_limited_at_a_server_without_an_agent_too() {
     };
     assert!(code != 0 && shown.contains("Client exceeded idle timeout of 2s"), "{shown}");
     cluster.wait_event("client.disconnect", &[("user", "alice"), ("reason", "Client exceeded idle timeout of 2s")]);
-    // Who gets output is not idle.
-    let busy = alice.tsh(&["ssh", &target, "for i in 1 2 3 4 5 6; do echo $i; sleep 0.7; done"]).succeeded();
+    // Who gets output is not idle, whichever stream it comes on.
+    let count = |to: &str| format!("for i in 1 2 3 4 5 6; do echo $i {to}; sleep 0.7; done");
+    let busy = alice.tsh(&["ssh", &target, &count("")]).succeeded();
     assert_eq!(busy.stdout, "1\n2\n3\n4\n5\n6\n");
+    let busy = alice.tsh(&["ssh", &target, &count(">&2")]).succeeded();
+    assert!(busy.stderr.ends_with("1\n2\n3\n4\n5\n6\n"), "{busy}");
+
+    // A second connection is above the limit, until the first has ended.
+    let carol = cluster.client_with(&cluster.sign_identity("carol", "1h"));
+    let mut held = carol.terminal(&["ssh", &target]);
+    held.type_line("echo in-$((6*7))");
+    held.expect("in-42");
+    let refused = carol.tsh(&["ssh", &target, "true"]).refused();
+    assert!(refused.stderr.contains("too many concurrent ssh connections for user \"carol\" (max=1)"), "{refused}");
+    let rejected = cluster.wait_event("session.rejected", &[("code", "T1006W"), ("user", "carol")]);
+    assert_eq!((rejected["max"].as_u64(), rejected["server_hostname"].as_str()), (Some(1), Some("legacy")));
+    held.type_line("exit");
+    held.finish();
+    wait_for("the place to be free", LIMIT, || {
+        let ran = carol.tsh(&["ssh", &target, "true"]);
+        if ran.code == 0 { Ok(()) } else { Err(ran) }
+    });
 
     // A second session on the same connection is above the limit.
     let configuration = alice.home().join("ssh_config");
@@ -443,4 +465,62 @@ fn what_roles_limit_is_limited_at_a_server_without_an_agent_too() {
     drop(second);
     first.kill().unwrap();
     first.wait().unwrap();
+
+    // What comes through a forwarded port is no idleness either.
+    let (listener, remote) = (TcpListener::bind("127.0.0.1:0").unwrap(), free_port());
+    let forward = format!("127.0.0.1:{remote}:{}", listener.local_addr().unwrap());
+    let mut command =
+        shared(&["-o", "ControlMaster=no", "-o", "ExitOnForwardFailure=yes", "-N", "-R", &forward, &host]);
+    let mut forwarding = command.env_clear().envs(alice.environment()).stdout(Stdio::null()).spawn().unwrap();
+    let mut far = wait_for("the forwarded port", LIMIT, || TcpStream::connect(("127.0.0.1", remote)));
+    let (mut near, _) = listener.accept().unwrap();
+    for _ in 0..8 {
+        far.write_all(b"x").unwrap();
+        near.read_exact(&mut [0]).unwrap();
+        std::thread::sleep(Duration::from_millis(500)); // together, more than the idle timeout
+    }
+    assert!(forwarding.try_wait().unwrap().is_none());
+    drop((near, far));
+    forwarding.wait().unwrap();
+}
+
+#[test]
+fn a_server_without_an_agent_in_a_leaf_is_reached_through_the_root_and_the_leaf_decides() {
+    let (root, leaf) = (Cluster::start("root.test"), Cluster::start("leaf.test"));
+    let port = free_port();
+    let Some(_sshd) = Sshd::start(&leaf, "legacy", port) else { return };
+    leaf.create(&json!({
+        "kind": "node", "sub_kind": "openssh", "version": "v2",
+        "metadata": { "name": LEGACY, "labels": { "env": "old" } },
+        "spec": { "addr": format!("127.0.0.1:{port}"), "hostname": "legacy" },
+    }));
+    root.user("alice", &["access", "auditor"]);
+    leaf.trust(&root, true);
+    let alice = root.client_with(&root.sign_identity("alice", "1h"));
+    let target = format!("{}@legacy", account());
+    let run = |command: &str| alice.tsh(&["ssh", "--cluster=leaf.test", &target, command]);
+    wait_for("a session in the leaf", LIMIT, || {
+        let ran = run("echo out; exit 7");
+        if (ran.code, ran.stdout.as_str()) == (7, "out\n") { Ok(()) } else { Err(ran) }
+    });
+    // It is the leaf that knows of it, with its own name for the login's account.
+    let ran = leaf.wait_event("exec", &[("user", "alice"), ("command", "echo out; exit 7")]);
+    assert_eq!((ran["exitCode"].as_str(), ran["server_hostname"].as_str()), (Some("7"), Some("legacy")), "{ran}");
+    let mut shell = alice.terminal(&["ssh", "--cluster=leaf.test", &target]);
+    shell.expect(r"[$#%>] ?");
+    shell.type_line("echo mark-$((40+2))-mark");
+    shell.expect("mark-42-mark");
+
+    // A lock of the leaf on what the user is called there ends the session.
+    leaf.tctl(&["lock", "--user=remote-alice-root.test", "--message=not-from-there"]).succeeded();
+    assert_ne!(shell.finish().0, 0, "a lock ends the session");
+    let refused = run("true").refused();
+    assert!(refused.said().contains("not-from-there"), "{refused}");
+    let start = leaf.wait_event("session.start", &[("user", "alice"), ("size", "80:24")]);
+    leaf.wait_event("session.upload", &[("sid", start["sid"].as_str().unwrap())]);
+
+    // Whom the leaf maps to no role has none.
+    root.user("eve", &["editor"]);
+    let eve = root.client_with(&root.sign_identity("eve", "1h"));
+    eve.tsh(&["ssh", "--cluster=leaf.test", &target, "true"]).refused();
 }

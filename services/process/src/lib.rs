@@ -3,6 +3,7 @@
 mod identity;
 pub mod inventory;
 mod join;
+pub mod leases;
 mod rotation;
 pub mod said;
 mod signed;

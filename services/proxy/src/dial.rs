@@ -20,6 +20,7 @@ use wire::types::{RemoteClusterV3, RoutingStrategy, ServerV2};
 
 use crate::leaves::Leaves;
 use crate::peers::Peers;
+use crate::recorded::AGENTLESS;
 use crate::resolve::{ResolveError, Rules, Target, resolve};
 use crate::settings::Settings;
 use crate::transport::TransportPeer;
@@ -169,7 +170,8 @@ impl NodeDialer {
         let server_id = pki::cluster_name::host_fqdn(id, leaf);
         let mut request =
             DialRequest::local_service(server_id, TunnelType::Node).with_client(peer.client, Some(peer.server));
-        if !spec.use_tunnel && !spec.addr.is_empty() {
+        // A server without an agent goes by its id: not its port is wanted, but a proxy of its cluster that stands in for it.
+        if !spec.use_tunnel && !spec.addr.is_empty() && node.sub_kind != AGENTLESS {
             request.address = spec.addr;
         }
         let dialled = self.inner.leaves.dial(leaf, &request).await;

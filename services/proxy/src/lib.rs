@@ -326,6 +326,7 @@ impl Parts {
             cache: self.cache.clone(),
             shown: self.shown.clone(),
             dialer: door.dialer.clone(),
+            recorded: self.recorded.clone(),
             tasks: self.tasks.clone(),
             shutdown: self.shutdown.clone(),
         }

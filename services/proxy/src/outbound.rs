@@ -12,14 +12,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 use tunnel::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport};
-use tunnel::dial::REMOTE_AUTH_SERVER;
+use tunnel::dial::{LOCAL_NODE, REMOTE_AUTH_SERVER};
 use tunnel::{BoxedStream, HostIdentity};
 use wire::client::{ApiChannel, api_channel};
 use wire::error::Error;
 use wire::types::ServerV2;
 
-use crate::dial::NodeDialer;
+use crate::dial::{Dialled, NodeDialer};
 use crate::follow::Lists;
+use crate::recorded::{AGENTLESS, Recorded};
 use crate::settings::Settings;
 use crate::shown::Shown;
 use crate::tls::tls_certificates;
@@ -36,6 +37,7 @@ pub(crate) struct Outbound {
     pub cache: Cache,
     pub shown: Shown,
     pub dialer: NodeDialer,
+    pub recorded: Recorded,
     pub tasks: TaskTracker,
     pub shutdown: CancellationToken,
 }
@@ -85,9 +87,10 @@ impl Outbound {
         let credentials =
             TunnelCredentials { shown: self.shown.clone(), cache: self.cache.clone(), cluster: cluster.clone() };
         let this = self.clone();
+        let root: Arc<str> = cluster.as_str().into();
         let transports = move |incoming: IncomingTransport| {
-            let this = this.clone();
-            async move { this.serve(incoming).await }
+            let (this, root) = (this.clone(), root.clone());
+            async move { this.serve(incoming, &root).await }
         };
         let mut config = AgentConfig::new(Arc::new(credentials), Arc::new(way), Arc::new(transports));
         config.auth_version = Some(wire::VERSION.to_owned());
@@ -125,8 +128,8 @@ impl Outbound {
         Ok(api_channel(proxy.channel(Service::auth_grpc(cluster))))
     }
 
-    async fn serve(&self, incoming: IncomingTransport) {
-        let mut target = match self.open(&incoming).await {
+    async fn serve(&self, incoming: IncomingTransport, cluster: &str) {
+        let mut target = match self.open(&incoming, cluster).await {
             Ok(target) => target,
             Err(reason) => {
                 debug!(request = ?incoming.request(), reason, "a trusted cluster's request was refused");
@@ -146,8 +149,9 @@ impl Outbound {
     }
 
     /// Connects to what is asked for: the Auth Service, or a node of this cluster. An address alone leads to the node
-    /// that announced it and nowhere else: another cluster has no business in this one's network.
-    async fn open(&self, incoming: &IncomingTransport) -> Result<BoxedStream, String> {
+    /// that announced it and nowhere else: another cluster has no business in this one's network. To a server without an
+    /// agent the id leads by way of this proxy, which stands in for it.
+    async fn open(&self, incoming: &IncomingTransport, cluster: &str) -> Result<BoxedStream, String> {
         let request = incoming.request();
         let here = self.settings.web_socket().unwrap_or(([0, 0, 0, 0], 0).into());
         let client = request.client_source().unwrap_or(here);
@@ -169,7 +173,14 @@ impl Outbound {
         };
         let node = node.ok_or_else(|| "connection rejected: no such server in this cluster".to_owned())?;
         let opened = self.dialer.connect(client, server, &node).await;
-        opened.map_err(|error| format!("connection rejected: {}", error.message))
+        let stream = opened.map_err(|error| format!("connection rejected: {}", error.message))?;
+        if node.sub_kind != AGENTLESS || request.address != LOCAL_NODE {
+            return Ok(stream);
+        }
+        let id = node.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default();
+        let dialled = Dialled { id, node, cluster: self.cache.cluster_name(), cache: self.cache.clone(), stream };
+        let met = self.recorded.stand_in(cluster, (client, server), dialled).await;
+        met.map_err(|status| format!("connection rejected: {}", status.message()))
     }
 }
 

@@ -5,25 +5,29 @@
 //! passes on channels and requests ([`session`]), and keeps what is shown ([`trail`]).
 //!
 //! The node decides about the user as it always does: it sees the user's own certificate. Servers without an agent
-//! (nodes of the sub-kind `openssh`) cannot decide: for them the proxy does, enforces what the roles limit ([`limits`]),
-//! records whatever the mode is, tells what is done to files ([`copies`]), and logs in with a certificate of its own
-//! ([`agentless`]).
+//! (nodes of the sub-kind `openssh`) cannot decide: for them a proxy of their cluster does, enforces what the roles limit
+//! ([`limits`]), records whatever the mode is, tells what is done to files ([`copies`]), and logs in with a certificate of
+//! its own ([`agentless`]). For users of other clusters as well ([`foreign`]): a proxy of theirs leads to this one as it does
+//! to nodes.
 
 mod agent;
 mod agentless;
 mod copies;
 mod door;
+mod foreign;
 mod host;
 mod limits;
 mod session;
 mod target;
 mod trail;
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use audit::RemoteLog;
 use cache::Cache;
+use process::leases::Leases;
 use recording::{ToAuth, Uploader, UploaderConfig, Uploads};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -37,10 +41,11 @@ pub(crate) use agent::AgentSource;
 use host::Hosts;
 
 use crate::dial::Dialled;
+use crate::resolve::Target;
 use crate::transport::TransportPeer;
 
 /// The sub-kind of servers without an agent.
-const AGENTLESS: &str = "openssh";
+pub(crate) const AGENTLESS: &str = "openssh";
 /// Bytes between the client's connection and this proxy's end of it.
 const PIPE: usize = 256 << 10;
 
@@ -59,6 +64,7 @@ struct Shared {
     channel: ApiChannel,
     log: RemoteLog,
     uploads: Uploads,
+    leases: Leases,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -104,7 +110,11 @@ impl Mode {
 
 /// One connection of a client to a node.
 struct Meeting {
-    peer: TransportPeer,
+    whose: Whose,
+    /// Where the client is.
+    client: SocketAddr,
+    /// Where it arrived.
+    server: SocketAddr,
     node: Arc<ServerV2>,
     /// The host as the client calls it.
     name: String,
@@ -115,6 +125,14 @@ struct Meeting {
     agentless: bool,
     /// What is known of the node's cluster.
     cache: Cache,
+}
+
+/// Whose connections lead to a meeting.
+enum Whose {
+    /// Those of this user, who is connected to this proxy.
+    User(String),
+    /// Those of all users of this cluster, whose proxy has let them in.
+    Cluster(String),
 }
 
 impl Recorded {
@@ -137,9 +155,9 @@ impl Recorded {
         tasks.spawn(crate::until(&shutdown, uploader.run()));
         let hosts = Hosts::new(channel.clone(), cache.clone());
         let host_uuid = host_uuid.to_owned();
-        Ok(Self {
-            shared: Arc::new(Shared { host_uuid, cache, hosts, channel, log, uploads, tasks: sessions, shutdown }),
-        })
+        let leases = Leases { channel: channel.clone(), tasks, host_uuid: host_uuid.clone() };
+        let shared = Shared { host_uuid, cache, hosts, channel, log, uploads, leases, tasks: sessions, shutdown };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// The way to the audit log, which waits on disk while the Auth Service is away.
@@ -161,19 +179,38 @@ impl Recorded {
         dialled: Dialled,
         agent: AgentSource,
     ) -> Result<BoxedStream, Status> {
-        let agentless = dialled.node.sub_kind == AGENTLESS;
+        // In other clusters it is a proxy of theirs that stands in for a server without an agent.
+        let agentless = dialled.node.sub_kind == AGENTLESS && dialled.cluster == self.shared.cache.cluster_name();
         let mode = if agentless { Some(Mode::of_agentless(&dialled.cache)) } else { self.mode(&dialled.cache) };
         let Some(mode) = mode else { return Ok(dialled.stream) };
-        let name = host_of(target).to_owned();
-        let meeting = Meeting {
-            peer: peer.clone(),
-            node: dialled.node,
-            name,
-            cluster: dialled.cluster,
-            mode,
-            agentless,
-            cache: dialled.cache,
-        };
+        let whose = Whose::User(peer.identity.username.clone());
+        let ends = (peer.client, peer.server);
+        self.meet(whose, ends, (host_of(target), agentless, mode), dialled, agent).await
+    }
+
+    /// The stream on which users of a cluster that this one trusts are served at a server without an agent.
+    pub(crate) async fn stand_in(
+        &self,
+        cluster: &str,
+        ends: (SocketAddr, SocketAddr),
+        dialled: Dialled,
+    ) -> Result<BoxedStream, Status> {
+        let mode = Mode::of_agentless(&dialled.cache);
+        let name = dialled.node.spec.as_ref().map(|spec| spec.hostname.clone()).unwrap_or_default();
+        let none = AgentSource::new(|| async { Err("there is no agent".to_owned()) });
+        self.meet(Whose::Cluster(cluster.to_owned()), ends, (name, true, mode), dialled, none).await
+    }
+
+    async fn meet(
+        &self,
+        whose: Whose,
+        (client, server): (SocketAddr, SocketAddr),
+        (name, agentless, mode): (String, bool, Mode),
+        dialled: Dialled,
+        agent: AgentSource,
+    ) -> Result<BoxedStream, Status> {
+        let Dialled { node, cluster, cache, stream, .. } = dialled;
+        let meeting = Meeting { whose, client, server, node, name, cluster, mode, agentless, cache };
         let shown = self.shared.hosts.identity(&meeting).await.map_err(|error| {
             Status::unavailable(format!(
                 "sessions are recorded by the proxy, which cannot stand in for the node: {error}"
@@ -182,16 +219,15 @@ impl Recorded {
         let (near, far) = tokio::io::duplex(PIPE);
         let shared = self.shared.clone();
         self.shared.tasks.spawn(async move {
-            door::serve(shared, Arc::new(meeting), shown, far, (dialled.stream, agent)).await;
+            door::serve(shared, Arc::new(meeting), shown, far, (stream, agent)).await;
         });
         Ok(Box::new(near))
     }
 }
 
 /// The host in `host:port`, `[address]:port` or a host alone.
-fn host_of(target: &str) -> &str {
-    let host = target.rsplit_once(':').map_or(target, |(host, _)| host);
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+fn host_of(target: &str) -> String {
+    Target::parse(target).map_or_else(|_| target.to_owned(), |target| target.host)
 }
 
 #[cfg(test)]
@@ -200,9 +236,13 @@ mod tests {
 
     #[test]
     fn the_host_is_what_stands_before_the_port() {
-        for (target, host) in
-            [("web-1:0", "web-1"), ("[::1]:22", "::1"), ("web-1", "web-1"), ("10.0.0.1:3022", "10.0.0.1")]
-        {
+        for (target, host) in [
+            ("web-1:0", "web-1"),
+            ("[::1]:22", "::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("web-1", "web-1"),
+            ("10.0.0.1:3022", "10.0.0.1"),
+        ] {
             assert_eq!(host_of(target), host);
         }
     }

@@ -37,6 +37,8 @@ pub(crate) const JOIN_LOGIN: &str = "-teleport-internal-join";
 const LOGIN_GRACE: Duration = Duration::from_secs(30);
 /// How long a client may take to open its agent.
 const AGENT: Duration = Duration::from_secs(10);
+/// How long a connection may take to end once it has to.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Channels of one connection at a time; a multiplexing client opens one per session.
 const MOST_CHANNELS: usize = 1024;
 
@@ -114,11 +116,24 @@ impl SshDoor {
         } else {
             "waited 30 s for authentication"
         };
-        let _ = handle.disconnect(Disconnect::ByApplication, reason.to_owned(), String::new()).await;
-        if timeout(Duration::from_secs(1), &mut running).await.is_err() {
+        let leave = handle.disconnect(Disconnect::ByApplication, reason.to_owned(), String::new());
+        if !see_off(&mut running, Duration::ZERO, leave).await {
             running.abort();
         }
     }
+}
+
+/// Waits for the end of a connection: first while its sessions say why, then while it takes leave. Whether it came; a client
+/// that does not read holds up both.
+pub(crate) async fn see_off(mut running: impl Future + Unpin, patience: Duration, leave: impl Future) -> bool {
+    if timeout(patience, &mut running).await.is_ok() {
+        return true;
+    }
+    let leaving = async {
+        leave.await;
+        running.await;
+    };
+    timeout(FAREWELL, leaving).await.is_ok()
 }
 
 fn note_end(client: SocketAddr, ended: Result<(), russh::Error>) {
@@ -182,7 +197,7 @@ pub(crate) fn admitted(
 }
 
 /// When a certificate's validity ends; none for one that lasts for ever.
-fn end_of(certificate: &Certificate) -> Option<DateTime<Utc>> {
+pub(crate) fn end_of(certificate: &Certificate) -> Option<DateTime<Utc>> {
     i64::try_from(certificate.valid_before()).ok().and_then(|seconds| Utc.timestamp_opt(seconds, 0).single())
 }
 
@@ -295,5 +310,34 @@ impl Handler for Visitor {
     ) -> Result<GlobalRequestReply, Self::Error> {
         let records = self.shared.recorded.mode(&self.shared.cache).is_some();
         Ok(tunnel::ssh::answer(name, wire::VERSION, records))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_ended_is_not_waited_for_again() {
+        let left = AtomicBool::new(false);
+        let leave = async || left.store(true, Ordering::Relaxed);
+        // Either end of the wait: while sessions speak, or after the leave.
+        assert!(see_off(Box::pin(async {}), PATIENCE, leave()).await);
+        assert!(!left.load(Ordering::Relaxed));
+        assert!(see_off(Box::pin(sleep(PATIENCE * 2)), PATIENCE, leave()).await);
+        assert!(left.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_holds_up_nothing() {
+        let for_ever = || Box::pin(std::future::pending::<()>());
+        assert!(!see_off(for_ever(), PATIENCE, async {}).await);
+        assert!(!see_off(for_ever(), Duration::ZERO, for_ever()).await);
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::codes;
+use cache::Change;
 use chrono::Utc;
 use pki::identity::Identity;
 use pki::keys::{KeyAlgorithm, PrivateKey};
+use process::leases::{NoLease, too_many};
 use rbac::{AccessState, Decision, KeyPolicy, LockSubject, RoleSet, SessionOwner, SessionPolicies, Strictness};
 use russh::client::{AuthResult, Handle};
 use russh::keys::Certificate;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tonic::Request;
 use wire::events::{AuthAttempt, ClientDisconnect, Status};
 use wire::proto::OpenSshCertRequest;
@@ -23,13 +25,15 @@ use super::door::Visit;
 use super::host::node_id;
 use super::limits::Limits;
 use super::target::NodeSide;
-use super::trail::server;
-use super::{Meeting, Shared};
+use super::trail::{rejected, server};
+use super::{Meeting, Shared, foreign};
 
 /// How long the Auth Service may take.
 const CALL: Duration = Duration::from_secs(10);
 /// For how long the list of locks may be out of date before strict mode refuses.
 const MAX_STALE_LOCKS: Duration = Duration::from_secs(5 * 60);
+/// How often the age of the list of locks is looked at.
+const STALE_CHECK: Duration = Duration::from_secs(15);
 /// The life of the proxy's certificate: it is used at once.
 const LIFE: Duration = Duration::from_secs(5 * 60);
 
@@ -40,23 +44,52 @@ pub(super) async fn decide(
     identity: &Identity,
     login: &str,
 ) -> Result<Limits, String> {
-    let decided = judge(shared, meeting, identity, login);
-    if let Err(reason) = &decided {
-        let body = AuthAttempt {
-            user: Some(process::said::user_metadata(identity, login)),
-            connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
-            status: Some(Status { success: false, error: reason.clone(), user_message: String::new() }),
-            ..Default::default()
-        };
-        shared.log.emit(codes::AUTH_ATTEMPT_FAILURE.event(body)).await;
-    }
-    decided
+    let reason = match judge(shared, meeting, identity, login) {
+        Ok((limits, max)) => return with_place(shared, meeting, (identity, login), limits, max).await,
+        Err(reason) => reason,
+    };
+    let body = AuthAttempt {
+        user: Some(process::said::user_metadata(identity, login)),
+        connection: Some(process::said::connection_metadata(meeting.client, meeting.server)),
+        status: Some(Status { success: false, error: reason.clone(), user_message: String::new() }),
+        ..Default::default()
+    };
+    shared.log.emit(codes::AUTH_ATTEMPT_FAILURE.event(body)).await;
+    Err(reason)
 }
 
-fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Result<Limits, String> {
-    if meeting.cluster != shared.cache.cluster_name() {
-        return Err("servers without an agent are reached through the proxy of their own cluster".to_owned());
+/// Takes a place among the user's simultaneous connections, where the roles limit them to `max`.
+async fn with_place(
+    shared: &Shared,
+    meeting: &Meeting,
+    who: (&Identity, &str),
+    mut limits: Limits,
+    max: Option<u64>,
+) -> Result<Limits, String> {
+    let Some(max) = max.filter(|max| *max > 0) else { return Ok(limits) };
+    let user = &foreign::local_name(shared, who.0);
+    let networking = shared.cache.networking();
+    let ttl = networking.spec.as_ref().and_then(|spec| u64::try_from(spec.session_control_timeout).ok());
+    match shared.leases.take(user, max, ttl.map(Duration::from_nanos)).await {
+        Ok(lease) => limits.hold(lease),
+        Err(NoLease::AllTaken) => {
+            rejected(shared, meeting, who, ("max_connections limit reached", max)).await;
+            return Err(too_many(user, max));
+        }
+        Err(NoLease::Unknown(problem)) => {
+            return Err(format!("max_connections of user {user:?} cannot be checked: {problem}"));
+        }
     }
+    Ok(limits)
+}
+
+/// The limits of somebody who may log in, and how many connections the roles allow.
+fn judge(
+    shared: &Shared,
+    meeting: &Meeting,
+    identity: &Identity,
+    login: &str,
+) -> Result<(Limits, Option<u64>), String> {
     let roles = role_set(shared, identity)?;
     let device = &identity.device;
     let trusted = ![&device.device_id, &device.asset_tag, &device.credential_id].into_iter().any(String::is_empty);
@@ -77,9 +110,7 @@ fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -
         return Err(lock);
     }
     let spec = preference.spec.clone().unwrap_or_default();
-    let cluster_wide = if spec.locking_mode == "strict" { Strictness::Strict } else { Strictness::BestEffort };
-    let stale = shared.cache.stale_for().is_some_and(|age| age > MAX_STALE_LOCKS);
-    if stale && roles.options().lock_mode(cluster_wide) == Strictness::Strict {
+    if is_strict(shared, &roles) && is_stale(shared) {
         return Err(rbac::stale_locks_denial().message);
     }
     let required = roles.options().key_policy(spec.require_mfa_type);
@@ -91,14 +122,14 @@ fn judge(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -
     if SessionPolicies::new(SessionOwner { user, policies: &policies }, "ssh").is_moderated() {
         return Err("Moderated sessions cannot be created for OpenSSH nodes".to_owned());
     }
-    Ok(Limits::of(&permit.options, &shared.cache, user))
+    Ok((Limits::of(&permit.options, &shared.cache, user), permit.options.max_connections))
 }
 
 /// The message of a lock on somebody at this server, if one is in force.
 fn lock_on(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Option<String> {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let subject = LockSubject {
-        user: identity.username.clone(),
+    let subject = |user: String| LockSubject {
+        user,
         roles: identity.groups.clone(),
         login: some(login),
         mfa_device: some(&identity.mfa_verified),
@@ -107,7 +138,10 @@ fn lock_on(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str)
         servers: vec![(node_id(meeting).to_owned(), some(&meeting.cluster))],
         windows_desktop: None,
     };
-    let (now, targets) = (Utc::now(), rbac::lock_targets(&subject));
+    // Under the name that somebody brought, and the one that they have here.
+    let names = [identity.username.clone(), foreign::local_name(shared, identity)];
+    let targets: Vec<_> = names.into_iter().flat_map(|name| rbac::lock_targets(&subject(name))).collect();
+    let now = Utc::now();
     let locks = shared.cache.locks();
     let lock = locks
         .iter()
@@ -115,28 +149,65 @@ fn lock_on(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str)
     lock.map(|lock| rbac::lock_denial(lock).message)
 }
 
-/// Returns when a lock is on somebody at this server, with its message, which is in the audit log then.
-pub(super) async fn locked(visit: &Visit) -> String {
-    let Visit { shared, meeting, identity, login, .. } = visit;
-    let mut changes = shared.cache.subscribe();
-    loop {
-        if let Some(message) = lock_on(shared, meeting, identity, login) {
-            disconnected(visit, &message).await;
-            return message;
+/// Whether the locks that are known are too old to be relied on in strict mode.
+fn is_stale(shared: &Shared) -> bool {
+    shared.cache.stale_for().is_some_and(|age| age > MAX_STALE_LOCKS)
+}
+
+/// Whether somebody with these roles is let in only while the locks can be relied on.
+fn is_strict(shared: &Shared, roles: &RoleSet) -> bool {
+    let preference = shared.cache.auth_preference();
+    let strict = preference.spec.as_ref().is_some_and(|spec| spec.locking_mode == "strict");
+    let cluster_wide = if strict { Strictness::Strict } else { Strictness::BestEffort };
+    roles.options().lock_mode(cluster_wide) == Strictness::Strict
+}
+
+/// Returns when a connection must end, with the words for its user; the reason is in the audit log then.
+pub(super) async fn must_end(visit: &Visit) -> String {
+    let (reason, words) = tokio::select! {
+        reason = locked(visit) => (reason, None),
+        reason = visit.limits.place_lost() => (reason, None),
+        reason = shut_out(visit) => (reason, None),
+        reason = visit.limits.idle() => {
+            let networking = visit.shared.cache.networking();
+            let words = networking.spec.as_ref().map(|spec| spec.client_idle_timeout_message.clone());
+            (reason, words.filter(|words| !words.is_empty()))
         }
-        if matches!(changes.recv().await, Err(RecvError::Closed)) {
-            std::future::pending::<()>().await;
-        }
+    };
+    disconnected(visit, &reason).await;
+    words.unwrap_or(reason)
+}
+
+/// Returns when the certificate has expired where that ends connections, and nobody on the way here sees to it.
+async fn shut_out(visit: &Visit) -> String {
+    match &visit.watch {
+        Some(watch) => watch.ended().await.message().to_owned(),
+        None => std::future::pending().await,
     }
 }
 
-/// Returns when nothing has passed for longer than roles and cluster allow, with the words for the user.
-pub(super) async fn idle(visit: &Visit) -> String {
-    let reason = visit.limits.idle().await;
-    disconnected(visit, &reason).await;
-    let networking = visit.shared.cache.networking();
-    let message = networking.spec.as_ref().map(|spec| spec.client_idle_timeout_message.clone());
-    message.filter(|message| !message.is_empty()).unwrap_or(reason)
+/// Returns when a lock is on somebody at this server, or when strict mode cannot tell any more; with the reason.
+async fn locked(visit: &Visit) -> String {
+    let Visit { shared, meeting, identity, login, .. } = visit;
+    let mut changes = shared.cache.subscribe();
+    let strict = role_set(shared, identity).map_or(true, |roles| is_strict(shared, &roles));
+    let mut changed = true;
+    loop {
+        if changed && let Some(message) = lock_on(shared, meeting, identity, login) {
+            return message;
+        }
+        if strict && is_stale(shared) {
+            return rbac::stale_locks_denial().message;
+        }
+        changed = tokio::select! {
+            change = changes.recv() => match change {
+                Ok(Change::Lock(_) | Change::Everything) | Err(RecvError::Lagged(_)) => true,
+                Ok(_) => false,
+                Err(RecvError::Closed) => std::future::pending().await,
+            },
+            () = sleep(STALE_CHECK), if strict => false,
+        };
+    }
 }
 
 /// Says in the audit log why a connection is ended.
@@ -144,7 +215,7 @@ async fn disconnected(visit: &Visit, reason: &str) {
     let Visit { shared, meeting, identity, login, .. } = visit;
     let body = ClientDisconnect {
         user: Some(process::said::user_metadata(identity, login)),
-        connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
+        connection: Some(process::said::connection_metadata(meeting.client, meeting.server)),
         server: Some(server(shared, meeting)),
         reason: reason.to_owned(),
         ..Default::default()
@@ -182,7 +253,7 @@ pub(super) async fn log_in(
         ttl: i64::try_from(left.as_nanos()).unwrap_or_default(),
         cluster: shared.cache.cluster_name(),
         user: Some(UserV2 {
-            metadata: Some(Metadata { name: identity.username.clone(), ..Default::default() }),
+            metadata: Some(Metadata { name: foreign::local_name(shared, identity), ..Default::default() }),
             spec: Some(UserSpecV2 {
                 roles: identity.groups.clone(),
                 traits: Some(LabelValues { values }),

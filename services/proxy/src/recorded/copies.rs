@@ -5,6 +5,7 @@
 //! changed or held up: what cannot be read any more is carried all the same.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Component, Path, PathBuf};
 
 use tracing::debug;
@@ -14,10 +15,16 @@ use wire::events::{SftpAction, SftpAttributes};
 const MOST_OPEN: usize = 4096;
 /// Bytes of a packet that are looked at: two paths fit.
 const KEPT: usize = 16 << 10;
+/// Bytes of a packet's kind and number.
+const NUMBERED: usize = 5;
 /// The longest packet that anybody sends.
 const LONGEST: usize = 64 << 20;
+/// How an operation ended that was not answered, or whose answer cannot be told from those to others.
+const UNKNOWN: &str = "the result is not known";
 
 // Kinds of packets, §3.
+const INIT: u8 = 1;
+const VERSION: u8 = 2;
 const OPEN: u8 = 3;
 const CLOSE: u8 = 4;
 const SETSTAT: u8 = 9;
@@ -54,18 +61,29 @@ pub(super) struct Done {
 pub(super) struct Copies {
     requests: Packets,
     answers: Packets,
-    /// What was asked for, by the request's number.
+    /// What was asked for and is not answered, by the request's number.
     asked: HashMap<u32, Asked>,
+    /// Whether more was asked for at once than is remembered: from then on nobody knows how anything ends.
+    overrun: bool,
     /// Paths of what is open, by handle.
     open: HashMap<Vec<u8>, String>,
     /// Where paths that do not begin at the root begin.
     home: PathBuf,
 }
 
+/// A request that is not answered. All are remembered: an answer says no more than the number of its request, and with the
+/// number of one that is forgotten a client could pass the answer off as that to another.
 enum Asked {
     Operation(Done),
+    /// An operation on what a handle stands for when it is done: clients can guess handles.
+    OnHandle(Done, Vec<u8>),
+    Close(Vec<u8>),
     /// Where the account's home is.
     Home,
+    /// Nothing that is told.
+    Other,
+    /// Several requests under one number, which get this many answers still.
+    Shared(u32),
 }
 
 impl Copies {
@@ -74,12 +92,12 @@ impl Copies {
         self.home.to_string_lossy().into_owned()
     }
 
-    /// Takes what the client sends; gives what is told although nobody knows how it ended, because the client waits for no
-    /// answers.
+    /// Takes what the client sends; gives what is told although nobody knows how it ended, because the client does not let
+    /// the answers be told apart.
     pub fn request(&mut self, mut data: &[u8]) -> Vec<Done> {
         let mut done = Vec::new();
         while let Some(packet) = self.requests.next(&mut data) {
-            done.extend(self.take_request(&packet));
+            self.take_request(&packet, &mut done);
         }
         done
     }
@@ -93,25 +111,46 @@ impl Copies {
         done
     }
 
-    fn take_request(&mut self, packet: &[u8]) -> Option<Done> {
+    /// Gives what is not answered, and will not be: the conversation is over.
+    pub fn rest(&mut self) -> Vec<Done> {
+        std::mem::take(&mut self.asked).into_values().filter_map(|asked| self.unknown(asked)).collect()
+    }
+
+    fn take_request(&mut self, packet: &[u8], untold: &mut Vec<Done>) {
         let mut parts = Parts(packet);
-        let (kind, number) = (parts.byte()?, parts.number()?);
-        if kind == CLOSE {
-            self.open.remove(parts.string()?);
-            return None;
+        let Some(kind) = parts.byte().filter(|kind| *kind != INIT) else { return };
+        let Some(number) = parts.number() else { return };
+        let asked = self.asked_for(kind, &mut parts).unwrap_or(Asked::Other);
+        if self.asked.len() >= MOST_OPEN {
+            self.overrun = true;
         }
-        let asked = self.asked_for(kind, &mut parts)?;
-        // A number that is used again hides nothing.
-        let displaced = match self.asked.len() < MOST_OPEN {
-            true => self.asked.insert(number, asked),
-            false => Some(asked),
-        };
-        match displaced {
-            Some(Asked::Operation(done)) => {
-                Some(Done { error: "the client did not wait for the answer".into(), ..done })
+        if self.overrun {
+            untold.extend(self.rest());
+            untold.extend(self.unknown(asked));
+            return self.open.clear(); // what is opened from here on is not known either
+        }
+        match self.asked.entry(number) {
+            Entry::Vacant(place) => drop(place.insert(asked)),
+            Entry::Occupied(mut place) => {
+                let answers = if let Asked::Shared(answers) = place.get() { answers.saturating_add(1) } else { 2 };
+                let earlier = place.insert(Asked::Shared(answers));
+                untold.extend([earlier, asked].into_iter().filter_map(|asked| self.unknown(asked)));
             }
-            _ => None,
         }
+    }
+
+    /// What is told of a request whose answer is not known.
+    fn unknown(&self, asked: Asked) -> Option<Done> {
+        let done = match asked {
+            Asked::Operation(done) => done,
+            Asked::OnHandle(done, handle) => self.at_handle(done, &handle),
+            Asked::Close(_) | Asked::Home | Asked::Other | Asked::Shared(_) => return None,
+        };
+        Some(Done { error: UNKNOWN.to_owned(), ..done })
+    }
+
+    fn at_handle(&self, done: Done, handle: &[u8]) -> Done {
+        Done { path: self.open.get(handle).cloned().unwrap_or_default(), ..done }
     }
 
     fn asked_for(&self, kind: u8, parts: &mut Parts<'_>) -> Option<Asked> {
@@ -126,6 +165,7 @@ impl Copies {
             RENAME => SftpAction::Rename,
             READLINK => SftpAction::Readlink,
             SYMLINK => SftpAction::Symlink,
+            CLOSE => return Some(Asked::Close(parts.string()?.to_vec())),
             REALPATH => return matches!(parts.string()?, b"" | b".").then_some(Asked::Home),
             EXTENDED => match parts.string()? {
                 b"posix-rename@openssh.com" => SftpAction::Rename,
@@ -138,7 +178,7 @@ impl Copies {
         let mut done = Done { action, ..Done::default() };
         let first = parts.string()?;
         match done.action {
-            SftpAction::Fsetstat => done.path = self.open.get(first).cloned().unwrap_or_default(),
+            SftpAction::Fsetstat => {}
             // OpenSSH sends the target first, other than the draft says. A link's text need not name anything.
             SftpAction::Symlink => {
                 done.target = text(first);
@@ -152,20 +192,39 @@ impl Copies {
             SftpAction::Setstat | SftpAction::Fsetstat | SftpAction::Mkdir => done.attributes = parts.attributes(),
             _ => {}
         }
-        Some(Asked::Operation(done))
+        Some(match done.action {
+            SftpAction::Fsetstat => Asked::OnHandle(done, first.to_vec()),
+            _ => Asked::Operation(done),
+        })
     }
 
     fn take_answer(&mut self, packet: &[u8]) -> Option<Done> {
         let mut parts = Parts(packet);
-        let (kind, number) = (parts.byte()?, parts.number()?);
+        let kind = parts.byte().filter(|kind| *kind != VERSION)?;
+        let number = parts.number()?;
         let mut done = match self.asked.remove(&number)? {
             Asked::Operation(done) => done,
+            Asked::OnHandle(done, handle) => self.at_handle(done, &handle),
+            Asked::Close(handle) => {
+                self.open.remove(&handle);
+                return None;
+            }
             Asked::Home => {
                 if kind == NAME && parts.number()? > 0 {
                     self.home = PathBuf::from(text(parts.string()?));
                 }
                 return None;
             }
+            Asked::Shared(answers) => {
+                if answers > 1 {
+                    self.asked.insert(number, Asked::Shared(answers - 1));
+                }
+                if kind == HANDLE {
+                    self.open.remove(parts.string()?); // what it stood for is closed
+                }
+                return None;
+            }
+            Asked::Other => return None,
         };
         match kind {
             STATUS => {
@@ -173,8 +232,12 @@ impl Copies {
                 let said = parts.string().map(text).filter(|said| !said.is_empty());
                 done.error = if code == 0 { String::new() } else { said.unwrap_or_else(|| format!("status {code}")) };
             }
-            HANDLE if self.open.len() < MOST_OPEN => {
-                self.open.insert(parts.string()?.to_vec(), done.path.clone());
+            HANDLE => {
+                let handle = parts.string()?;
+                self.open.remove(handle); // what it stood for is closed
+                if self.open.len() < MOST_OPEN {
+                    self.open.insert(handle.to_vec(), done.path.clone());
+                }
             }
             _ => {}
         }
@@ -203,12 +266,15 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Whether a packet of this kind is of interest. Most bytes are in others.
-fn matters(kind: u8) -> bool {
+/// How many bytes of a packet of this kind are looked at. Most are in such as are of no interest but for their number.
+fn looked_at(kind: u8) -> usize {
     const READ: u8 = 5;
     const WRITE: u8 = 6;
     const DATA: u8 = 103;
-    !matches!(kind, READ | WRITE | DATA)
+    match kind {
+        READ | WRITE | DATA => NUMBERED,
+        _ => KEPT,
+    }
 }
 
 /// Finds packets in a stream; of long ones only the beginning.
@@ -242,10 +308,7 @@ impl Packets {
             }
             let length = self.length()?;
             self.skip = (length + 4).saturating_sub(self.head.len());
-            let packet = std::mem::take(&mut self.head).split_off(4);
-            if packet.first().copied().is_some_and(matters) {
-                return Some(packet);
-            }
+            return Some(std::mem::take(&mut self.head).split_off(4));
         }
         None
     }
@@ -263,10 +326,7 @@ impl Packets {
             self.lost = true;
             return None;
         }
-        Some(match self.head.get(4) {
-            Some(kind) if matters(*kind) => 4 + length.min(KEPT),
-            _ => 5,
-        })
+        Some(4 + length.min(self.head.get(4).map_or(1, |kind| looked_at(*kind))))
     }
 }
 
@@ -390,11 +450,65 @@ mod tests {
     fn a_client_that_waits_for_no_answers_hides_nothing() {
         let mut copies = Copies::default();
         let remove = |number: u32| packet(REMOVE, number, &[&string(b"/x")]);
-        let requests: Vec<u8> = (0..MOST_OPEN as u32 + 5).flat_map(remove).collect();
-        assert_eq!(copies.request(&requests).len(), 5);
-        // Many packets of no interest at once.
-        assert!(copies.request(&packet(5, 1, &[]).repeat(100_000)).is_empty());
+        let most = u32::try_from(MOST_OPEN).unwrap();
+        let requests: Vec<u8> = (0..most).flat_map(remove).collect();
+        assert!(copies.request(&requests).is_empty());
+        // One more than is remembered: nothing is known from here on.
+        let untold = copies.request(&packet(5, most, &[]));
+        assert_eq!(untold.len(), MOST_OPEN);
+        assert!(untold.iter().all(|done| done.error == UNKNOWN && done.path == "/x"));
         assert_eq!(copies.request(&remove(0)).len(), 1);
+        assert!(copies.answer(&status(0, 0, b"")).is_empty());
+
+        // Nor does one that leaves before the answer.
+        let mut copies = Copies::default();
+        copies.request(&[remove(1), packet(5, 2, &[])].concat());
+        assert_eq!(copies.rest()[0].error, UNKNOWN);
+        assert!(copies.rest().is_empty());
+    }
+
+    #[test]
+    fn an_answer_to_one_request_is_not_passed_off_as_that_to_another() {
+        let remove = |number: u32| packet(REMOVE, number, &[&string(b"/x")]);
+        // A read that fails is not the removal that succeeds, in whichever order they come.
+        let read = |number: u32| packet(5, number, &[&string(b"none"), &[0; 12]]);
+        for requests in [[read(7), remove(7)], [remove(7), read(7)], [packet(CLOSE, 7, &[&string(b"h")]), remove(7)]] {
+            let mut copies = Copies::default();
+            let untold = copies.request(&requests.concat());
+            assert_eq!(untold.len(), 1);
+            assert_eq!((untold[0].path.as_str(), untold[0].error.as_str()), ("/x", UNKNOWN));
+            // Both answers come; then the number is free.
+            assert!(copies.answer(&status(7, 4, b"Failure")).is_empty());
+            assert_eq!(copies.request(&remove(7)).len(), 1, "an answer is outstanding");
+            assert!(copies.answer(&[status(7, 0, b""), status(7, 0, b"")].concat()).is_empty());
+            assert!(copies.request(&remove(7)).is_empty());
+            let done = copies.answer(&status(7, 0, b""));
+            assert_eq!((done.len(), done[0].error.as_str()), (1, ""));
+        }
+        // The greeting has no number: its version is none.
+        let mut copies = Copies::default();
+        copies.request(&[packet(INIT, 3, &[]), remove(3)].concat());
+        assert!(copies.answer(&packet(VERSION, 3, &[])).is_empty());
+        assert_eq!(copies.answer(&status(3, 3, b"Permission denied"))[0].error, "Permission denied");
+    }
+
+    #[test]
+    fn a_handle_that_is_guessed_has_its_path_all_the_same() {
+        let none = 0u32.to_be_bytes();
+        let mut copies = Copies::default();
+        let open = |number: u32, path: &[u8]| packet(OPEN, number, &[&string(path), &none, &none]);
+        let set = |number: u32| packet(FSETSTAT, number, &[&string(b"0"), &none]);
+        let close = packet(CLOSE, 3, &[&string(b"0")]);
+        copies.request(&[open(1, b"/a"), set(2), close, open(4, b"/b"), set(5)].concat());
+        let handle = |number: u32| packet(HANDLE, number, &[&string(b"0")]);
+        let answers = [handle(1), status(2, 0, b""), status(3, 0, b""), handle(4), status(5, 0, b"")].concat();
+        let paths: Vec<String> = copies.answer(&answers).into_iter().map(|done| done.path).collect();
+        assert_eq!(paths, ["/a", "/a", "/b", "/b"]);
+
+        // What cannot be told apart takes no other's name.
+        copies.request(&[open(6, b"/c"), open(6, b"/d"), set(7)].concat());
+        let answers = [handle(6), status(6, 2, b"No such file"), status(7, 0, b"")].concat();
+        assert_eq!(copies.answer(&answers)[0].path, "");
     }
 
     #[test]

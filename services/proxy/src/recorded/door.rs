@@ -22,8 +22,9 @@ use super::agent::AgentSource;
 use super::host::node_id;
 use super::limits::Limits;
 use super::target::Target;
-use super::{Meeting, Shared, agentless, session, trail};
-use crate::ssh::{JOIN_LOGIN, admitted};
+use super::{Meeting, Shared, Whose, agentless, foreign, session, trail};
+use crate::gate::Watch;
+use crate::ssh::{JOIN_LOGIN, admitted, see_off};
 
 /// How long a client may take until it is logged in, at the node as well.
 const LOGIN_GRACE: Duration = Duration::from_secs(45);
@@ -46,8 +47,10 @@ pub(super) struct Visit {
     pub shared: Arc<Shared>,
     pub meeting: Arc<Meeting>,
     pub target: Target,
-    /// What the user's certificate says.
+    /// What the user's certificate says, in terms of this cluster.
     pub identity: Identity,
+    /// What else ends the connection, where nobody watches it on its way here.
+    pub watch: Option<Watch>,
     /// The account on the node.
     pub login: String,
     /// What is enforced here.
@@ -90,7 +93,7 @@ pub(super) async fn serve(
     stream: DuplexStream,
     way: (BoxedStream, AgentSource),
 ) {
-    let client = meeting.peer.client;
+    let client = meeting.client;
     let visit = Arc::<OnceLock<Arc<Visit>>>::default();
     let (entered, mut is_in) = watch::channel(false);
     let door = Door {
@@ -103,7 +106,7 @@ pub(super) async fn serve(
         places: Arc::new(Semaphore::new(MOST_CHANNELS)),
     };
     let config = tunnel::ssh::server_config(vec![(*shown.key).clone()], vec![shown.certificate]);
-    let running = match timeout(LOGIN_GRACE, russh::server::run_stream(Arc::new(config), stream, door)).await {
+    let mut running = match timeout(LOGIN_GRACE, russh::server::run_stream(Arc::new(config), stream, door)).await {
         Ok(Ok(running)) => running,
         Ok(Err(error)) => return debug!(%client, %error, "connection ended before the handshake"),
         Err(_) => return debug!(%client, "waited 45 s for the client's identification"),
@@ -116,12 +119,10 @@ pub(super) async fn serve(
         let Some(visit) = visit.get().cloned() else { return "not logged in".to_owned() };
         tokio::select! {
             words = visit.target.ended() => words,
-            words = agentless::locked(&visit), if visit.meeting.agentless => words,
-            words = agentless::idle(&visit), if visit.meeting.agentless => words,
+            words = agentless::must_end(&visit), if visit.meeting.agentless => words,
             () = shared.shutdown.cancelled() => "the proxy is shutting down".to_owned(),
         }
     };
-    tokio::pin!(running);
     let reason = tokio::select! {
         ended = &mut running => {
             if let Err(error) = ended {
@@ -132,12 +133,11 @@ pub(super) async fn serve(
         reason = ending => Some(reason),
     };
     if let Some(reason) = reason {
-        if let Some(visit) = visit.get() {
-            visit.last_words.send_replace(Some(reason.clone()));
-            let _ = timeout(TOLD, &mut running).await; // sessions say it first
+        let told = visit.get().map(|visit| visit.last_words.send_replace(Some(reason.clone())));
+        let leave = handle.disconnect(Disconnect::ByApplication, reason, String::new());
+        if !see_off(&mut running, told.map_or(Duration::ZERO, |_| TOLD), leave).await {
+            running.abort();
         }
-        let _ = handle.disconnect(Disconnect::ByApplication, reason, String::new()).await;
-        let _ = timeout(Duration::from_secs(1), running).await; // the client may be gone
     }
     if let Some(visit) = visit.get() {
         visit.target.close().await;
@@ -162,10 +162,19 @@ impl Door {
     /// client is in.
     async fn admit(&self, login: &str, certificate: &Certificate) -> Result<Visit, String> {
         let (shared, meeting) = (&self.shared, &self.meeting);
-        let peer = admitted(&shared.cache, login, certificate, (meeting.peer.client, meeting.peer.server))?;
-        if peer.identity.username != meeting.peer.identity.username {
-            return Err("the certificate is of another user than the connection to the proxy".to_owned());
-        }
+        let (peer, watch) = match &meeting.whose {
+            Whose::User(name) => {
+                let peer = admitted(&shared.cache, login, certificate, (meeting.client, meeting.server))?;
+                if peer.identity.username != *name {
+                    return Err("the certificate is of another user than the connection to the proxy".to_owned());
+                }
+                (peer, None) // the connection to the proxy is watched
+            }
+            Whose::Cluster(cluster) => {
+                let (peer, watch) = foreign::admitted(shared, meeting, cluster, (login, certificate))?;
+                (peer, Some(watch))
+            }
+        };
         if login == JOIN_LOGIN {
             return Err("session joining is not supported in proxy recording mode".to_owned());
         }
@@ -174,12 +183,13 @@ impl Door {
             false => Limits::none(),
         };
         let way = self.way.lock().take().ok_or("the node has refused an earlier login on this connection")?;
-        let target = Target::connect(shared, meeting, (login, &peer.identity), certificate, way).await?;
+        let target = Target::connect(shared, meeting, (login, &peer.identity, &limits), certificate, way).await?;
         Ok(Visit {
             shared: shared.clone(),
             meeting: meeting.clone(),
             target,
             identity: (*peer.identity).clone(),
+            watch,
             login: login.to_owned(),
             limits,
             is_openssh: OnceLock::new(),
@@ -243,7 +253,7 @@ impl Handler for Door {
                 Ok(Auth::Accept)
             }
             Err(reason) => {
-                info!(client = %self.meeting.peer.client, login = user, reason, "login refused");
+                info!(client = %self.meeting.client, login = user, reason, "login refused");
                 self.refusal = Some(reason);
                 Ok(Auth::reject())
             }
@@ -276,7 +286,9 @@ impl Handler for Door {
                     drop((place, session));
                 })),
                 Err((message, max)) => {
-                    trail::rejected(&visit, "max_sessions limit reached", max).await;
+                    let Visit { shared, meeting, identity, login, .. } = &*visit;
+                    trail::rejected(shared, meeting, (identity, login.as_str()), ("max_sessions limit reached", max))
+                        .await;
                     reply.reject_with(ChannelOpenFailure::AdministrativelyProhibited, message).await;
                 }
             },

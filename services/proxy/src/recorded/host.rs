@@ -125,8 +125,8 @@ fn names_of(node: &ServerV2, agentless: bool, (called, cluster): (&str, &str)) -
     let id = node.metadata.as_ref().map_or("", |metadata| &metadata.name);
     let spec = node.spec.as_ref();
     let hostname = spec.map_or("", |spec| &spec.hostname);
-    let address = spec.filter(|_| agentless).map_or("", |spec| host_of(&spec.addr));
-    let own = || [hostname, id, address].into_iter().filter(|name| !name.is_empty());
+    let address = spec.filter(|_| agentless).map_or_else(String::new, |spec| host_of(&spec.addr));
+    let own = || [hostname, id, &address].into_iter().filter(|name| !name.is_empty());
     let names: Vec<String> = own().map(str::to_owned).chain(own().map(|name| format!("{name}.{cluster}"))).collect();
     let fits = !agentless || names.iter().any(|name| name.eq_ignore_ascii_case(called));
     let called = (fits && !called.is_empty()).then(|| called.to_owned());

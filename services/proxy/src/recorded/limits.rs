@@ -1,5 +1,5 @@
-//! What roles limit at servers without an agent: how long nobody need say anything, how many sessions a connection has,
-//! and whether files may be copied. Nodes see to that themselves.
+//! What roles limit at servers without an agent: how long nobody need say anything, how many connections a user has and how
+//! many sessions a connection, and whether files may be copied. Nodes see to that themselves.
 
 use std::io;
 use std::pin::Pin;
@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cache::Cache;
+use process::leases::Lease;
 use rbac::Options;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
@@ -19,6 +20,8 @@ use tokio::time::{Instant, sleep_until};
 pub(super) struct Limits {
     idle: Option<Duration>,
     sessions: Option<(Arc<Semaphore>, u64)>,
+    /// A place among the user's connections, where they are limited.
+    lease: Option<Arc<Lease>>,
     user: String,
     copies: bool,
     activity: Arc<Activity>,
@@ -36,7 +39,7 @@ impl Limits {
     /// Those of a connection to a node, which has its own.
     pub(super) fn none() -> Self {
         let activity = Arc::new(Activity { start: Instant::now(), last: AtomicU64::new(0) });
-        Self { idle: None, sessions: None, user: String::new(), copies: true, activity }
+        Self { idle: None, sessions: None, lease: None, user: String::new(), copies: true, activity }
     }
 
     /// Those that a user's roles and the cluster set.
@@ -51,6 +54,19 @@ impl Limits {
             user: user.to_owned(),
             copies: options.ssh_file_copy,
             ..Self::none()
+        }
+    }
+
+    /// Keeps a place among the user's connections for as long as there are clones of this.
+    pub(super) fn hold(&mut self, lease: Lease) {
+        self.lease = Some(Arc::new(lease));
+    }
+
+    /// Returns when that place is lost, with the reason.
+    pub(super) async fn place_lost(&self) -> String {
+        match &self.lease {
+            Some(lease) => lease.lost().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -38,11 +38,22 @@ struct Shared {
     state: Mutex<State>,
     /// A session was accepted by the node.
     accepted: Notify,
-    /// Whether what is typed may go to the node: not before the session is recorded.
-    open: watch::Sender<bool>,
+    /// Whether what is typed may go to the node.
+    input: watch::Sender<Input>,
     received: AtomicU64,
     /// Copies of files whose operations are told here, with the id under which they are.
     copies: Mutex<Option<(Copies, String)>>,
+}
+
+/// Where what is typed goes. One thing runs on a channel at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    /// Nowhere: nothing runs. It is thrown away, as servers do.
+    Nothing,
+    /// Nowhere yet: the node has not said whether it runs what was asked, or the session is not recorded yet.
+    Waits,
+    /// To the node.
+    Open,
 }
 
 #[derive(Default)]
@@ -84,7 +95,7 @@ pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandl
         visit,
         state: Mutex::default(),
         accepted: Notify::new(),
-        open: watch::Sender::new(false),
+        input: watch::Sender::new(Input::Nothing),
         received: AtomicU64::new(0),
         copies: Mutex::default(),
     };
@@ -108,6 +119,7 @@ pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandl
     let _ = timeout(LAST_WORDS, to_node.close()).await;
     // What ended without a word is a session as well.
     shared.begin(None, &to_client).await;
+    shared.told(Copies::rest).await;
     let _ = timeout(LAST_WORDS, to_client.close()).await; // the client may be gone
     let (trail, exit) = {
         let mut state = shared.state.lock();
@@ -125,19 +137,19 @@ async fn upward(
     node: &ChannelWriteHalf<client::Msg>,
     answers: &ChannelWriteHalf<server::Msg>,
 ) {
-    let mut open = shared.open.subscribe();
     while let Some(message) = client.wait().await {
         let passed = match message {
-            ChannelMsg::Data { data } => {
-                shared.received.fetch_add(data.len() as u64, Ordering::Relaxed);
-                shared.visit.limits.touch();
-                if open.wait_for(|open| *open).await.is_err() {
-                    return;
+            ChannelMsg::Data { data } => match shared.typed(&data).await {
+                true => {
+                    shared.told(|copies| copies.request(&data)).await;
+                    node.data_bytes(data).await
                 }
-                shared.told(|copies| copies.request(&data)).await;
-                node.data_bytes(data).await
-            }
-            ChannelMsg::ExtendedData { data, ext } => node.extended_data_bytes(ext, data).await,
+                false => Ok(()),
+            },
+            ChannelMsg::ExtendedData { data, ext } => match shared.typed(&data).await {
+                true => node.extended_data_bytes(ext, data).await,
+                false => Ok(()),
+            },
             ChannelMsg::Eof => node.eof().await,
             ChannelMsg::Close => return,
             ChannelMsg::WindowChange { col_width, row_height, pix_width, pix_height } => {
@@ -194,8 +206,14 @@ async fn request(
     }
     // What decides about the recording is always answered by the node; the rest only if the client wants to know.
     let asks = want_reply || !matches!(what, What::Other);
-    if asks && !shared.expect(Pending { want_reply, what }) {
+    // The recording is of one thing: a second one would run without.
+    let runs = matches!(what, What::Run(_));
+    let is_second = runs && *shared.input.borrow() != Input::Nothing;
+    if is_second || (asks && !shared.expect(Pending { want_reply, what })) {
         return if want_reply { answers.reply(false).await } else { Ok(()) };
+    }
+    if runs {
+        shared.input.send_replace(Input::Waits);
     }
     match message {
         ChannelMsg::RequestPty { term, col_width, row_height, pix_width, pix_height, terminal_modes, .. } => {
@@ -240,20 +258,25 @@ async fn downward(
         let Some(message) = message else { return };
         let passed = match message {
             ChannelMsg::Data { data } => {
-                shared.visit.limits.touch();
-                if !shared.begin(None, client).await || !shared.output(&data, client).await {
+                if !shared.shown(&data, client).await {
                     return;
                 }
                 shared.told(|copies| copies.answer(&data)).await;
                 client.data_bytes(data).await
             }
-            ChannelMsg::ExtendedData { data, ext } => client.extended_data_bytes(ext, data).await,
+            ChannelMsg::ExtendedData { data, ext } => {
+                if !shared.shown(&data, client).await {
+                    return;
+                }
+                client.extended_data_bytes(ext, data).await
+            }
             ChannelMsg::Success => shared.answered(true, client).await,
             ChannelMsg::Failure => shared.answered(false, client).await,
             ChannelMsg::Request { name, data, .. } if name == SESSION_ID_REQUEST => {
                 let id = std::str::from_utf8(&data).ok().and_then(|id| id.parse().ok());
+                let begins = shared.state.lock().begins.is_some();
                 let id = match id {
-                    Some(id) if shared.visit.has_registered(id).await => Some(id),
+                    Some(id) if begins && shared.visit.has_registered(id).await => Some(id),
                     _ => None,
                 };
                 if !shared.begin(id, client).await {
@@ -324,9 +347,10 @@ impl Shared {
                 if accepted && name == SFTP && self.visit.meeting.agentless {
                     *self.copies.lock() = Some((Copies::default(), SessionId::random().to_string()));
                 }
-                self.open.send_replace(true);
+                self.input.send_replace(if accepted { Input::Open } else { Input::Nothing });
             }
-            What::Run(kind) if accepted => {
+            What::Run(_) if !accepted => drop(self.input.send_replace(Input::Nothing)),
+            What::Run(kind) => {
                 let named_by_node = matches!(kind, Kind::Terminal { .. });
                 {
                     let mut state = self.state.lock();
@@ -362,7 +386,7 @@ impl Shared {
         match Trail::begin(&self.visit, id.unwrap_or_else(SessionId::random), kind).await {
             Ok(trail) => {
                 self.state.lock().trail = Some(Arc::new(trail));
-                self.open.send_replace(true);
+                self.input.send_replace(Input::Open);
                 true
             }
             Err(reason) => {
@@ -372,8 +396,21 @@ impl Shared {
         }
     }
 
-    /// Records output; false when the session has to end.
-    async fn output(&self, data: &Bytes, client: &ChannelWriteHalf<server::Msg>) -> bool {
+    /// Takes what the client types; whether it goes to the node.
+    async fn typed(&self, data: &Bytes) -> bool {
+        self.received.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.visit.limits.touch();
+        let mut input = self.input.subscribe();
+        let decided = input.wait_for(|input| *input != Input::Waits).await;
+        decided.is_ok_and(|input| *input == Input::Open)
+    }
+
+    /// Records output, whichever stream it is of; false when the session has to end.
+    async fn shown(&self, data: &Bytes, client: &ChannelWriteHalf<server::Msg>) -> bool {
+        self.visit.limits.touch();
+        if !self.begin(None, client).await {
+            return false;
+        }
         let Some(trail) = self.state.lock().trail.clone() else { return true };
         let goes_on = trail.output(data).await;
         if !goes_on {

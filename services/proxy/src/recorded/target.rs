@@ -19,6 +19,7 @@ use tunnel::BoxedStream;
 
 use super::agent::{AgentSource, log_in};
 use super::host::node_id;
+use super::limits::Limits;
 use super::{Meeting, Shared, agentless, trail};
 use crate::tunnels::ssh_keys;
 
@@ -57,6 +58,8 @@ pub(super) struct NodeSide {
     strict: bool,
     notes: Arc<Mutex<Notes>>,
     client: Arc<OnceLock<server::Handle>>,
+    /// What counts the bytes of the channels that the node opens.
+    limits: Limits,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -66,12 +69,12 @@ impl Target {
     pub(super) async fn connect(
         shared: &Shared,
         meeting: &Meeting,
-        (login, identity): (&str, &Identity),
+        (login, identity, limits): (&str, &Identity, &Limits),
         shown: &Certificate,
         (stream, agent): (BoxedStream, AgentSource),
     ) -> Result<Self, String> {
         let (notes, client) = (Arc::<Mutex<Notes>>::default(), Arc::default());
-        let node_side = NodeSide::new(shared, meeting, notes.clone(), Arc::clone(&client));
+        let node_side = NodeSide::new(shared, meeting, limits.clone(), (notes.clone(), Arc::clone(&client)));
         let opening = async {
             let config = Arc::new(tunnel::ssh::client_config());
             let mut handle = russh::client::connect_stream(config, stream, node_side).await.map_err(|error| {
@@ -115,8 +118,8 @@ impl NodeSide {
     fn new(
         shared: &Shared,
         meeting: &Meeting,
-        notes: Arc<Mutex<Notes>>,
-        client: Arc<OnceLock<server::Handle>>,
+        limits: Limits,
+        (notes, client): (Arc<Mutex<Notes>>, Arc<OnceLock<server::Handle>>),
     ) -> Self {
         let authority = meeting.cache.authority("host", &meeting.cluster);
         let authority = authority.or_else(|| shared.cache.authority("host", &meeting.cluster));
@@ -125,7 +128,7 @@ impl NodeSide {
         let (id, spec) = (node_id(meeting), meeting.node.spec.clone().unwrap_or_default());
         let mut names = vec![pki::cluster_name::host_fqdn(id, &meeting.cluster), id.to_owned(), meeting.name.clone()];
         if meeting.agentless {
-            names.extend([spec.hostname, super::host_of(&spec.addr).to_owned()]);
+            names.extend([spec.hostname, super::host_of(&spec.addr)]);
         }
         Self {
             names,
@@ -133,6 +136,7 @@ impl NodeSide {
             strict: strict.is_none_or(|value| value.value),
             notes,
             client,
+            limits,
             places: Arc::new(Semaphore::new(MOST_CHANNELS)),
             tasks: shared.tasks.clone(),
         }
@@ -167,11 +171,12 @@ impl NodeSide {
         // A reply that is dropped refuses the channel.
         let Some(opening) = self.client.get().cloned().map(open) else { return };
         let Ok(place) = self.places.clone().try_acquire_owned() else { return };
+        let limits = self.limits.clone();
         self.tasks.spawn(async move {
             match timeout(PASSED_ON, opening).await {
                 Ok(Ok(client)) => {
                     reply.accept().await;
-                    mux::copy_both(&mut client.into_stream(), &mut channel.into_stream()).await;
+                    mux::copy_both(&mut limits.watched(client.into_stream()), &mut channel.into_stream()).await;
                 }
                 _ => reply.reject(ChannelOpenFailure::ConnectFailed).await,
             }
@@ -299,6 +304,7 @@ mod tests {
             strict,
             notes: Arc::default(),
             client: Arc::default(),
+            limits: Limits::none(),
             places: Arc::new(Semaphore::new(1)),
             tasks: TaskTracker::new(),
         }

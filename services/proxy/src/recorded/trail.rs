@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use audit::{Clock, codes};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use pki::identity::Identity;
 use rbac::{RoleSet, Strictness};
 use recording::{SessionId, SessionInfo, SessionWriter};
 use tracing::warn;
@@ -265,7 +266,7 @@ impl Trail {
 pub(super) async fn connected(shared: &Shared, meeting: &Meeting) {
     let body = SessionConnect {
         server: Some(server(shared, meeting)),
-        connection: Some(process::said::connection_metadata(meeting.peer.client, meeting.peer.server)),
+        connection: Some(process::said::connection_metadata(meeting.client, meeting.server)),
         ..Default::default()
     };
     shared.log.emit(codes::SESSION_CONNECT.event(body)).await;
@@ -326,17 +327,21 @@ pub(super) async fn copy_refused(visit: &Visit, kind: &Kind, reason: &str) {
 }
 
 /// Says that a limit refused a session.
-pub(super) async fn rejected(visit: &Visit, reason: &str, max: u64) {
-    let About { user, server, connection, .. } = About::of(visit, "");
+pub(super) async fn rejected(
+    shared: &Shared,
+    meeting: &Meeting,
+    (identity, login): (&Identity, &str),
+    (reason, max): (&str, u64),
+) {
     let body = SessionReject {
-        user: Some(user),
-        server: Some(server),
-        connection: Some(connection),
+        user: Some(process::said::user_metadata(identity, login)),
+        server: Some(server(shared, meeting)),
+        connection: Some(process::said::connection_metadata(meeting.client, meeting.server)),
         reason: reason.to_owned(),
         maximum: i64::try_from(max).unwrap_or(i64::MAX),
         ..Default::default()
     };
-    visit.shared.log.emit(codes::SESSION_REJECTED.event(body)).await;
+    shared.log.emit(codes::SESSION_REJECTED.event(body)).await;
 }
 
 impl About {
@@ -356,7 +361,7 @@ impl About {
             user: process::said::user_metadata(identity, login),
             session: process::said::session_metadata(session, identity),
             server: server(shared, meeting),
-            connection: process::said::connection_metadata(meeting.peer.client, meeting.peer.server),
+            connection: process::said::connection_metadata(meeting.client, meeting.server),
             mode: meeting.mode.name(),
         }
     }
