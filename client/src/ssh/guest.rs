@@ -12,6 +12,7 @@ use russh::{Channel, ChannelId, GlobalRequestReply, Names};
 use tokio::sync::mpsc;
 
 use super::forward::{Admitted, Purpose};
+use super::transfers::Transfer;
 
 /// Start of the identification line of servers that are part of a cluster.
 const SERVER_PREFIX: &[u8] = b"SSH-2.0-Teleport";
@@ -78,9 +79,9 @@ pub(super) struct Notes {
 /// What a server tells of a session while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
-    /// Somebody wants to copy a file; the id of the request.
-    TransferWanted(String),
-    /// A request was denied, or approved.
+    /// Somebody wants to copy a file.
+    TransferWanted(Transfer),
+    /// A request was denied, or approved; its id.
     TransferDecided(String),
     /// Those who watch have to show that they are there.
     Presence,
@@ -115,13 +116,13 @@ fn event(data: &[u8]) -> Option<Heard> {
     #[derive(serde::Deserialize)]
     struct Event {
         event: String,
-        #[serde(rename = "requestID", default)]
-        request: String,
+        #[serde(flatten)]
+        transfer: Transfer,
     }
-    let Event { event, request } = serde_json::from_slice(data.get(..data.len().min(LONGEST_EVENT))?).ok()?;
+    let Event { event, transfer } = serde_json::from_slice(data.get(..data.len().min(LONGEST_EVENT))?).ok()?;
     match event.as_str() {
-        "file_transfer_request" => Some(Heard::TransferWanted(request)),
-        "file_transfer_request_approve" | "file_transfer_request_deny" => Some(Heard::TransferDecided(request)),
+        "file_transfer_request" => Some(Heard::TransferWanted(transfer)),
+        "file_transfer_request_approve" | "file_transfer_request_deny" => Some(Heard::TransferDecided(transfer.id)),
         _ => None,
     }
 }

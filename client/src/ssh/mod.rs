@@ -23,6 +23,7 @@ pub mod stdio;
 mod target;
 #[cfg(test)]
 mod tests;
+mod transfers;
 
 use tonic::Status;
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use russh::client::Msg;
@@ -16,6 +17,7 @@ use super::escape::{self, Escape, Keys};
 use super::forward::{Agent, X11, X11_PROTOCOL};
 use super::guest::{Ear, Heard};
 use super::stdio::{Input, Output};
+use super::transfers::Transfers;
 use super::{SshConnection, SshError};
 use crate::error::{Error, Result};
 use crate::terminal::{self, RawMode, Size};
@@ -26,8 +28,6 @@ pub(super) const ENVIRONMENT_REQUEST: &str = "envs@goteleport.com";
 const TERMINATE_REQUEST: &str = "x-teleport-force-terminate";
 /// Request that approves or denies a file transfer.
 const DECISION_REQUEST: &str = "file-transfer-decision@goteleport.com";
-/// What moderators are shown when somebody wants to copy a file.
-const DECISION_HELP: &str = "\r\nTeleport > Press y to approve the file transfer, or n to deny it.\r\n";
 /// What is shown when the host does not forward X11.
 const X11_REFUSED: &[u8] = b"X11 forwarding was refused by the host: it or your roles do not allow it\r\n";
 /// Number of extended data that is standard error (RFC 4254 §5.2).
@@ -149,7 +149,7 @@ pub async fn run(connection: &SshConnection, request: &SessionRequest, streams: 
         exit: None,
         refused: false,
         ear: connection.ear.clone(),
-        transfer: None,
+        transfers: Transfers::default(),
         answers: [request.x11.as_ref().map(|_| Asked::X11), Some(Asked::Start)].into_iter().flatten().collect(),
     };
     let ended = if request.terminal {
@@ -228,8 +228,8 @@ struct Session {
     /// Requests that wait for their answers, in the order in which those come.
     answers: VecDeque<Asked>,
     ear: Ear,
-    /// Id of a file transfer that others want in the session.
-    transfer: Option<String>,
+    /// File transfers that others want in the session.
+    transfers: Transfers,
 }
 
 /// Has a session hear what the server tells, as long as it lives.
@@ -313,17 +313,20 @@ impl Session {
                         let asked = self.writer.request(TERMINATE_REQUEST, false, Bytes::new()).await;
                         asked.map_err(|error| SshError::Lost { host: self.host.clone(), reason: error.to_string() })?;
                     }
-                    Escape::Approve => self.decide(true).await,
-                    Escape::Deny => self.decide(false).await,
+                    Escape::Approve => self.decide(true).await?,
+                    Escape::Deny => self.decide(false).await?,
                 },
                 Some(heard) = news.recv() => match heard {
-                    Heard::TransferWanted(id) => {
-                        let is_new = self.transfer.replace(id.clone()).is_none_or(|known| known != id);
-                        if request.typing == Typing::Moderator && is_new {
-                            self.show(DECISION_HELP).await?;
+                    Heard::TransferWanted(transfer) => {
+                        if self.transfers.wanted(transfer) && request.typing == Typing::Moderator {
+                            self.ask_moderator().await?;
                         }
                     }
-                    Heard::TransferDecided(id) => drop(self.transfer.take_if(|known| *known == id)),
+                    Heard::TransferDecided(id) => {
+                        if self.transfers.decided(&id, Instant::now()) && request.typing == Typing::Moderator {
+                            self.ask_moderator().await?;
+                        }
+                    }
                     Heard::Presence => {}
                 },
                 notice = signals.next() => match notice {
@@ -341,13 +344,21 @@ impl Session {
         }
     }
 
-    /// Approves or denies the file transfer that was asked for, if there is one.
-    async fn decide(&mut self, approved: bool) {
-        if let Some(id) = &self.transfer {
-            let mut payload = ssh_string(id.as_bytes());
-            payload.put_u8(approved.into());
-            // A connection that is gone says so to the reader.
-            let _ = self.writer.request(DECISION_REQUEST, false, payload.freeze()).await;
+    /// Approves or denies the file transfer that was shown, if there is one; then the next is.
+    async fn decide(&mut self, approved: bool) -> Result<()> {
+        let Some(id) = self.transfers.take(Instant::now()) else { return Ok(()) };
+        let mut payload = ssh_string(id.as_bytes());
+        payload.put_u8(approved.into());
+        // A connection that is gone says so to the reader.
+        let _ = self.writer.request(DECISION_REQUEST, false, payload.freeze()).await;
+        self.ask_moderator().await
+    }
+
+    /// Shows the file transfer that is to be decided about, if there is one.
+    async fn ask_moderator(&mut self) -> Result<()> {
+        match self.transfers.question() {
+            Some(question) => self.show(question).await,
+            None => Ok(()),
         }
     }
 
@@ -389,8 +400,8 @@ impl Session {
         }
     }
 
-    async fn show(&mut self, text: &'static str) -> Result<()> {
-        self.errors.write(Bytes::from_static(text.as_bytes())).await.map_err(Error::io("writing to the terminal"))
+    async fn show(&mut self, text: impl Into<Bytes>) -> Result<()> {
+        self.errors.write(text.into()).await.map_err(Error::io("writing to the terminal"))
     }
 
     /// Waits for the output to be written, and says how the session ended.
