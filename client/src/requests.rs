@@ -8,7 +8,7 @@ use wire::proto::event::Resource;
 use wire::proto::{ListAccessRequestsRequest, ListResourcesRequest, Operation, PaginatedResource, Watch};
 use wire::types::{
     AccessCapabilities, AccessCapabilitiesRequest, AccessRequestFilter, AccessRequestSpecV3, AccessRequestV3,
-    AccessReview, AccessReviewSubmission, RequestState, WatchKind,
+    AccessReview, AccessReviewSubmission, RequestState, ResourceId, WatchKind,
 };
 
 use crate::account::Account;
@@ -79,6 +79,32 @@ pub async fn capabilities(client: &ClusterClient) -> Result<AccessCapabilities> 
         Err(status) if status.code() == tonic::Code::Unimplemented => Ok(AccessCapabilities::default()),
         Err(status) => Err(status.into()),
     }
+}
+
+/// The roles that the user may ask for and that let this login in to a resource.
+///
+/// # Errors
+/// When the cluster does not say.
+pub async fn roles_for(client: &ClusterClient, resource: ResourceId, login: &str) -> Result<Vec<String>> {
+    let asked = AccessCapabilitiesRequest {
+        user: client.account().username.clone(),
+        requestable_roles: true,
+        filter_requestable_roles_by_resource: true,
+        resource_i_ds: vec![resource],
+        login: login.to_owned(),
+        ..Default::default()
+    };
+    let found = client.root_auth().get_access_capabilities(asked).await?.into_inner();
+    Ok(useful(found))
+}
+
+/// Clusters that know the filter return what passes it; others all roles, and apart from them those that are of use.
+fn useful(found: AccessCapabilities) -> Vec<String> {
+    let (mut roles, of_use) = (found.requestable_roles, found.applicable_roles_for_resources);
+    if !of_use.is_empty() {
+        roles.retain(|role| of_use.contains(role));
+    }
+    roles
 }
 
 /// Makes a request; the stored one.
@@ -168,4 +194,24 @@ pub async fn assume(client: &ClusterClient, ids: &[String]) -> Result<Account> {
 /// New certificates without the roles of these requests; `*` stands for all.
 pub async fn drop(client: &ClusterClient, ids: &[String]) -> Result<Account> {
     exchange_requests(client, &[], ids).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_role_is_asked_for_that_is_of_no_use() {
+        let found = |requestable: &[&str], of_use: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            useful(AccessCapabilities {
+                requestable_roles: owned(requestable),
+                applicable_roles_for_resources: owned(of_use),
+                ..Default::default()
+            })
+        };
+        assert_eq!(found(&["dba", "web"], &[]), ["dba", "web"]);
+        assert_eq!(found(&["dba", "web"], &["web", "search"]), ["web"]);
+        assert!(found(&["dba"], &["search"]).is_empty());
+    }
 }

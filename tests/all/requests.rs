@@ -115,3 +115,24 @@ fn a_denial_tells_why() {
     let can = cluster.tctl(&["requests", "caps", "ann", "--format=json"]).json();
     assert_eq!(can["requestable_roles"], json!(["operator"]));
 }
+
+#[test]
+fn a_session_asks_for_the_role_that_gives_access_to_its_host() {
+    let (cluster, _nodes) = cluster("role.test");
+    let mut ann = cluster.user("ann", &["asks"]);
+    let ann = cluster.login(&mut ann);
+    let target = format!("{}@web", account());
+    let ask = ["ssh", "--request-mode=role", "--request-reason=look", &target, "echo in-$((6*7))"];
+    let mut asking = ann.terminal(&ask);
+    let id = asking.expect("Created request ([0-9a-f-]{36})");
+    let listed = cluster.tctl(&["get", &format!("access_request/{id}"), "--format=json"]).json();
+    let spec = &listed[0]["spec"];
+    assert_eq!((&spec["roles"], &spec["request_reason"]), (&json!(["operator"]), &json!("look")), "{listed}");
+    assert!(spec["requested_resource_ids"].as_array().is_none_or(Vec::is_empty), "{listed}");
+    cluster.tctl(&["requests", "approve", &id]).succeeded();
+    asking.expect("in-42");
+    assert_eq!(asking.finish().0, 0);
+    // Nothing is asked for where no role would help.
+    let refused = ann.tsh(&["ssh", "--request-mode=role", "--request-reason=x", "nobody-such@db", "true"]).refused();
+    assert!(!refused.stderr.contains("Created request"), "{refused}");
+}

@@ -53,7 +53,7 @@ fn alias() -> Option<i32> {
     let name = arguments.next()?.ok().filter(|name| !name.starts_with('-'))?;
     let words = arguments.collect::<Result<Vec<_>, _>>().ok()?;
     let expanded = std::env::var(EXPANDED).unwrap_or_default();
-    if expanded.split(',').any(|earlier| earlier == name) {
+    if !may_expand(&name, &expanded) {
         return None;
     }
     let program = std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_else(|_| "tsh".to_owned());
@@ -69,6 +69,12 @@ fn alias() -> Option<i32> {
     let error = std::process::Command::new(program).args(arguments).env(EXPANDED, marked).exec();
     eprintln!("ERROR: alias {}: running {}: {error}", text::line(&name), text::line(program));
     Some(FAILURE)
+}
+
+/// Whether a word may stand for an alias, where those in `expanded` have led here. With a comma in its name an alias could
+/// not be told from two, and would lead to itself for ever.
+fn may_expand(name: &str, expanded: &str) -> bool {
+    !name.contains(',') && expanded.split(',').all(|earlier| earlier != name)
 }
 
 fn run(cli: Cli) -> Result<i32, Error> {
@@ -100,4 +106,16 @@ fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("TELEPORT_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("debug,h2=info,hyper=info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_leads_to_itself_no_second_time() {
+        assert!(may_expand("web", "") && may_expand("web", "websites,db"));
+        assert!(!may_expand("web", "db,web"));
+        assert!(!may_expand("a,b", "") && !may_expand("a,b", "a,b"));
+    }
 }

@@ -72,7 +72,7 @@ pub struct SshArgs {
     /// Why access is requested, where the host refuses the login and roles may be requested that change that
     #[arg(long)]
     pub request_reason: Option<String>,
-    /// What is requested then: resource, or off for nothing
+    /// What is requested then: resource (the host alone), role (one that gives access to it), or off for nothing
     #[arg(long, env = "TELEPORT_REQUEST_MODE", hide_env = true, value_name = "MODE")]
     pub request_mode: Option<String>,
     /// Request nothing when access is denied

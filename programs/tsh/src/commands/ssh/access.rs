@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use client::cluster::ClusterClient;
 use client::ssh::Host;
 use client::terminal::Echo;
-use client::{Error, Result, requests, text};
+use client::{Error, Result, nodes, requests, text};
 use wire::proto::ListResourcesRequest;
 use wire::proto::paginated_resource::Resource;
 use wire::types::{AccessRequestSpecV3, AccessRequestV3, ResourceId, ServerV2};
@@ -14,6 +14,10 @@ use crate::args::SshArgs;
 use crate::ask::Terminal;
 use crate::commands::request::use_when_approved;
 use crate::context::Context;
+
+/// What is asked for: the host itself, or a role that gives access to it.
+const RESOURCE: &str = "resource";
+const ROLE: &str = "role";
 
 /// Asks for access to a host, and waits for it; `None` when there is nothing to ask for, or the user does not want to.
 ///
@@ -26,34 +30,42 @@ pub async fn request(
     login: &str,
     args: &SshArgs,
 ) -> Result<Option<ClusterClient>> {
-    let mode = args.request_mode.as_deref().filter(|mode| !mode.is_empty()).unwrap_or("resource");
+    let mode = args.request_mode.as_deref().filter(|mode| !mode.is_empty()).unwrap_or(RESOURCE);
     let may_ask = args.request_reason.is_some() || io::stdin().is_terminal();
     // An identity file cannot take more roles.
     let is_file = context.global.identity.is_some();
     match mode {
         _ if args.disable_access_request || is_file || !may_ask => return Ok(None),
-        "resource" => {}
-        "off" | "role" => return Ok(None),
+        RESOURCE | ROLE => {}
+        "off" => return Ok(None),
         other => return Err(Error::other(format!("--request-mode={other}: expected off, resource or role"))),
     }
     let Some(node) = requestable(client, host).await else { return Ok(None) };
+    let id = ResourceId {
+        cluster_name: client.account().cluster.clone(),
+        kind: "node".to_owned(),
+        name: nodes::id(&node).to_owned(),
+        ..Default::default()
+    };
+    let (roles, resources) = match mode {
+        ROLE => match role_for(client, id, login).await? {
+            Some(role) => (vec![role], Vec::new()),
+            None => return Ok(None),
+        },
+        _ => (Vec::new(), vec![id]),
+    };
     let name = text::line(&host.name);
     eprintln!("You do not currently have access to \"{}@{name}\", attempting to request access.", text::line(login));
     let reason = match &args.request_reason {
         Some(reason) => reason.clone(),
         None => Terminal::default().ask("Enter request reason: ", Echo::On)?.trim().to_owned(),
     };
-    let id = ResourceId {
-        cluster_name: client.account().cluster.clone(),
-        kind: "node".to_owned(),
-        name: node.metadata.map(|metadata| metadata.name).unwrap_or_default(),
-        ..Default::default()
-    };
     let request = AccessRequestV3 {
         spec: Some(AccessRequestSpecV3 {
             user: client.account().username.clone(),
+            roles,
             request_reason: reason,
-            requested_resource_i_ds: vec![id],
+            requested_resource_i_ds: resources,
             login_hint: login.to_owned(),
             ..Default::default()
         }),
@@ -88,12 +100,28 @@ async fn requestable(client: &ClusterClient, host: &Host) -> Option<ServerV2> {
     matching.next().is_none().then_some(first)
 }
 
+/// The role to ask for: of those that may be requested and let this login in to the host the only one, or the one that the
+/// user chooses. That the cluster does not say is no other error than that of the host.
+async fn role_for(client: &ClusterClient, host: ResourceId, login: &str) -> Result<Option<String>> {
+    let found = requests::roles_for(client, host, login).await;
+    let mut roles = found.inspect_err(|error| tracing::debug!(%error, "no role is asked for")).unwrap_or_default();
+    if roles.len() <= 1 {
+        return Ok(roles.pop());
+    }
+    let names = roles.iter().map(|role| text::line(role)).collect::<Vec<_>>().join(", ");
+    let several =
+        || Error::other(format!("several roles give access: request one of them with 'tsh request create': {names}"));
+    if !io::stdin().is_terminal() {
+        return Err(several());
+    }
+    let chosen = Terminal::default().ask(&format!("Role to request ({names}): "), Echo::On)?.trim().to_owned();
+    if roles.contains(&chosen) { Ok(Some(chosen)) } else { Err(several()) }
+}
+
 /// Whether a node is called this.
 fn is(node: &ServerV2, address: &str) -> bool {
-    let spec = node.spec.clone().unwrap_or_default();
-    let host_of = |text: &str| text.rsplit_once(':').map_or(text, |(host, _)| host).to_owned();
-    let named = node.metadata.as_ref().is_some_and(|metadata| metadata.name == address);
-    named || spec.hostname == address || (!spec.addr.is_empty() && host_of(&spec.addr) == address)
+    let at = node.spec.as_ref().map_or("", |spec| client::profile::host(&spec.addr));
+    !address.is_empty() && [nodes::id(node), nodes::hostname(node), at].contains(&address)
 }
 
 #[cfg(test)]
@@ -111,5 +139,8 @@ mod tests {
         };
         assert!(is(&node, "the-id") && is(&node, "web-1") && is(&node, "10.0.0.1"));
         assert!(!is(&node, "web") && !is(&node, ""));
+        let spec = Some(ServerSpecV2 { addr: "[2001:db8::1]:22".into(), ..Default::default() });
+        let node = ServerV2 { spec, ..Default::default() };
+        assert!(is(&node, "2001:db8::1") && !is(&node, "2001:db8:") && !is(&node, ""));
     }
 }
