@@ -1,11 +1,13 @@
 //! A node's labels: fixed ones, and those whose values commands give.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::{CommandLabel, Labels};
+use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -15,6 +17,8 @@ use wire::types::CommandLabelV2;
 const LIMIT: Duration = Duration::from_secs(60);
 /// The longest value taken from a command.
 const MAX_VALUE: usize = 1024;
+/// The most that is read of what a command says, which may begin with spaces.
+const MAX_OUTPUT: u64 = 64 * 1024;
 
 /// A node's labels as they are at a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -96,11 +100,21 @@ fn value(label: &CommandLabel, result: String) -> CommandLabelV2 {
 /// The trimmed output of a command, or what went wrong.
 async fn execute(command: &[String]) -> String {
     let Some((program, arguments)) = command.split_first() else { return String::new() };
-    let run = Command::new(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    let run = async {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let mut output = Vec::new();
+        if let Some(stdout) = child.stdout.take() {
+            // One that says more has nobody to say it to.
+            stdout.take(MAX_OUTPUT).read_to_end(&mut output).await?;
+        }
+        Ok::<_, io::Error>((child.wait().await?, output))
+    };
     let text = match timeout(LIMIT, run).await {
-        Ok(Ok(output)) => {
-            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            if output.status.success() { text } else { format!("{} output: {text}", output.status) }
+        Ok(Ok((status, output))) => {
+            let text = String::from_utf8_lossy(&output).trim().to_owned();
+            if status.success() { text } else { format!("{status} output: {text}") }
         }
         Ok(Err(error)) => format!("{error} output: "),
         Err(_) => "waited 60 s output: ".into(),
@@ -132,6 +146,12 @@ mod tests {
         let all = values.wait_for(done).await.unwrap().clone();
         assert_eq!(all.commands["arch"].result, "x86");
         assert_eq!(all.commands["bad"].result, "exit status: 3 output: no");
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_stop_talking_is_cut_off() {
+        let value = timeout(Duration::from_secs(20), execute(&["yes".to_owned()])).await.unwrap();
+        assert!(value.contains("output: y\ny\n") && value.len() <= MAX_VALUE, "{value}");
     }
 
     #[tokio::test]
