@@ -31,6 +31,8 @@ const USER_PATH: &str = "/bin:/usr/bin:/usr/local/bin:/sbin";
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Entries a client may send on one channel, so that it cannot fill memory.
 const MAX_CLIENT_ENTRIES: usize = 256;
+/// Bytes of all of them. A kernel takes no more than 2 MiB of arguments and environment.
+const MAX_CLIENT_BYTES: usize = 1024 * 1024;
 
 /// What the server knows about a session and tells its process.
 #[derive(Clone, Debug)]
@@ -67,9 +69,11 @@ pub struct Extras {
 pub struct ClientEnvironment(BTreeMap<String, String>);
 
 impl ClientEnvironment {
-    /// Keeps an entry; false when the client has sent too many.
+    /// Keeps an entry; false when the client has sent too many, or too much.
     pub fn set(&mut self, name: String, value: String) -> bool {
-        if self.0.len() >= MAX_CLIENT_ENTRIES && !self.0.contains_key(&name) {
+        let others = self.0.iter().filter(|(other, _)| **other != name);
+        let (count, bytes) = others.fold((0, 0), |(n, bytes), (name, value)| (n + 1, bytes + name.len() + value.len()));
+        if count >= MAX_CLIENT_ENTRIES || bytes + name.len() + value.len() > MAX_CLIENT_BYTES {
             return false;
         }
         self.0.insert(name, value);
@@ -237,6 +241,10 @@ mod tests {
     fn a_client_cannot_send_entries_without_end() {
         let mut client = ClientEnvironment::default();
         assert_eq!((0..1000).filter(|i| client.set(format!("N{i}"), String::new())).count(), MAX_CLIENT_ENTRIES);
+        let long = || "x".repeat(100 * 1024);
+        let mut client = ClientEnvironment::default();
+        assert_eq!((0..100).filter(|i| client.set(format!("N{i}"), long())).count(), 10);
+        assert!(client.set("N1".into(), long()), "another value in place of the one before");
     }
 
     #[test]
