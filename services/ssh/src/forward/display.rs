@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,7 +18,7 @@ use super::{copy, incoming, unix_listener};
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::os::account::Account;
 use crate::os::environment;
-use crate::os::process::{Ended, Program, Streams, start};
+use crate::os::process::{Ended, Program, Running, Streams, start};
 use crate::worker::protocol::Operation;
 
 /// How long `xauth` may take.
@@ -134,11 +135,17 @@ async fn clear_display(
 async fn xauth(account: &Account, commands: String) -> Result<(), String> {
     let environment = environment::minimal(account);
     let program = Program::Command("exec xauth -q -".into());
-    let run = async {
-        // In no session of its own: what it writes is for one.
-        let mut child = start(account, &program, &environment, Streams::Pipes, None, None)?;
+    // In no session of its own: what it writes is for one.
+    let child = start(account, &program, &environment, Streams::Pipes, None, None);
+    let child = child.map_err(|error| format!("xauth: {error}"))?;
+    converse(child, commands, XAUTH).await.map_err(|problem| format!("xauth: {problem}"))
+}
+
+/// Tells a program something and waits for its end, which comes after `limit` at the latest.
+async fn converse(mut child: Running, words: String, limit: Duration) -> Result<(), String> {
+    let talk = async {
         if let Some(mut input) = child.stdin.take() {
-            input.write_all(commands.as_bytes()).await?;
+            input.write_all(words.as_bytes()).await?;
         }
         drop(child.stdout.take());
         let mut said = Vec::new();
@@ -148,14 +155,42 @@ async fn xauth(account: &Account, commands: String) -> Result<(), String> {
         let ended = child.wait().await;
         Ok::<_, io::Error>((ended, String::from_utf8_lossy(&said).trim().to_owned()))
     };
-    match timeout(XAUTH, run).await {
-        Ok(Ok((Ended::Exited(0), _))) => Ok(()),
-        Ok(Ok((_, said))) => Err(format!("xauth: {said}")),
-        Ok(Err(error)) => Err(format!("xauth: {error}")),
-        Err(_) => Err("waited 10 s for xauth".into()),
-    }
+    let problem = match timeout(limit, talk).await {
+        Ok(Ok((Ended::Exited(0), _))) => return Ok(()),
+        Ok(Ok((_, said))) => said,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("waited {} s", limit.as_secs()),
+    };
+    child.signal(Signal::SIGKILL); // what has not ended by itself
+    Err(problem)
 }
 
 fn is_plain(text: &str, allowed: impl Fn(char) -> bool) -> bool {
     !text.is_empty() && text.len() <= MAX_COOKIE && text.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_takes_too_long_does_not_go_on_unwatched() {
+        let me = nix::unistd::User::from_uid(nix::unistd::Uid::current()).unwrap().unwrap();
+        let account = Account::find(&me.name).unwrap();
+        let program = Program::Command("exec sleep 600".into());
+        let environment = environment::minimal(&account);
+        let child = start(&account, &program, &environment, Streams::Pipes, None, None).unwrap();
+        let id = child.begun().await.unwrap().unwrap();
+        let problem = converse(child, String::new(), Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!(problem, "waited 0 s");
+        let folder = format!("/proc/{id}");
+        let gone = async {
+            while std::path::Path::new(&folder).exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), gone).await.unwrap();
+    }
 }
