@@ -216,18 +216,9 @@ INLINE u32 number_of(struct pt_regs *regs)
 	return regs->orig_ax;
 }
 
-INLINE enum call compat_call(u32 number)
-{
-	switch (number) {
-	case 5: return OPEN;
-	case 8: return CREAT;
-	case 11: return EXECVE;
-	case 295: return OPENAT;
-	case 358: return EXECVEAT;
-	case 437: return OPENAT2;
-	}
-	return OTHER;
-}
+// Numbers of the 32-bit interface that are this processor's, see compat_call.
+#define COMPAT_OPENAT 295
+#define COMPAT_EXECVEAT 358
 
 INLINE enum call native_call(u32 number)
 {
@@ -274,18 +265,9 @@ INLINE u32 number_of(struct pt_regs *regs)
 	return regs->syscallno;
 }
 
-INLINE enum call compat_call(u32 number)
-{
-	switch (number) {
-	case 5: return OPEN;
-	case 8: return CREAT;
-	case 11: return EXECVE;
-	case 322: return OPENAT;
-	case 387: return EXECVEAT;
-	case 437: return OPENAT2;
-	}
-	return OTHER;
-}
+// Numbers of the 32-bit interface that are this processor's, see compat_call.
+#define COMPAT_OPENAT 322
+#define COMPAT_EXECVEAT 387
 
 INLINE enum call native_call(u32 number)
 {
@@ -308,6 +290,20 @@ INLINE unsigned long argument(struct pt_regs *regs, int compat, int n)
 #else
 #error "the registers of system calls are known for x86_64 and aarch64 only"
 #endif
+
+// Both processors' 32-bit interfaces began with the same system calls, and end with the same.
+INLINE enum call compat_call(u32 number)
+{
+	switch (number) {
+	case 5: return OPEN;
+	case 8: return CREAT;
+	case 11: return EXECVE;
+	case COMPAT_OPENAT: return OPENAT;
+	case COMPAT_EXECVEAT: return EXECVEAT;
+	case 437: return OPENAT2;
+	}
+	return OTHER;
+}
 
 // The watched session that the current task belongs to, and its cgroup. Groups made below a session's are its own.
 INLINE struct session *session_of_current(enum kind kind, u64 *cgroup)
