@@ -300,7 +300,7 @@ impl Observer for SessionObserver {
                 let reason = "Session terminating due to node error.".to_owned();
                 // The session's task is what calls this, so it cannot wait for itself.
                 let (session, command) = (session.clone(), crate::session::Command::Terminate { by: None, reason });
-                tokio::spawn(async move { timeout(TOLD, session.send(command)).await }); // it may have ended
+                self.tasks.spawn(async move { timeout(TOLD, session.send(command)).await }); // it may have ended
             }
         }
     }
