@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use e2e::{AgentSetup, Client, Cluster, Daemon, account, wait_for};
+use e2e::{AgentSetup, Client, Cluster, Daemon, account, in_own_folder, wait_for};
 use serde_json::{Value, json};
 
 use std::time::Duration;
@@ -21,8 +21,13 @@ fn groups() -> PathBuf {
 
 /// A node with enhanced recording. `None`, and said aloud, where the machine or the build does not allow it.
 fn watching_node(cluster: &Cluster, root: &str) -> Option<Daemon> {
-    let recording = json!({ "enabled": true, "cgroup_path": groups(), "root_path": root });
-    let setup = AgentSetup::node("watched").ssh(&json!({ "enhanced_recording": recording }));
+    watching_node_with(cluster, root, json!({}))
+}
+
+/// The same, with more settings of `ssh_service`.
+fn watching_node_with(cluster: &Cluster, root: &str, mut settings: Value) -> Option<Daemon> {
+    settings["enhanced_recording"] = json!({ "enabled": true, "cgroup_path": groups(), "root_path": root });
+    let setup = AgentSetup::node("watched").ssh(&settings);
     let mut node = cluster.start_agent(&setup);
     let outcome = wait_for("the node to be in the list, or to say why it does not start", LIMIT, || {
         if node.exit_code().is_some() {
@@ -179,6 +184,30 @@ fn recorded(cluster: &Cluster, client: &Client, session: &str) -> Vec<String> {
         if played.code == 0 { Ok(played.json()) } else { Err(played.said()) }
     });
     events.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_command_that_pam_refuses_has_a_whole_recording() {
+    let folder = Path::new("/etc/pam.d");
+    in_own_folder("enhanced::a_command_that_pam_refuses_has_a_whole_recording", folder, || {
+        fs::write(folder.join("e2e"), "account required pam_deny.so\nsession required pam_permit.so\n").unwrap();
+        let cluster = Cluster::start("refused.test");
+        let root = format!("teleport-e2e-{}", std::process::id());
+        let pam = json!({ "pam": { "enabled": true, "service_name": "e2e" } });
+        let Some(mut node) = watching_node_with(&cluster, &root, pam) else { return };
+        role(&cluster, "all-of-it", &["command"]);
+        let mut alice = cluster.user("alice", &["all-of-it", "auditor"]);
+        let client = cluster.login(&mut alice);
+        let refused = client.tsh(&["ssh", &format!("{}@watched", account()), "true"]).refused();
+        assert!(refused.stderr.contains("Failed to launch: PAM service \"e2e\": account"), "{refused}");
+        let end = cluster.wait_event("session.end", &[("user", "alice"), ("server_hostname", "watched")]);
+        let kinds = recorded(&cluster, &client, end["sid"].as_str().unwrap());
+        let is = |kind: Option<&String>, expected: &str| kind.is_some_and(|kind| kind == expected);
+        assert!(is(kinds.first(), "session.start") && is(kinds.last(), "session.end"), "{kinds:?}");
+        assert!(kinds.iter().any(|kind| kind == "exec"), "{kinds:?}");
+        node.stop();
+        fs::remove_dir(groups().join(&root)).unwrap();
+    });
 }
 
 #[test]

@@ -110,3 +110,24 @@ fn a_file_is_copied_beside_a_watched_session_once_it_is_approved() {
     let late = watched.alice.tsh(&["scp", "-q", &named, &at_node(&other), copied.to_str().unwrap()]).refused();
     assert!(late.stderr.contains("does not run on this host"), "{late}");
 }
+
+#[test]
+fn somebody_who_has_to_be_watched_copies_no_file_by_a_session_of_somebody_else() {
+    let mut watched = Watched::begin("borrowed.test");
+    let cluster = &watched.cluster;
+    // Mallory moderates sessions such as Alice's, and has to be watched in her own.
+    let mut mallory = cluster.user("mallory", &["guarded", "watching"]);
+    let mallory = cluster.login(&mut mallory);
+    let (secret, copied) = (cluster.new_path("secret"), cluster.new_path("copied"));
+    fs::write(&secret, "not for you").unwrap();
+    let mut joined = mallory.terminal(&["join", "-m", "moderator", &watched.session]);
+    joined.expect("User mallory joined the session");
+    let (named, from) =
+        (format!("--moderated-session-id={}", watched.session), format!("{}@node1:{}", account(), secret.display()));
+    let refused = mallory.tsh(&["scp", "-q", &named, &from, copied.to_str().unwrap()]).refused();
+    assert!(refused.stderr.contains("is not yours"), "{refused}");
+    assert!(!copied.exists());
+    watched.owner.type_line("exit");
+    let (_, shown) = watched.owner.finish();
+    assert!(!shown.contains("would like to download"), "{shown}");
+}

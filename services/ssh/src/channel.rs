@@ -2,17 +2,19 @@
 
 mod copies;
 mod exec;
+mod inbox;
 mod interactive;
 mod transfers;
 
 pub(crate) use copies::Scp;
+pub(crate) use inbox::Inbox;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use russh::server::Msg;
-use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{Channel, ChannelMsg, ChannelWriteHalf};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -25,6 +27,8 @@ use crate::os::pty::TerminalSize;
 
 /// How long a client may take between opening a channel and saying what to run on it.
 const PREPARATION: Duration = Duration::from_secs(60);
+/// How long the host may take to look up an account, which may be in a directory elsewhere.
+const LOOKING_UP: Duration = Duration::from_secs(30);
 /// The longest terminal name, command or environment value taken from a client.
 const MAX_TEXT: usize = 128 * 1024;
 /// Extended data type of the error stream, RFC 4254 §5.2.
@@ -61,12 +65,10 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// What a process is told beyond what is known of every session.
-    pub async fn extras(&self, connection: &Arc<Connection>) -> Extras {
-        Extras {
-            agent: self.agent.clone(),
-            display: self.display.as_ref().map(|d| d.name.clone()),
-            file: connection.user_environment().await,
-        }
+    async fn extras(&self, inbox: &mut Inbox, connection: &Arc<Connection>) -> Result<Extras, Refusal> {
+        let file = inbox.meanwhile(connection, connection.user_environment()).await.map_err(Refusal::failed)?;
+        let display = self.display.as_ref().map(|d| d.name.clone());
+        Ok(Extras { agent: self.agent.clone(), display, file })
     }
 }
 
@@ -80,9 +82,10 @@ enum Wanted {
 
 /// Serves a channel to its end.
 pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
-    let (mut read, write) = channel.split();
+    let (read, write) = channel.split();
+    let mut inbox = Inbox::new(read);
     let mut prepared = Prepared::default();
-    let wanted = match timeout(PREPARATION, prepare(&mut read, &write, &mut prepared, &connection)).await {
+    let wanted = match timeout(PREPARATION, prepare(&mut inbox, &write, &mut prepared, &connection)).await {
         Ok(Some(wanted)) => wanted,
         Ok(None) => return,
         Err(_) => {
@@ -92,12 +95,12 @@ pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
         }
     };
     let result = match wanted {
-        Wanted::Shell => interactive::run(&mut read, &write, connection, prepared, None).await,
+        Wanted::Shell => interactive::run(&mut inbox, &write, connection, prepared, None).await,
         Wanted::Command(line) if prepared.terminal.is_some() => {
-            interactive::run(&mut read, &write, connection, prepared, Some(line)).await
+            interactive::run(&mut inbox, &write, connection, prepared, Some(line)).await
         }
-        Wanted::Command(line) => exec::run(&mut read, &write, connection, prepared, line).await,
-        Wanted::Subsystem(name) if name == "sftp" => copies::sftp(&mut read, &write, connection, &prepared).await,
+        Wanted::Command(line) => exec::run(&mut inbox, &write, connection, prepared, line).await,
+        Wanted::Subsystem(name) if name == "sftp" => copies::sftp(&mut inbox, &write, connection, &prepared).await,
         Wanted::Subsystem(name) => Err(Refusal::new(format!("unrecognized subsystem: {name}"))),
     };
     if let Err(refusal) = result {
@@ -155,6 +158,11 @@ impl Refusal {
         Self { message: message.into(), in_order: true, unknown: false }
     }
 
+    /// A process that did not come to run.
+    pub(crate) fn not_launched(reason: impl std::fmt::Display) -> Self {
+        Self::failed(format!("Failed to launch: {reason}."))
+    }
+
     /// Whether it is because the account does not exist.
     pub(crate) fn is_of_unknown_account(&self) -> bool {
         self.unknown
@@ -169,13 +177,13 @@ impl From<AccountError> for Refusal {
 
 /// Answers requests until one of them says what to run; `None` when the client went away.
 async fn prepare(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     write: &ChannelWriteHalf<Msg>,
     prepared: &mut Prepared,
     connection: &Arc<Connection>,
 ) -> Option<Wanted> {
     loop {
-        let (want_reply, accepted) = match read.wait().await? {
+        let (want_reply, accepted) = match inbox.next().await? {
             ChannelMsg::RequestPty { want_reply, term, col_width, row_height, terminal_modes: modes, .. } => {
                 let permitted = term.len() <= MAX_TEXT && !term.contains('\0');
                 if permitted {
@@ -298,9 +306,10 @@ pub(crate) async fn find_account(login: &str) -> Result<Account, Refusal> {
         account.check_host_is_open(&NO_LOGIN)?;
         Ok::<_, AccountError>(account)
     };
-    match tokio::task::spawn_blocking(find).await {
-        Ok(found) => Ok(found?),
-        Err(_) => Err(Refusal::new("looking up the user failed")),
+    match timeout(LOOKING_UP, tokio::task::spawn_blocking(find)).await {
+        Ok(Ok(found)) => Ok(found?),
+        Ok(Err(_)) => Err(Refusal::new("looking up the user failed")),
+        Err(_) => Err(Refusal::failed("waited 30 s for the host to look up the user")),
     }
 }
 

@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::connection::{Connection, JOIN_LOGIN};
+use crate::os::account::Account;
 use crate::worker::protocol::{Answer, Operation};
 use helper::Helper;
 
@@ -31,11 +32,13 @@ const MAX_LISTENERS: usize = 64;
 const MAX_ARRIVED: usize = 512;
 /// How long a client may take to answer to a connection that is opened to it.
 const ANSWER: Duration = Duration::from_secs(30);
+/// Why nothing is opened for a client that is gone, or is about to be.
+const CLOSED: &str = "the connection is closed";
 
 /// What one connection forwards.
 pub(crate) struct Forwards {
     /// The worker, once something needs it.
-    helper: tokio::sync::Mutex<Option<Arc<Helper>>>,
+    helper: Mutex<Option<LetIn>>,
     /// What listens for the client, by the name under which it can be cancelled.
     listeners: Mutex<HashMap<String, CancellationToken>>,
     /// Socket of the forwarded agent, for all sessions of the connection.
@@ -43,6 +46,13 @@ pub(crate) struct Forwards {
     /// Places for connections that come from others than the client.
     places: Arc<Semaphore>,
     closed: CancellationToken,
+}
+
+/// A worker, and whether it may begin: known once PAM has decided.
+#[derive(Clone)]
+struct LetIn {
+    helper: Arc<Helper>,
+    decided: watch::Receiver<Option<Result<(), String>>>,
 }
 
 /// What a client wants to reach, or where it wants to listen.
@@ -67,7 +77,7 @@ impl std::fmt::Display for Place {
 impl Forwards {
     pub fn new() -> Self {
         Self {
-            helper: tokio::sync::Mutex::default(),
+            helper: Mutex::default(),
             listeners: Mutex::default(),
             agent: tokio::sync::Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_ARRIVED)),
@@ -92,9 +102,7 @@ impl Forwards {
         for (_, listener) in self.listeners.lock().drain() {
             listener.cancel();
         }
-        if let Ok(mut helper) = self.helper.try_lock()
-            && let Some(helper) = helper.take()
-        {
+        if let Some(LetIn { helper, .. }) = self.helper.lock().take() {
             helper.close();
         }
     }
@@ -122,34 +130,51 @@ impl Connection {
     }
 
     /// Has something opened with the login's rights.
-    pub(crate) async fn open_as_user(&self, operation: Operation) -> Result<(Answer, Vec<OwnedFd>), String> {
-        let helper = self.helper().await?;
-        let opened = helper.ask(operation).await;
-        // A connection that ended meanwhile has nobody left to end the worker.
-        if self.forwards.closed.is_cancelled() {
-            helper.close();
-        }
-        opened
+    pub(crate) async fn open_as_user(self: &Arc<Self>, operation: Operation) -> Result<(Answer, Vec<OwnedFd>), String> {
+        self.helper().await?.ask(operation).await
     }
 
-    async fn helper(&self) -> Result<Arc<Helper>, String> {
-        let mut helper = self.forwards.helper.lock().await;
-        if let Some(running) = helper.as_ref().filter(|h| h.is_alive()) {
-            return Ok(running.clone());
+    /// The worker, once PAM has let it in. Who waits for that keeps nobody else from giving up.
+    async fn helper(self: &Arc<Self>) -> Result<Arc<Helper>, String> {
+        let started = self.forwards.helper.lock().clone().filter(|LetIn { helper, .. }| helper.is_alive());
+        let LetIn { helper, mut decided } = match started {
+            Some(started) => started,
+            None => self.start_helper(&self.account().await.map_err(|refusal| refusal.message)?)?,
+        };
+        let decided = decided.wait_for(Option::is_some).await.ok().and_then(|decided| decided.clone());
+        decided.unwrap_or_else(|| Err(CLOSED.to_owned())).map(|()| helper)
+    }
+
+    /// Starts the worker, unless somebody was faster or the connection is gone.
+    fn start_helper(self: &Arc<Self>, account: &Account) -> Result<LetIn, String> {
+        // Whoever closes the connection takes the worker from here, and finds it, or it is not started.
+        let mut place = self.forwards.helper.lock();
+        if let Some(started) = place.as_ref().filter(|LetIn { helper, .. }| helper.is_alive()) {
+            return Ok(started.clone());
         }
         if self.forwards.closed.is_cancelled() {
-            return Err("the connection is closed".into());
+            return Err(CLOSED.to_owned());
         }
-        let account = self.account().await.map_err(|refusal| refusal.message)?;
-        let started = Helper::start(&account, &self.node.config.worker, self.gate().as_ref(), &self.node.tasks);
-        let (started, begun) = started.map_err(|e| format!("starting the node's worker: {e}"))?;
-        self.let_in_when(begun).await.map_err(|refusal| refusal.message)?;
-        *helper = Some(started.clone());
-        Ok(started)
+        let started = Helper::start(account, &self.node.config.worker, self.gate().as_ref(), &self.node.tasks);
+        let (helper, begun) = started.map_err(|e| format!("starting the node's worker: {e}"))?;
+        let (decide, decided) = watch::channel(None);
+        let (connection, waiting) = (self.clone(), helper.clone());
+        // In a task of its own: those who need the worker may give up while PAM decides, and it would be left alone.
+        self.node.tasks.spawn(async move {
+            let begun = tokio::select! {
+                begun = connection.let_in_when(begun) => begun.map(drop),
+                () = connection.over() => Err(CLOSED.to_owned()),
+            };
+            if begun.is_err() {
+                waiting.close();
+            }
+            decide.send_replace(Some(begun));
+        });
+        Ok(place.insert(LetIn { helper, decided }).clone())
     }
 
     /// The variables of the user's environment file, where the node reads it.
-    pub async fn user_environment(&self) -> Vec<(String, String)> {
+    pub async fn user_environment(self: &Arc<Self>) -> Vec<(String, String)> {
         if !self.node.features.borrow().user_environment {
             return Vec::new();
         }

@@ -7,16 +7,17 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use rbac::{Template, Traits};
 use tokio::time::timeout;
 use tracing::info;
 
 use crate::access::Denial;
-use crate::channel::Refusal;
+use crate::channel::Inbox;
 use crate::connection::Connection;
 use crate::node::NodeConfig;
 use crate::os::login::Gate;
-use crate::os::process::Running;
+use crate::os::process::{Begun, Running};
 use crate::worker::login::Rules;
 
 /// Folders in which Linux-PAM looks for services.
@@ -88,27 +89,31 @@ impl Connection {
         Some(Gate { worker: worker.clone(), rules, tasks: self.node.tasks.clone() })
     }
 
-    /// Waits until a process runs; a refusal is in the audit log.
-    pub(crate) async fn let_in(&self, process: &Running) -> Result<Option<u32>, Refusal> {
-        self.let_in_when(process.begun()).await
+    /// Waits until a process runs. It is given up when its client goes, or the connection is ended, before that.
+    ///
+    /// # Errors
+    /// In words, when it does not run. A refusal of PAM is in the audit log.
+    pub(crate) async fn let_in(&self, inbox: &mut Inbox, process: &Running) -> Result<(), String> {
+        let begun = inbox.meanwhile(self, self.let_in_when(process.begun())).await.flatten();
+        if begun.is_err() {
+            process.signal(Signal::SIGKILL); // it may have begun at this moment
+        }
+        begun.map(drop)
     }
 
-    /// The same, for what [`Running::begun`] returned.
-    pub(crate) async fn let_in_when(
-        &self,
-        begun: impl Future<Output = Result<Option<u32>, String>>,
-    ) -> Result<Option<u32>, Refusal> {
+    /// Waits for what [`Running::begun`] returned; gives the id of the process, while it runs.
+    ///
+    /// # Errors
+    /// As [`Connection::let_in`].
+    pub(crate) async fn let_in_when(&self, begun: impl Future<Output = Begun>) -> Begun {
         let begun = timeout(ANSWER, begun).await.unwrap_or_else(|_| Err("waited 150 s for PAM".to_owned()));
-        match begun {
-            Ok(process) => Ok(process),
-            Err(reason) => {
-                let access = &self.access;
-                info!(client = %self.client, user = %access.user, login = %access.login, reason, "session refused");
-                let denial = Denial { user: access.user.clone(), reason: reason.clone() };
-                self.audit.auth_failed(self.client, self.server, &access.login, &denial).await;
-                Err(Refusal::failed(format!("Failed to launch: {reason}.")))
-            }
+        if let Err(reason) = &begun {
+            let access = &self.access;
+            info!(client = %self.client, user = %access.user, login = %access.login, reason, "session refused");
+            let denial = Denial { user: access.user.clone(), reason: reason.clone() };
+            self.audit.auth_failed(self.client, self.server, &access.login, &denial).await;
         }
+        begun
     }
 }
 

@@ -150,12 +150,13 @@ impl Node {
 
     /// Ends a connection and its sessions, in words.
     async fn end(&self, connection: &Connection, end: End) {
+        // First: a session that is about to begin looks for these words once it is among the others.
+        connection.say_last(&end.message);
         for session in self.sessions.all().into_iter().filter(|s| s.connection == connection.id) {
             // Waits for room among what the user asks of the session; one that is gone needs no word.
             let command = Command::Terminate { by: None, reason: end.message.clone() };
             self.tasks.spawn(async move { timeout(TAKEN, session.commands.send(command)).await });
         }
-        connection.say_last(&end.message);
         let body = wire::events::ClientDisconnect {
             user: Some(connection.access.user_metadata()),
             connection: Some(connection_metadata(connection.client, connection.server)),

@@ -6,11 +6,11 @@ mod party;
 mod registry;
 mod transfer;
 
-pub use actor::{Launch, Outcome, Process, SessionActor, Setup};
+pub use actor::{Launch, Outcome, Process, SessionActor, Setup, Starter};
 pub use moderation::Moderation;
 pub use party::{Notice, Party, PartyHandle, Who};
 pub use registry::{SessionHandle, SessionRegistry};
-pub use transfer::{By, TransferRequest, Waiter};
+pub use transfer::{By, Copier, TransferRequest};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -39,12 +39,7 @@ pub enum Command {
         approved: bool,
     },
     /// Somebody begins a copy, or waits for the approval.
-    UseTransfer {
-        /// The user, by the name that they have in this cluster.
-        user: String,
-        /// What they wait with.
-        waiter: Waiter,
-    },
+    UseTransfer(Copier),
     /// Another party wants in.
     Join(Box<Party>),
     /// A party is gone.

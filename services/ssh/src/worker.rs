@@ -15,9 +15,10 @@ use std::io;
 use std::process::ExitCode;
 
 use nix::unistd::{Gid, Uid};
+use serde::{Deserialize, Serialize};
 
 /// What a worker is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Serves the SFTP subsystem on its standard streams; operations are reported on the error stream. With a file
     /// named, of that file only.

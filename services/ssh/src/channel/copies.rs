@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
+use russh::ChannelWriteHalf;
 use russh::server::Msg;
-use russh::{ChannelReadHalf, ChannelWriteHalf};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::exec::{Errors, relay};
-use super::{Prepared, Refusal, finish, transfers};
+use super::{Inbox, Prepared, Refusal, finish, transfers};
 use crate::connection::Connection;
 use crate::os::process::{Streams, start_worker};
 use crate::worker::Kind;
 use crate::worker::sftp::Performed;
 
 /// The longest line a worker reports; a path has at most 4 KiB, and its text may be six times as long.
-const MAX_LINE: usize = 64 * 1024;
+const MAX_LINE: u64 = 64 * 1024;
 
 /// Why files may not be copied; `None` when they may.
 pub(super) fn forbidden(connection: &Connection) -> Option<&'static str> {
@@ -32,7 +32,7 @@ pub(super) fn forbidden(connection: &Connection) -> Option<&'static str> {
 
 /// Serves the SFTP subsystem until the client ends it.
 pub(super) async fn sftp(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     write: &ChannelWriteHalf<Msg>,
     connection: Arc<Connection>,
     prepared: &Prepared,
@@ -40,7 +40,7 @@ pub(super) async fn sftp(
     let session = Uuid::new_v4().to_string();
     let allowed = match forbidden(&connection) {
         Some(reason) => Err(Refusal::failed(reason)),
-        None => transfers::allowed(read, &connection, &prepared.environment).await,
+        None => transfers::allowed(inbox, &connection, &prepared.environment).await,
     };
     let only = match allowed {
         Ok(only) => only,
@@ -54,13 +54,13 @@ pub(super) async fn sftp(
     let account = connection.account().await?;
     let worker = &connection.node.config.worker;
     let started = start_worker(&account, worker, &Kind::Sftp(only), Streams::Pipes, connection.gate().as_ref());
-    let mut child = started.map_err(|error| Refusal::failed(format!("Failed to launch: {error}.")))?;
-    connection.let_in(&child).await?;
+    let mut child = started.map_err(Refusal::not_launched)?;
+    connection.let_in(inbox, &child).await.map_err(Refusal::not_launched)?;
     let _ = write.reply(true).await;
     let home = account.home.display().to_string();
     let reports = child.stderr.take().map(|reports| tell(reports, connection.clone(), session, home));
     let reports = reports.map(|work| connection.node.tasks.spawn(work));
-    let ended = relay(read, write, &connection, &mut child, Errors::Elsewhere).await;
+    let ended = relay(inbox, write, &connection, &mut child, Errors::Elsewhere).await;
     if let Some(reports) = reports {
         let _ = reports.await; // what was done is told before the end is
     }
@@ -71,16 +71,32 @@ pub(super) async fn sftp(
 /// Passes a worker's reports on to the audit log.
 async fn tell(reports: pipe::Receiver, connection: Arc<Connection>, session: String, home: String) {
     let mut reports = BufReader::new(reports);
-    let mut line = Vec::new();
+    while let Some(line) = next_line(&mut reports).await {
+        match serde_json::from_slice::<Performed>(&line) {
+            Ok(performed) => connection.audit.sftp(&connection, &session, &home, performed).await,
+            Err(_) => debug!(text = %String::from_utf8_lossy(&line), "worker"),
+        }
+    }
+}
+
+/// The next line of at most [`MAX_LINE`] bytes; longer ones are passed over. `None` at the end.
+async fn next_line(reports: &mut (impl AsyncBufRead + Unpin)) -> Option<Vec<u8>> {
+    let mut too_long = false;
     loop {
-        line.clear();
-        match reports.read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) if line.len() > MAX_LINE => warn!("report of a file operation is too long for the audit log"),
-            Ok(_) => match serde_json::from_slice::<Performed>(&line) {
-                Ok(performed) => connection.audit.sftp(&connection, &session, &home, performed).await,
-                Err(_) => debug!(text = %String::from_utf8_lossy(&line), "worker"),
-            },
+        let mut line = Vec::new();
+        let read = (&mut *reports).take(MAX_LINE + 1).read_until(b'\n', &mut line).await.ok()?;
+        if read == 0 {
+            return None;
+        }
+        let whole = line.ends_with(b"\n") || read as u64 <= MAX_LINE;
+        match (too_long, whole) {
+            (false, true) => return Some(line),
+            (true, true) => too_long = false, // the last piece of it
+            (false, false) => {
+                warn!("report of a file operation is too long for the audit log");
+                too_long = true;
+            }
+            (true, false) => {}
         }
     }
 }
@@ -142,6 +158,17 @@ fn words(line: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn lines_that_are_too_long_are_passed_over() {
+        let most = MAX_LINE as usize;
+        let lines = [vec![b'a'; most - 1], vec![b'b'; 5 * most], vec![b'c'; most + 1], b"d".to_vec()];
+        let text = lines.join(&b'\n');
+        let mut reports = text.as_slice();
+        assert_eq!(next_line(&mut reports).await.map(|line| line.len()), Some(most));
+        assert_eq!(next_line(&mut reports).await.as_deref(), Some(b"d".as_slice()));
+        assert_eq!(next_line(&mut reports).await, None);
+    }
 
     #[test]
     fn remote_ends_of_scp_are_told_from_other_commands() {

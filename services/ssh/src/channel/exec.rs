@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use nix::sys::signal::Signal;
 use russh::server::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
+use russh::{ChannelMsg, ChannelWriteHalf, Sig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use wire::events::{OneOf, SessionEnd};
 
 use super::copies::{self, Scp};
-use super::{Prepared, Refusal, STDERR, finish};
+use super::{Inbox, Prepared, Refusal, STDERR, finish};
 use crate::audit::NodeAudit;
 use crate::connection::Connection;
 use crate::enhanced_recording::{Followed, Watch};
@@ -40,7 +40,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Runs a command and relays its streams until it has ended.
 pub(super) async fn run(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     write: &ChannelWriteHalf<Msg>,
     connection: Arc<Connection>,
     prepared: Prepared,
@@ -55,15 +55,22 @@ pub(super) async fn run(
     }
     connection.unattended_allowed()?;
     let account = connection.account().await?;
-    let extras = prepared.extras(&connection).await;
+    let extras = prepared.extras(inbox, &connection).await?;
     let env = environment::build(&account, &connection.facts(Some(&session), None), &extras, &prepared.environment);
     let program = Program::Command(OsString::from_vec(line));
     let (mut log, entrance) = Log::of(&connection, &session).await.map_err(Refusal::new)?;
     let started = Utc::now();
-    let mut child = match start(&account, &program, &env, Streams::Pipes, connection.gate().as_ref(), entrance) {
+    let begun = async {
+        let gate = connection.gate();
+        let child = start(&account, &program, &env, Streams::Pipes, gate.as_ref(), entrance);
+        let child = child.map_err(|error| error.to_string())?;
+        connection.let_in(inbox, &child).await?;
+        Ok::<_, String>(child)
+    };
+    let mut child = match begun.await {
         Ok(child) => child,
-        Err(error) => {
-            let failed = connection.audit.exec(&connection, Some(&session), &command, Err(error.to_string()));
+        Err(reason) => {
+            let failed = connection.audit.exec(&connection, Some(&session), &command, Err(reason.clone()));
             if matches!(log, Log::Trail(_)) {
                 // What was begun is a whole recording.
                 log.start(connection.audit.command_started(&connection, &session, &command), &connection).await;
@@ -72,13 +79,12 @@ pub(super) async fn run(
             } else {
                 log.emit(failed).await;
             }
-            return Err(Refusal::failed(format!("Failed to launch: {error}.")));
+            return Err(Refusal::not_launched(reason));
         }
     };
-    connection.let_in(&child).await?;
     log.start(connection.audit.command_started(&connection, &session, &command), &connection).await;
     let _ = write.reply(true).await;
-    let ended = relay(read, write, &connection, &mut child, Errors::ToClient).await;
+    let ended = relay(inbox, write, &connection, &mut child, Errors::ToClient).await;
     match &copy {
         Some(copy) => connection.audit.scp(&connection, &session, &command, copy, ended.code()).await,
         None => log.emit(connection.audit.exec(&connection, Some(&session), &command, Ok(ended.code()))).await,
@@ -158,7 +164,7 @@ pub(super) enum Errors {
 
 /// Copies input, output and errors until the command ended and its output was delivered.
 pub(super) async fn relay(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     write: &ChannelWriteHalf<Msg>,
     connection: &Connection,
     child: &mut Running,
@@ -196,7 +202,7 @@ pub(super) async fn relay(
             }
             () = &mut output, if !drained => drained = true,
             () = wait_until(deadline), if deadline.is_some() => drained = true,
-            message = read.wait(), if waiting.is_none() => match message {
+            message = inbox.next(), if waiting.is_none() => match message {
                 Some(ChannelMsg::Data { data }) => {
                     activity.touch();
                     waiting = input.is_some().then_some(data);

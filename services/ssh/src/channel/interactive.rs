@@ -1,29 +1,37 @@
 //! A shell or command on a terminal: a session that may be joined, and that is recorded.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rbac::JoinMode;
 use russh::server::Msg;
-use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use russh::{ChannelMsg, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::transfers;
-use super::{FORCE_TERMINATE_REQUEST, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, finish};
+use super::{FORCE_TERMINATE_REQUEST, Inbox, Prepared, Refusal, SESSION_ID_REQUEST, STDERR, TerminalRequest, finish};
 use crate::audit::connection_metadata;
 use crate::connection::{Connection, JOIN_LOGIN};
 use crate::enhanced_recording::Watch;
+use crate::os::account::Account;
 use crate::os::accounting::LoggedIn;
 use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Streams, start};
 use crate::os::pty::{Pty, TerminalSize};
-use crate::record::Beginning;
+use crate::record::{Beginning, SessionObserver};
 use crate::session::{
-    By, Command, Launch, Notice, Outcome, Party, PartyHandle, Process, SessionActor, SessionHandle, Setup, Typed,
+    By, Command, Launch, Moderation, Notice, Outcome, Party, PartyHandle, Process, SessionActor, SessionHandle, Setup,
+    Starter, Typed,
 };
 
 /// Environment entry in which a client names the session it wants to join.
@@ -38,12 +46,14 @@ const SHOW_REQUIREMENTS: &str = "TELEPORT_SESSION_PARTICIPANT_REQUIREMENTS";
 const INVITED: &str = "TELEPORT_SESSION_INVITED_USERS";
 /// The most that are invited.
 const MAX_INVITED: usize = 100;
+/// How long a session may take to let somebody in.
+const JOINING: Duration = Duration::from_secs(30);
 /// Requests that may wait for a session to take them.
 const COMMAND_QUEUE: usize = 64;
 
 /// Starts a session, or joins the one the client named, and relays it to this channel.
 pub(super) async fn run(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     write: &ChannelWriteHalf<Msg>,
     connection: Arc<Connection>,
     prepared: Prepared,
@@ -54,23 +64,24 @@ pub(super) async fn run(
         return Err(Refusal::new("unable to update context: invalid session ID"));
     }
     let (session, party) = match connection.node.sessions.find(named) {
-        Some(session) => join(&connection, &prepared, session).await?,
+        Some(session) => join(inbox, &connection, &prepared, session).await?,
         None if connection.access.login == JOIN_LOGIN => {
             return Err(Refusal::new(
                 "join-only mode was used to create this connection but attempted to create a new session.",
             ));
         }
-        None => launch(&connection, &prepared, line).await?,
+        None => launch(inbox, &connection, &prepared, line).await?,
     };
     let _ = write.reply(true).await;
     let id = Bytes::copy_from_slice(session.id.as_bytes());
     let _ = write.request(SESSION_ID_REQUEST, false, id).await;
-    relay(read, write, &connection, &session, party).await;
+    relay(inbox, write, &connection, &session, party).await;
     Ok(())
 }
 
 /// Becomes a party of a live session.
 async fn join(
+    inbox: &mut Inbox,
     connection: &Connection,
     prepared: &Prepared,
     session: SessionHandle,
@@ -92,13 +103,17 @@ async fn join(
     }
     let who = access.who(mode, &session.login, connection_metadata(connection.client, connection.server));
     let (party, handle) = Party::new(connection.node.sessions.next_party(), who);
-    let gone = || Refusal::new(format!("session {} has ended", session.id));
-    session.commands.send(Command::Join(Box::new(party))).await.map_err(|_| gone())?;
-    Ok((session, handle))
+    let joined = timeout(JOINING, session.commands.send(Command::Join(Box::new(party))));
+    match inbox.meanwhile(connection, joined).await.map_err(Refusal::failed)? {
+        Ok(Ok(())) => Ok((session, handle)),
+        Ok(Err(_)) => Err(Refusal::new(format!("session {} has ended", session.id))),
+        Err(_) => Err(Refusal::failed(format!("session {} lets nobody in at the moment", session.id))),
+    }
 }
 
 /// Starts a session of its own.
 async fn launch(
+    inbox: &mut Inbox,
     connection: &Arc<Connection>,
     prepared: &Prepared,
     line: Option<Vec<u8>>,
@@ -116,7 +131,7 @@ async fn launch(
     let terminal = prepared.terminal.as_ref().unwrap_or(&default);
     let mut pty = Pty::open(terminal, &account).map_err(|e| Refusal::new(format!("opening a terminal: {e}")))?;
     let facts = connection.facts(Some(&id), Some((&terminal.term, pty.path())));
-    let extras = prepared.extras(connection).await;
+    let extras = prepared.extras(inbox, connection).await?;
     let env = environment::build(&account, &facts, &extras, &prepared.environment);
     let command = line.as_ref().map(|l| String::from_utf8_lossy(l).into_owned()).unwrap_or_default();
     let program = line.map_or(Program::Shell, |l| Program::Command(OsString::from_vec(l)));
@@ -135,41 +150,78 @@ async fn launch(
         invited: invited(prepared),
         watch,
     };
-    let mut observer = node.recorder.begin(connection, beginning).await.map_err(Refusal::new)?;
-    let logged_in = Arc::new(Mutex::new(None));
-    let (entered, entering) = (logged_in.clone(), connection.clone());
-    let starter = move |pty: &mut Pty| {
-        let gate = entering.gate();
-        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?), gate.as_ref(), entrance)?;
-        let (begun, path) = (child.begun(), pty.path().to_owned());
-        let tasks = entering.node.tasks.clone();
-        *entered.lock() = Some(tasks.spawn(async move {
-            let process = entering.let_in_when(begun).await.ok().flatten()?;
-            LoggedIn::begin(&account.name, &path, process, entering.client)
-        }));
-        Ok(child)
-    };
+    let observer = node.recorder.begin(connection, beginning).await.map_err(Refusal::new)?;
+    let entering = Entering::default();
+    let start = starter(connection, ToRun { account, program, env, entrance }, entering.clone());
     let process = if moderation.is_some() {
-        Process::Waiting(Box::new(starter))
+        Process::Waiting(start)
     } else {
-        match starter(&mut pty) {
+        match start(&mut pty) {
             Ok(child) => Process::Started(Box::new(child)),
             Err(error) => {
                 observer.finish(Outcome::Terminated).await;
-                return Err(Refusal::failed(format!("Failed to launch: {error}.")));
+                return Err(Refusal::not_launched(error));
             }
         }
     };
     if matches!(process, Process::Started(_)) {
         pty.release_slave();
     }
+    let launch = Launch { pty, process };
+    Ok(hold(connection, Begun { id, number, size: terminal.size, home, launch, moderation, observer, entering }))
+}
 
+/// What runs at a session's terminal.
+struct ToRun {
+    account: Account,
+    program: Program,
+    env: BTreeMap<String, String>,
+    entrance: Option<File>,
+}
+
+/// Who enters a session into the host's records, once its process is to start.
+type Entering = Arc<Mutex<Option<JoinHandle<Option<LoggedIn>>>>>;
+
+/// How a session's process is started.
+fn starter(connection: &Arc<Connection>, to_run: ToRun, entering: Entering) -> Starter {
+    let connection = connection.clone();
+    Box::new(move |pty| {
+        let ToRun { account, program, env, entrance } = to_run;
+        let gate = connection.gate();
+        let child = start(&account, &program, &env, Streams::Terminal(pty.slave()?), gate.as_ref(), entrance)?;
+        let (begun, path) = (child.begun(), pty.path().to_owned());
+        let tasks = connection.node.tasks.clone();
+        *entering.lock() = Some(tasks.spawn(async move {
+            let process = connection.let_in_when(begun).await.ok().flatten()?;
+            LoggedIn::begin(&account.name, &path, process, connection.client)
+        }));
+        Ok(child)
+    })
+}
+
+/// A session that is about to be held.
+struct Begun {
+    id: Arc<str>,
+    /// Number of its first party.
+    number: u64,
+    size: TerminalSize,
+    home: PathBuf,
+    launch: Launch,
+    moderation: Option<Moderation>,
+    observer: SessionObserver,
+    entering: Entering,
+}
+
+/// Holds a session, which others find from now on, in a task of its own.
+fn hold(connection: &Connection, begun: Begun) -> (SessionHandle, PartyHandle) {
+    let Begun { id, number, size, home, launch, moderation, mut observer, entering } = begun;
+    let (node, access) = (&connection.node, &connection.access);
     let (commands, commands_rx) = mpsc::channel(COMMAND_QUEUE);
     let (typed, typed_rx) = mpsc::channel(COMMAND_QUEUE);
     if access.permit.options.ssh_recording == rbac::Strictness::Strict {
         observer.on_failure(commands.clone());
     }
-    let (size, size_rx) = watch::channel(terminal.size);
+    let (size, size_rx) = watch::channel(size);
     let who = access.who(JoinMode::Peer, &access.login, connection_metadata(connection.client, connection.server));
     let (creator, party_handle) = Party::new(number, who);
     let session = SessionHandle {
@@ -183,11 +235,15 @@ async fn launch(
         size: size_rx,
     };
     let registration = node.sessions.register(session.clone());
+    if let Some(words) = connection.last_words() {
+        // The connection was ended while this was prepared: nobody else tells the session.
+        let _ = session.commands.try_send(Command::Terminate { by: None, reason: words.to_string() }); // there is room
+    }
     let actor = SessionActor::new(Setup {
         id: id.to_string(),
         hostname: node.config.hostname.clone(),
         home,
-        launch: Launch { pty, process },
+        launch,
         creator,
         commands: commands_rx,
         typed: typed_rx,
@@ -199,14 +255,14 @@ async fn launch(
         let (observer, outcome) = actor.run().await;
         drop(registration);
         observer.finish(outcome).await;
-        let logged_in = logged_in.lock().take();
-        if let Some(entering) = logged_in
+        let entering = entering.lock().take();
+        if let Some(entering) = entering
             && let Ok(Some(logged_in)) = entering.await
         {
             logged_in.end().await;
         }
     });
-    Ok((session, party_handle))
+    (session, party_handle)
 }
 
 /// Whom the owner of a session invites: a JSON list of names, bounded.
@@ -219,7 +275,7 @@ fn invited(prepared: &Prepared) -> Vec<String> {
 
 /// Copies between the channel and the session until either ends.
 async fn relay(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     write: &ChannelWriteHalf<Msg>,
     connection: &Connection,
     session: &SessionHandle,
@@ -251,7 +307,7 @@ async fn relay(
                 (Ok(room), Some(data)) => room.send(Typed { party: id, data }),
                 _ => break (&mut party.end).await.ok(),
             },
-            message = read.wait(), if waiting.is_none() => match message {
+            message = inbox.next(), if waiting.is_none() => match message {
                 None | Some(ChannelMsg::Close) => break None,
                 Some(ChannelMsg::Data { data }) => {
                     connection.activity.touch();

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use russh::{ChannelMsg, ChannelReadHalf};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Refusal;
+use super::{Inbox, Refusal};
 use crate::connection::Connection;
 use crate::os::environment::ClientEnvironment;
-use crate::session::{By, Command, SessionHandle, TransferRequest};
+use crate::session::{By, Command, Copier, SessionHandle, TransferRequest};
 use crate::worker::sftp::Only;
 
 /// Request for a copy: a flag (from the host), the path there, and the name of a file that comes to it.
@@ -60,28 +59,21 @@ pub(super) async fn want(connection: &Connection, environment: &ClientEnvironmen
 
 /// Decides whether files may be copied with nobody watching: freely, or one that others approved.
 pub(super) async fn allowed(
-    read: &mut ChannelReadHalf,
+    inbox: &mut Inbox,
     connection: &Connection,
     environment: &ClientEnvironment,
 ) -> Result<Option<Only>, Refusal> {
     let Err(refusal) = connection.unattended_allowed() else { return Ok(None) };
-    if environment.get(MODERATED_SESSION).is_none_or(str::is_empty) {
-        return Err(refusal);
-    }
+    let named = environment.get(MODERATED_SESSION).is_some_and(|id| !id.is_empty());
+    let Some(rules) = connection.access.moderation(false).filter(|_| named) else { return Err(refusal) };
     let session = session(connection, environment).map_err(Refusal::failed)?;
-    let (waiter, answer) = oneshot::channel();
-    let command = Command::UseTransfer { user: connection.access.local_name.clone(), waiter };
+    let (answer, answered) = oneshot::channel();
+    let command = Command::UseTransfer(Copier { user: connection.access.local_name.clone(), rules, answer });
     let approval = async {
         session.commands.send(command).await.ok()?;
-        answer.await.ok()
+        answered.await.ok()
     };
-    let gone = async { while !matches!(read.wait().await, None | Some(ChannelMsg::Close)) {} };
-    let decided = tokio::select! {
-        decided = timeout(APPROVAL, approval) => decided,
-        () = gone => return Err(Refusal::failed("the client went away")),
-        words = connection.ending() => return Err(Refusal::failed(&*words)),
-    };
-    match decided {
+    match inbox.meanwhile(connection, timeout(APPROVAL, approval)).await.map_err(Refusal::failed)? {
         Ok(Some(Ok(only))) => Ok(Some(only)),
         Ok(Some(Err(reason))) => Err(Refusal::failed(reason)),
         Ok(None) => Err(Refusal::failed("the moderated session has ended")),
@@ -89,22 +81,52 @@ pub(super) async fn allowed(
     }
 }
 
-/// The session that a client names, which runs as the account that the client logged in to.
+/// The session that a client names.
 fn session(connection: &Connection, environment: &ClientEnvironment) -> Result<SessionHandle, String> {
     let id = environment.get(MODERATED_SESSION).unwrap_or_default();
     let found = connection.node.sessions.find(id);
     let session = found.ok_or_else(|| format!("moderated session {id:?} does not run on this host"))?;
-    if *session.login != *connection.access.login {
-        return Err(format!("moderated session {id} runs as {}, not as {}", session.login, connection.access.login));
-    }
+    check(&session, &connection.access.local_name, &connection.access.login)?;
     Ok(session)
+}
+
+/// Sees to it that a session is this user's own and runs as this account: it is by its rules that others approve.
+fn check(session: &SessionHandle, user: &str, login: &str) -> Result<(), String> {
+    let SessionHandle { id, owner, login: account, .. } = session;
+    if **owner != *user {
+        return Err(format!("moderated session {id} is not yours: only its owner can copy files by it"));
+    }
+    if **account != *login {
+        return Err(format!("moderated session {id} runs as {account}, not as {login}"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use tokio::sync::{mpsc, watch};
+
     use super::*;
+    use crate::os::pty::TerminalSize;
+
+    #[test]
+    fn copies_are_approved_in_a_session_of_ones_own_at_the_same_account() {
+        let session = SessionHandle {
+            id: "the-id".into(),
+            connection: 0,
+            login: "dev".into(),
+            owner: "alice".into(),
+            policies: [].into(),
+            commands: mpsc::channel(1).0,
+            typed: mpsc::channel(1).0,
+            size: watch::channel(TerminalSize { columns: 80, rows: 24 }).1,
+        };
+        assert_eq!(check(&session, "alice", "dev"), Ok(()));
+        assert!(check(&session, "mallory", "dev").unwrap_err().contains("is not yours"));
+        assert!(check(&session, "alice", "root").unwrap_err().contains("runs as dev, not as root"));
+    }
 
     #[test]
     fn requests_are_read_whole_or_not_at_all() {

@@ -146,6 +146,7 @@ impl Helper {
         }
         *self.waiting.lock() = None;
         self.close();
+        child.give_up();
         if timeout(END, child.wait()).await.is_err() {
             child.signal(Signal::SIGKILL);
             child.wait().await;

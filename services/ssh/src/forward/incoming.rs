@@ -63,7 +63,7 @@ impl Connection {
     }
 
     /// Stops listening; false when nobody listened there for this connection.
-    pub async fn stop_listening(&self, place: &Place) -> bool {
+    pub async fn stop_listening(self: &Arc<Self>, place: &Place) -> bool {
         let listener = self.forwards.listeners.lock().remove(&place.to_string());
         let Some(listener) = listener else { return false };
         listener.cancel();

@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -21,16 +22,20 @@ use tokio_util::task::TaskTracker;
 
 use super::process::{Ended, REMOTE_COMMAND_FAILURE, hang_up};
 use crate::worker::Kind;
-use crate::worker::login::{MAX_REQUEST, PROBE, Report, Request, Rules};
+use crate::worker::login::{GO, MAX_REQUEST, PROBE, Report, Request, Rules};
 
 /// How long modules may take to let somebody in, who may have to answer questions.
 const LETTING_IN: Duration = Duration::from_secs(120);
+/// How long a worker may take to start a process that was let in.
+const STARTING: Duration = Duration::from_secs(10);
 /// How long a worker may take to say whether the host has PAM.
 const PROBING: Duration = Duration::from_secs(10);
-/// How long modules may take to close a session.
+/// How long modules may take to close a session, and those that were given up to come to an end.
 const CLOSING: Duration = Duration::from_secs(60);
 /// The longest report.
 const MAX_REPORT: u64 = 16 * 1024;
+/// Why nothing runs where a worker said nothing more.
+const GONE: &str = "the node's worker for PAM ended";
 
 /// What lets processes of one user in.
 #[derive(Clone, Debug)]
@@ -97,7 +102,9 @@ impl Gate {
         let stream = UnixStream::from_std(ours)?;
         let (states, state) = watch::channel(State::Waiting);
         let give_up = CancellationToken::new();
-        self.tasks.spawn(follow(child, stream, text, states, give_up.clone()));
+        let (reports, requests) = stream.into_split();
+        let worker = Worker { child, requests, reports: BufReader::new(reports) };
+        self.tasks.spawn(follow(worker, text, states, give_up.clone()));
         Ok(Admitted { state, give_up })
     }
 }
@@ -112,51 +119,99 @@ fn send_streams(socket: BorrowedFd<'_>, length: u32, streams: &[OwnedFd; 3]) -> 
     Ok(())
 }
 
-/// Follows a worker to its end.
-async fn follow(
-    mut child: Child,
-    stream: UnixStream,
-    request: Vec<u8>,
-    states: watch::Sender<State>,
-    give_up: CancellationToken,
-) {
-    let (reports, mut requests) = stream.into_split();
-    let mut reports = BufReader::new(reports);
-    let beginning = async {
-        requests.write_all(&request).await.ok()?;
-        next(&mut reports).await
-    };
-    let begun = tokio::select! {
-        begun = timeout(LETTING_IN, beginning) => begun.map_err(|_| "PAM let nobody in for 2 minutes"),
-        () = give_up.cancelled() => Err("the session ended before PAM let it begin"),
-    };
-    let refused = match begun {
-        Ok(Some(Report::Started(process))) => {
+/// A worker, and the way to it and back.
+struct Worker {
+    child: Child,
+    requests: OwnedWriteHalf,
+    reports: BufReader<OwnedReadHalf>,
+}
+
+/// Follows a worker, and what it starts, to the end of both.
+async fn follow(mut worker: Worker, request: Vec<u8>, states: watch::Sender<State>, give_up: CancellationToken) {
+    match worker.begin(&request, &give_up).await {
+        Ok(process) => {
             states.send_replace(State::Runs(process));
-            let ended = match next(&mut reports).await {
-                Some(Report::Ended(status)) => Ended::from_status(ExitStatus::from_raw(status)),
-                // The worker is gone, so nobody knows; its process must not be left alone.
-                _ => {
-                    hang_up(process, Signal::SIGKILL);
-                    Ended::Exited(REMOTE_COMMAND_FAILURE)
-                }
-            };
-            states.send_replace(State::Ended(ended));
-            if timeout(CLOSING, child.wait()).await.is_err() {
-                let _ = child.kill().await; // it has ended by itself then
+            if give_up.is_cancelled() {
+                // Whoever gave up could not know yet whom to end.
+                hang_up(process, Signal::SIGKILL);
             }
-            return;
+            let ended = worker.watch(process).await;
+            states.send_replace(State::Ended(ended));
         }
-        Ok(Some(Report::Refused(reason))) => reason,
-        Ok(_) => "the node's worker for PAM ended".to_owned(),
-        Err(reason) => reason.to_owned(),
-    };
-    states.send_replace(State::Refused(refused));
-    let _ = child.kill().await; // it may have ended
+        Err(reason) => drop(states.send_replace(State::Refused(reason))),
+    }
+    worker.dismiss().await;
+}
+
+impl Worker {
+    /// Has a process let in and started; gives its id.
+    ///
+    /// # Errors
+    /// In words, when it was not, or nobody wants it any more. [`Worker::dismiss`] comes next then.
+    async fn begin(&mut self, request: &[u8], give_up: &CancellationToken) -> Result<u32, String> {
+        let admitted = tokio::select! {
+            biased;
+            () = give_up.cancelled() => return Err("the session ended before PAM let it begin".to_owned()),
+            admitted = self.ask(request, LETTING_IN) => admitted,
+        };
+        let Report::Admitted = admitted? else { return Err(GONE.to_owned()) };
+        // Nothing of the user's has run so far. From here on something may, and is heard of even if nobody wants it any more.
+        match self.ask(&[GO], STARTING).await? {
+            Report::Started(process) => Ok(process),
+            _ => Err(GONE.to_owned()),
+        }
+    }
+
+    /// Says something to the worker; gives its next report.
+    ///
+    /// # Errors
+    /// In words, when it refuses, is gone, or takes longer than this.
+    async fn ask(&mut self, words: &[u8], limit: Duration) -> Result<Report, String> {
+        let answer = async {
+            self.requests.write_all(words).await.ok()?;
+            next(&mut self.reports).await
+        };
+        match timeout(limit, answer).await {
+            Ok(Some(Report::Refused(reason))) => Err(reason),
+            Ok(Some(report)) => Ok(report),
+            Ok(None) => Err(GONE.to_owned()),
+            Err(_) => Err(format!("waited {} s for PAM", limit.as_secs())),
+        }
+    }
+
+    /// Waits for the end of the process.
+    async fn watch(&mut self, process: u32) -> Ended {
+        match next(&mut self.reports).await {
+            Some(Report::Ended(status)) => Ended::from_status(ExitStatus::from_raw(status)),
+            // The worker is gone, so nobody knows; its process must not be left alone.
+            _ => {
+                hang_up(process, Signal::SIGKILL);
+                Ended::Exited(REMOTE_COMMAND_FAILURE)
+            }
+        }
+    }
+
+    /// Lets the worker close what PAM opened, and go. It starts nothing any more.
+    async fn dismiss(self) {
+        let Self { mut child, requests, mut reports } = self;
+        drop(requests); // the end of its input tells a worker that nobody wants the process
+        let left = async {
+            while let Some(report) = next(&mut reports).await {
+                // It had been told to start the process, and took too long.
+                if let Report::Started(process) = report {
+                    hang_up(process, Signal::SIGKILL);
+                }
+            }
+            child.wait().await
+        };
+        if timeout(CLOSING, left).await.is_err() {
+            let _ = child.kill().await; // it has ended by itself then; a process that it started ends with it
+        }
+    }
 }
 
 /// The next report of a worker; none when it has ended.
-async fn next(reports: &mut BufReader<tokio::net::unix::OwnedReadHalf>) -> Option<Report> {
+async fn next(reports: &mut BufReader<OwnedReadHalf>) -> Option<Report> {
     let mut line = Vec::new();
     (&mut *reports).take(MAX_REPORT).read_until(b'\n', &mut line).await.ok()?;
     serde_json::from_slice(&line).ok()
@@ -195,5 +250,85 @@ impl Admitted {
     /// Has it begin no more, if it has not.
     pub fn give_up(&self) {
         self.give_up.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A worker that is this script, and has read the request.
+    fn begin(folder: &Path, script: &str) -> (Admitted, TaskTracker) {
+        let rules = Rules {
+            service: "e2e".into(),
+            authenticate: false,
+            variables: Vec::new(),
+            remote_host: "127.0.0.1".into(),
+        };
+        let request = Request {
+            rules: rules.clone(),
+            terminal: None,
+            account: "dev".into(),
+            uid: 1000,
+            gid: 1000,
+            groups: Vec::new(),
+            home: "/".into(),
+            program: "/bin/sh".into(),
+            name: "sh".into(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            worker: None,
+        };
+        let length = 4 + serde_json::to_vec(&request).unwrap().len();
+        let tools = "PATH=/usr/bin:/bin; when() { while ! test -e $1; do sleep 0.02; done; }";
+        let script = format!("{tools}; exec 3>&0; cd {}; head -c {length} >/dev/null; {script}", folder.display());
+        let worker = ["/bin/sh", "-c", &script].map(OsString::from).to_vec();
+        let nothing = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
+        let gate = Gate { worker, rules, tasks: TaskTracker::new() };
+        let admitted = gate.start(&request, [nothing(), nothing(), nothing()], None).unwrap();
+        gate.tasks.close();
+        (admitted, gate.tasks)
+    }
+
+    async fn exists(file: &Path) {
+        let made = async {
+            while !file.exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(20), made).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_process_that_nobody_wants_any_more_is_not_started_and_its_worker_may_close_the_session() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"when given-up; echo '"Admitted"' >&3; head -c 1 | wc -c >told"#;
+        let (mut admitted, tasks) = begin(folder.path(), script);
+        admitted.give_up();
+        assert_eq!(admitted.begun().await.unwrap_err(), "the session ended before PAM let it begin");
+        assert_eq!(admitted.wait().await, Ended::Exited(REMOTE_COMMAND_FAILURE));
+        std::fs::write(folder.path().join("given-up"), "").unwrap();
+        timeout(Duration::from_secs(20), tasks.wait()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("told")).unwrap().trim(), "0");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_starts_although_nobody_wants_it_any_more_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = r#"echo '"Admitted"' >&3; head -c 1 >/dev/null; >told; when given-up
+            setsid sh -c 'echo "{\"Started\":$$}" >&3; exec sleep 600' &
+            wait $!; echo "{\"Ended\":$(($? - 128))}" >&3"#;
+        let (mut admitted, tasks) = begin(folder.path(), script);
+        exists(&folder.path().join("told")).await;
+        admitted.give_up();
+        std::fs::write(folder.path().join("given-up"), "").unwrap();
+        let ended = timeout(Duration::from_secs(20), admitted.wait()).await.unwrap();
+        assert_eq!(ended, Ended::Signalled { signal: Signal::SIGKILL, core_dumped: false });
+        timeout(Duration::from_secs(20), tasks.wait()).await.unwrap();
     }
 }

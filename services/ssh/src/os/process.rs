@@ -10,7 +10,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::ExitStatus;
 use std::sync::OnceLock;
 
+use nix::errno::Errno;
 use nix::libc;
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Gid, Pid, Uid};
@@ -107,14 +109,14 @@ pub(crate) fn start(
         let mut command = Command::new(&account.shell);
         command.arg0(name).args(arguments).env_clear().envs(environment).kill_on_drop(false);
         enter(command.as_std_mut(), entrance);
-        arrange(command.as_std_mut(), account, Becoming { terminal, limits: LIMITS.get().copied() })?;
+        let becoming = Becoming { terminal, limits: LIMITS.get().copied(), ends_with_parent: false };
+        arrange(command.as_std_mut(), account, becoming)?;
         return spawn(command, theirs, ours);
     };
     let path = terminal.then(|| nix::unistd::ttyname(&theirs[0])).transpose()?;
     let request = Request {
         terminal: path.map(|path| path.display().to_string()),
         environment: environment.clone(),
-        becomes: true,
         ..request(gate, account, account.shell.as_os_str(), name, arguments)
     };
     Ok(ours.running(Leader::Admitted(gate.start(&request, theirs, entrance)?)))
@@ -133,15 +135,16 @@ pub(crate) fn start_worker(
 ) -> io::Result<Running> {
     require_rights_of(account)?;
     let (path, arguments) = program.split_first().ok_or(io::ErrorKind::NotFound)?;
-    let arguments = arguments.iter().cloned().chain(crate::worker::arguments(kind, account));
     let (theirs, ours) = streams.open()?;
     let Some(gate) = gate else {
         let mut command = Command::new(path);
-        command.args(arguments).env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+        command.args(arguments).args(crate::worker::arguments(kind, account)).env_clear().current_dir("/");
+        command.process_group(0).kill_on_drop(true);
         with_limits(&mut command);
         return spawn(command, theirs, ours);
     };
-    let request = request(gate, account, path, path.clone(), arguments.collect());
+    let request =
+        Request { worker: Some(kind.clone()), ..request(gate, account, path, path.clone(), arguments.to_vec()) };
     Ok(ours.running(Leader::Admitted(gate.start(&request, theirs, None)?)))
 }
 
@@ -158,7 +161,7 @@ fn request(gate: &Gate, account: &Account, program: &OsStr, name: OsString, argu
         name,
         arguments,
         environment: BTreeMap::new(),
-        becomes: false,
+        worker: None,
     }
 }
 
@@ -258,14 +261,19 @@ impl Running {
         }
     }
 
+    /// Has the process begin no more, if it has not.
+    pub(crate) fn give_up(&self) {
+        if let Leader::Admitted(admitted) = &self.leader {
+            admitted.give_up();
+        }
+    }
+
     /// Sends a signal to the process and all that it started. One that has not begun never will.
     pub fn signal(&self, signal: Signal) {
+        self.give_up();
         let id = match &self.leader {
             Leader::Child(child) => child.id(),
-            Leader::Admitted(admitted) => {
-                admitted.give_up();
-                admitted.id()
-            }
+            Leader::Admitted(admitted) => admitted.id(),
         };
         if let Some(id) = id {
             hang_up(id, signal);
@@ -338,12 +346,15 @@ pub(crate) struct Becoming {
     pub terminal: bool,
     /// Its limits of open files, where they differ from this process's.
     pub limits: Option<(rlim_t, rlim_t)>,
+    /// Whether it is ended when the thread that starts it ends.
+    pub ends_with_parent: bool,
 }
 
 /// Arranges what the child does between fork and exec.
 #[allow(unsafe_code)] // the only way to run code between fork and exec
 pub(crate) fn arrange(command: &mut std::process::Command, account: &Account, becoming: Becoming) -> io::Result<()> {
-    let Becoming { terminal, limits } = becoming;
+    let Becoming { terminal, limits, ends_with_parent } = becoming;
+    let parent = Pid::this();
     let (uid, gid, groups) = (account.uid, account.gid, account.groups.clone());
     let privileged = Uid::effective().is_root();
     let home = CString::new(account.home.as_os_str().as_bytes())?;
@@ -364,6 +375,13 @@ pub(crate) fn arrange(command: &mut std::process::Command, account: &Account, be
             }
             if privileged {
                 set_credentials(uid, gid, &groups)?;
+            }
+            if ends_with_parent {
+                // A change of credentials would undo it; a parent that has ended before could not be seen to.
+                set_pdeathsig(Signal::SIGKILL)?;
+                if Pid::parent() != parent {
+                    return Err(Errno::ESRCH.into());
+                }
             }
             // With the account's own rights: a folder it may not enter is none of its home.
             if libc::chdir(home.as_ptr()) != 0 {
@@ -451,6 +469,19 @@ mod tests {
         while pty.read(&mut output).await.unwrap() > 0 {}
         assert_eq!(output, format!("33 99\r\n{path}\r\n2\r\n").as_bytes());
         assert_eq!(child.wait().await, Ended::Exited(0));
+    }
+
+    #[test]
+    fn a_process_that_is_to_end_with_the_one_that_started_it_does() {
+        let become_me = Becoming { terminal: false, limits: None, ends_with_parent: true };
+        let started = std::thread::spawn(move || {
+            let mut command = std::process::Command::new("/bin/sleep");
+            command.arg("600");
+            arrange(&mut command, &me(), become_me).unwrap();
+            command.spawn().unwrap()
+        });
+        let status = started.join().unwrap().wait().unwrap();
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32));
     }
 
     #[tokio::test]

@@ -119,6 +119,8 @@ pub struct SessionActor<O> {
     process: Process,
     /// Number of the party that started it.
     owner: u64,
+    /// What the user who started it is called in this cluster.
+    owner_name: String,
     parties: Vec<Party>,
     commands: mpsc::Receiver<Command>,
     /// Commands that came while the session waited for its only party, oldest first.
@@ -155,6 +157,7 @@ impl<O: Observer> SessionActor<O> {
             pty: setup.launch.pty,
             process: setup.launch.process,
             owner: setup.creator.id,
+            owner_name: setup.creator.who.local_name.clone(),
             parties: vec![setup.creator],
             commands: setup.commands,
             postponed: VecDeque::new(),
@@ -275,7 +278,7 @@ impl<O: Observer> SessionActor<O> {
                 let taken = self.decide_transfer(party, &id, approved).await;
                 self.explain(By::Party(party), taken);
             }
-            Command::UseTransfer { user, waiter } => self.use_transfer(&user, waiter),
+            Command::UseTransfer(copier) => self.use_transfer(copier),
             Command::Terminate { by: Some(by), .. } if self.mode_of(by) != Some(JoinMode::Moderator) => {}
             Command::Terminate { by: Some(_), reason } => {
                 self.say(&reason).await;

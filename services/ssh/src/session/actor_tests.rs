@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use rbac::{Participant, RoleSet, Traits};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::channel::TerminalRequest;
 use crate::os::account::Account;
 use crate::os::process::{Program, Streams, start};
-use crate::session::moderation::tests::{auditor, guarded};
-use crate::session::{PartyHandle, Who};
+use crate::session::moderation::tests::{auditor, guarded, guarded_of};
+use crate::session::{Copier, PartyHandle, TransferRequest, Who};
+use crate::worker::sftp::Only;
 
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<String>>>);
@@ -140,14 +142,7 @@ async fn an_observer_sees_the_past_and_cannot_type() {
 async fn a_terminated_session_says_why_and_ends() {
     let mut f = session("sleep 600");
     f.commands.send(Command::Terminate { by: None, reason: "locked".into() }).await.unwrap();
-    let message = loop {
-        match timeout(Duration::from_secs(10), f.creator.notices.recv()).await.unwrap() {
-            Some(Notice::Message(text)) => break text,
-            Some(_) => {}
-            None => panic!("no message"),
-        }
-    };
-    assert_eq!(message, "locked");
+    assert_eq!(message(&mut f.creator).await, "locked");
     assert_eq!(f.creator.end.await.unwrap(), Outcome::Terminated);
 }
 
@@ -280,4 +275,104 @@ async fn somebody_who_comes_after_the_process_has_ended_does_not_keep_the_sessio
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), Signal::SIGKILL);
     }
     assert_eq!(ended.unwrap().unwrap().1, Outcome::Process(Ended::Exited(3)));
+}
+
+/// A watched session of alice's that runs, with its moderator's end.
+async fn watched() -> (Fixture, PartyHandle) {
+    let (pty, start) = starter("sleep 600");
+    let mut f = run(Launch { pty, process: Process::Waiting(start) }, Some(guarded("pause")));
+    let (moderator, watching) = party(1, auditor(JoinMode::Moderator));
+    f.commands.send(Command::Join(Box::new(moderator))).await.unwrap();
+    output_until(&mut f.creator, "Connecting").await;
+    (f, watching)
+}
+
+/// Asks for a file as a user on another connection.
+async fn ask_for_a_file(f: &Fixture, user: &str) -> Result<(), String> {
+    let request = TransferRequest { download: true, location: "a".into(), filename: String::new() };
+    let (answer, answered) = oneshot::channel();
+    let by = By::User(user.to_owned());
+    f.commands.send(Command::WantTransfer { by, request, answer: Some(answer) }).await.unwrap();
+    answered.await.unwrap()
+}
+
+/// Begins a copy as a user on another connection.
+async fn copy(f: &Fixture, user: &str) -> oneshot::Receiver<Result<Only, String>> {
+    let (answer, answered) = oneshot::channel();
+    let copier = Copier { user: user.to_owned(), rules: guarded_of(user, "pause"), answer };
+    f.commands.send(Command::UseTransfer(copier)).await.unwrap();
+    answered
+}
+
+/// Id of the request that a party is told of next.
+async fn id_of_request(party: &mut PartyHandle) -> String {
+    loop {
+        match timeout(Duration::from_secs(10), party.notices.recv()).await.unwrap() {
+            Some(Notice::Event(text)) => {
+                let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+                return event["requestID"].as_str().unwrap().to_owned();
+            }
+            Some(_) => {}
+            None => panic!("the session ended"),
+        }
+    }
+}
+
+async fn message(party: &mut PartyHandle) -> String {
+    loop {
+        match timeout(Duration::from_secs(10), party.notices.recv()).await.unwrap() {
+            Some(Notice::Message(text)) => return text,
+            Some(_) => {}
+            None => panic!("no message"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_moderator_copies_no_file_by_a_session_of_somebody_else() {
+    let (mut f, mut moderator) = watched().await;
+    let refused = ask_for_a_file(&f, "bob").await.unwrap_err();
+    assert_eq!(refused, "only the owner of a session, while in it, can ask for a file transfer");
+    let request = TransferRequest { download: true, location: "a".into(), filename: String::new() };
+    let wanted = Command::WantTransfer { by: By::Party(1), request, answer: None };
+    f.commands.send(wanted).await.unwrap();
+    assert_eq!(message(&mut moderator).await, refused);
+
+    // Nor by what its owner asked for and he approved.
+    ask_for_a_file(&f, "alice").await.unwrap();
+    let id = id_of_request(&mut f.creator).await;
+    f.commands.send(Command::DecideTransfer { party: 1, id, approved: true }).await.unwrap();
+    let refused = copy(&f, "bob").await.await.unwrap().unwrap_err();
+    assert_eq!(refused, "the moderated session has no file transfer request of yours");
+    assert_eq!(copy(&f, "alice").await.await.unwrap().unwrap().path, "/home/dev/a");
+    f.commands.send(Command::Terminate { by: None, reason: "end".into() }).await.unwrap();
+    f.run.await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_approves_a_file_transfer_of_their_own() {
+    let (mut f, _moderator) = watched().await;
+    // The owner takes part twice, and is a moderator of her own session the second time.
+    let (second, mut herself) = party(2, participant("alice", JoinMode::Moderator));
+    f.commands.send(Command::Join(Box::new(second))).await.unwrap();
+    ask_for_a_file(&f, "alice").await.unwrap();
+    let id = id_of_request(&mut f.creator).await;
+    let mut waiting = copy(&f, "alice").await;
+    f.commands.send(Command::DecideTransfer { party: 2, id: id.clone(), approved: true }).await.unwrap();
+    assert_eq!(message(&mut herself).await, "nobody can approve a file transfer of their own");
+    assert!(waiting.try_recv().is_err());
+    f.commands.send(Command::DecideTransfer { party: 1, id, approved: true }).await.unwrap();
+    assert!(timeout(Duration::from_secs(10), waiting).await.unwrap().unwrap().is_ok());
+    f.commands.send(Command::Terminate { by: None, reason: "end".into() }).await.unwrap();
+    f.run.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_without_rules_approves_no_file_transfer() {
+    let f = session("sleep 600");
+    let refused = ask_for_a_file(&f, "alice").await.unwrap_err();
+    assert!(refused.contains("nobody can approve a file transfer in it"), "{refused}");
+    assert!(copy(&f, "alice").await.await.unwrap().is_err());
+    f.commands.send(Command::Terminate { by: None, reason: "end".into() }).await.unwrap();
+    f.run.await.unwrap();
 }

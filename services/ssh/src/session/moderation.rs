@@ -84,8 +84,13 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Demands one moderator on sessions of the role `guarded`.
+    /// Demands one moderator on sessions of the role `guarded`, which alice has.
     pub(crate) fn guarded(on_leave: &str) -> Moderation {
+        guarded_of("alice", on_leave)
+    }
+
+    /// The same of another user.
+    pub(crate) fn guarded_of(owner: &str, on_leave: &str) -> Moderation {
         let policy = SessionRequirePolicy {
             name: "watched".into(),
             filter: "contains(user.roles, \"auditor\")".into(),
@@ -99,7 +104,7 @@ pub(crate) mod tests {
             version: "v7".into(),
             require_session_join: vec![policy],
         };
-        Moderation::of("alice", vec![set], true).unwrap()
+        Moderation::of(owner, vec![set], true).unwrap()
     }
 
     /// Somebody whose role lets him join sessions of `guarded`.

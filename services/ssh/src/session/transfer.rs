@@ -36,8 +36,16 @@ pub enum By {
     User(String),
 }
 
-/// Somebody who waits to be allowed a transfer.
-pub type Waiter = oneshot::Sender<Result<Only, String>>;
+/// Somebody who begins a copy on a connection of their own, or waits to be allowed it.
+#[derive(Debug)]
+pub struct Copier {
+    /// The user, by the name that they have in this cluster.
+    pub user: String,
+    /// What their roles demand there: those of the session may have been others.
+    pub rules: Moderation,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<Only, String>>,
+}
 
 /// A transfer that was asked for.
 #[derive(Debug)]
@@ -50,9 +58,8 @@ pub(super) struct Transfer {
     request: TransferRequest,
     path: PathBuf,
     approvers: Vec<Participant>,
-    pub approved: bool,
     /// Who waits to copy.
-    waiter: Option<Waiter>,
+    copier: Option<Copier>,
 }
 
 impl Transfer {
@@ -76,7 +83,7 @@ impl Transfer {
         }
         let path = expand(&request.location, home);
         let (requester, shown) = (requester.to_owned(), shown.to_owned());
-        Ok(Self { id, requester, shown, request, path, approvers: Vec::new(), approved: false, waiter: None })
+        Ok(Self { id, requester, shown, request, path, approvers: Vec::new(), copier: None })
     }
 
     /// What those at the terminal read.
@@ -88,13 +95,17 @@ impl Transfer {
         }
     }
 
-    /// Somebody approves; whether that is enough.
-    pub fn approve(&mut self, by: Participant, moderation: Option<&Moderation>) -> bool {
-        if !self.approvers.iter().any(|earlier| earlier.user == by.user) {
-            self.approvers.push(by);
-        }
-        self.approved = moderation.is_none_or(|moderation| moderation.judge(&self.approvers) == Verdict::Run);
-        self.approved
+    /// Somebody approves.
+    pub fn approve(&mut self, by: Participant) {
+        self.approvers.retain(|earlier| earlier.user != by.user); // who came back may take part in another way
+        self.approvers.push(by);
+    }
+
+    /// Whether those who approved are enough: by the rules of the session, and by those of whoever waits to copy.
+    pub fn is_approved(&self, session: &Moderation) -> bool {
+        let copier = self.copier.as_ref().filter(|copier| !copier.answer.is_closed());
+        let mut rules = std::iter::once(session).chain(copier.map(|copier| &copier.rules));
+        rules.all(|rules| rules.judge(&self.approvers) == Verdict::Run)
     }
 
     /// The transfer as an event of this kind.
@@ -107,21 +118,21 @@ impl Transfer {
         })
     }
 
-    /// Whether a user may copy by this request, once it is approved.
+    /// Whether it is this user who asked, and may copy once it is approved.
     pub fn is_of(&self, user: &str) -> bool {
         self.requester == user
     }
 
     /// Lets somebody wait for the approval; an earlier one waits no more.
-    pub fn wait(&mut self, waiter: Waiter) {
-        if let Some(earlier) = self.waiter.replace(waiter) {
-            let _ = earlier.send(Err("another copy waits for the approval".to_owned())); // it may be gone
+    pub fn wait(&mut self, copier: Copier) {
+        if let Some(earlier) = self.copier.replace(copier) {
+            let _ = earlier.answer.send(Err("another copy waits for the approval".to_owned())); // it may be gone
         }
     }
 
     /// Whoever waits.
-    pub fn take_waiter(&mut self) -> Option<Waiter> {
-        self.waiter.take().filter(|waiter| !waiter.is_closed())
+    pub fn take_copier(&mut self) -> Option<Copier> {
+        self.copier.take().filter(|copier| !copier.answer.is_closed())
     }
 
     /// What may be copied.
@@ -154,7 +165,7 @@ mod tests {
 
     use rbac::JoinMode;
 
-    use super::super::moderation::tests::{auditor, guarded};
+    use super::super::moderation::tests::{auditor, guarded, guarded_of};
     use super::*;
 
     fn transfer(download: bool, location: &str, filename: &str) -> Result<Transfer, String> {
@@ -189,9 +200,24 @@ mod tests {
     fn those_who_have_to_be_present_have_to_approve() {
         let moderation = guarded("pause");
         let mut wanted = transfer(true, "a", "").unwrap();
-        assert!(!wanted.approve(auditor(JoinMode::Observer), Some(&moderation)));
-        let mut wanted = transfer(true, "a", "").unwrap();
-        assert!(wanted.approve(auditor(JoinMode::Moderator), Some(&moderation)));
+        assert!(!wanted.is_approved(&moderation));
+        wanted.approve(auditor(JoinMode::Observer));
+        assert!(!wanted.is_approved(&moderation));
+        wanted.approve(auditor(JoinMode::Moderator));
+        assert!(wanted.is_approved(&moderation));
         assert_eq!(wanted.event("file_transfer_request_approve", "sid")["approvers"], json!(["bob"]));
+    }
+
+    #[test]
+    fn who_copies_brings_rules_that_those_who_approved_have_to_meet_as_well() {
+        let moderation = guarded("pause");
+        let mut wanted = transfer(true, "a", "").unwrap();
+        wanted.approve(auditor(JoinMode::Moderator));
+        // Bob does not count where he is the one who copies.
+        let (answer, waiting) = oneshot::channel();
+        wanted.wait(Copier { user: "bob".into(), rules: guarded_of("bob", "pause"), answer });
+        assert!(!wanted.is_approved(&moderation));
+        drop(waiting);
+        assert!(wanted.is_approved(&moderation) && wanted.take_copier().is_none());
     }
 }

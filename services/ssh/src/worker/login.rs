@@ -26,10 +26,14 @@ use zeroize::Zeroizing;
 use crate::os::account::Account;
 use crate::os::pam::{Answer, Conversation, PamError, Transaction};
 use crate::os::process::{Becoming, arrange};
+use crate::worker::Kind;
 
 /// The longest request. A kernel takes no more than 2 MiB of arguments and environment; numbers of bytes take four times
 /// as much.
 pub(crate) const MAX_REQUEST: usize = 8 * 1024 * 1024;
+/// What the daemon says when PAM has let the user in and the process is still wanted; the end of the input says that it is
+/// not.
+pub(crate) const GO: u8 = b'!';
 /// Argument with which a worker only says whether the host has PAM.
 pub(crate) const PROBE: &str = "probe";
 /// The longest answer of a user.
@@ -68,13 +72,15 @@ pub(crate) struct Request {
     pub name: OsString,
     pub arguments: Vec<OsString>,
     pub environment: BTreeMap<String, String>,
-    /// Whether the program is started as the user. Workers become the user themselves.
-    pub becomes: bool,
+    /// Set where the program is a worker, which becomes the user by itself. Others are started as the user.
+    pub worker: Option<Kind>,
 }
 
 /// What the daemon is told, a line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
+    /// The user is let in; the process starts when the daemon says [`GO`].
+    Admitted,
     /// The process runs; its id.
     Started(u32),
     /// It does not, and why.
@@ -90,7 +96,7 @@ pub(super) fn serve_standard_input() -> io::Result<()> {
     let mut control = UnixStream::from(control);
     let terminal = request.terminal.is_some().then(|| streams[0].try_clone()).transpose()?;
     let user = User(Rc::new(RefCell::new(Reached { terminal: terminal.map(File::from), said: String::new() })));
-    if let Err(reason) = run(request, streams, &user, |report| tell(&mut control, report)) {
+    if let Err(reason) = run(request, streams, &user, &mut control) {
         if let Some(terminal) = &mut user.0.borrow_mut().terminal {
             let _ = terminal.write_all(format!("Failed to launch: {reason}.\n").as_bytes()); // it may be gone
         }
@@ -135,8 +141,8 @@ fn receive(control: &OwnedFd) -> io::Result<(Request, [OwnedFd; 3])> {
 ///
 /// # Errors
 /// In words, when there was no process.
-fn run(request: Request, streams: [OwnedFd; 3], user: &User, mut report: impl FnMut(&Report)) -> Result<(), String> {
-    let groups: Vec<Gid> = request.groups.iter().copied().map(Gid::from_raw).collect();
+fn run(request: Request, streams: [OwnedFd; 3], user: &User, control: &mut UnixStream) -> Result<(), String> {
+    let mut groups: Vec<Gid> = request.groups.iter().copied().map(Gid::from_raw).collect();
     if Uid::effective().is_root() {
         // Modules may add groups to those of the account, and to no others.
         nix::unistd::setgroups(&groups).map_err(|e| format!("setting groups: {e}"))?;
@@ -145,20 +151,25 @@ fn run(request: Request, streams: [OwnedFd; 3], user: &User, mut report: impl Fn
         "" => error.to_string(),
         words => format!("{error} ({words})"),
     })?;
-    let mut command = command(&request, &mut login, groups).map_err(|e| e.to_string())?;
+    if Uid::effective().is_root() {
+        groups = nix::unistd::getgroups().map_err(|e| format!("looking up groups: {e}"))?;
+    }
+    let mut command = command(&request, login.environment(), groups).map_err(|e| e.to_string())?;
     let [input, output, errors] = streams;
     command.stdin(input).stdout(output).stderr(errors);
+    tell(control, &Report::Admitted);
+    wait_to_go(control)?;
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     // From here on the terminal is the user's alone: its end is seen when nobody else has it.
     drop(command);
     user.0.borrow_mut().terminal = None;
-    report(&Report::Started(child.id()));
+    tell(control, &Report::Started(child.id()));
     // Whoever wants the user's process to end says so to that one; this one stays to close the session.
     let waits: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT].into_iter().collect();
     let _ = waits.thread_block(); // fails for no valid signals
     match child.wait() {
-        Ok(status) => report(&Report::Ended(status.into_raw())),
-        Err(_) => report(&Report::Ended(255 << 8)),
+        Ok(status) => tell(control, &Report::Ended(status.into_raw())),
+        Err(_) => tell(control, &Report::Ended(255 << 8)),
     }
     drop(login);
     Ok(())
@@ -180,15 +191,21 @@ fn let_in(request: &Request, user: &User) -> Result<Transaction, PamError> {
     Ok(login)
 }
 
-fn command(request: &Request, login: &mut Transaction, groups: Vec<Gid>) -> io::Result<Command> {
-    let mut command = Command::new(&request.program);
-    command.arg0(&request.name).args(&request.arguments).env_clear().envs(&request.environment);
-    if !request.becomes {
-        command.current_dir("/").process_group(0);
-        return Ok(command);
+/// Waits to hear that the process is wanted. Letting somebody in takes time, and a daemon that gave up meanwhile would know
+/// nothing of a process that started after that.
+///
+/// # Errors
+/// In words, when it is not.
+fn wait_to_go(control: &mut UnixStream) -> Result<(), String> {
+    let mut told = [0];
+    match control.read_exact(&mut told) {
+        Ok(()) if told == [GO] => Ok(()),
+        _ => Err("nobody waits for the session any more".to_owned()),
     }
-    command.envs(login.environment());
-    let groups = if Uid::effective().is_root() { nix::unistd::getgroups()? } else { groups };
+}
+
+/// The user's process. `environment` and `groups` are those that modules made.
+fn command(request: &Request, environment: Vec<(String, String)>, groups: Vec<Gid>) -> io::Result<Command> {
     let account = Account {
         name: request.account.clone(),
         uid: Uid::from_raw(request.uid),
@@ -197,8 +214,16 @@ fn command(request: &Request, login: &mut Transaction, groups: Vec<Gid>) -> io::
         home: request.home.clone().into(),
         shell: request.program.clone().into(),
     };
-    // The limits are those that modules set.
-    arrange(&mut command, &account, Becoming { terminal: request.terminal.is_some(), limits: None })?;
+    let mut command = Command::new(&request.program);
+    command.arg0(&request.name).args(&request.arguments).env_clear().envs(&request.environment);
+    if let Some(kind) = &request.worker {
+        command.args(super::arguments(kind, &account)).current_dir("/").process_group(0);
+        return Ok(command);
+    }
+    command.envs(environment);
+    // The limits are those that modules set. Without this process nobody would watch the user's.
+    let becoming = Becoming { terminal: request.terminal.is_some(), limits: None, ends_with_parent: true };
+    arrange(&mut command, &account, becoming)?;
     Ok(command)
 }
 
@@ -272,4 +297,47 @@ fn read_line(mut terminal: &File) -> Option<Answer> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_process_waits_to_be_wanted() {
+        let (mut control, mut daemon) = UnixStream::pair().unwrap();
+        daemon.write_all(&[GO]).unwrap();
+        assert_eq!(wait_to_go(&mut control), Ok(()));
+        drop(daemon);
+        assert_eq!(wait_to_go(&mut control).unwrap_err(), "nobody waits for the session any more");
+    }
+
+    #[test]
+    fn workers_have_the_groups_that_modules_gave_the_user() {
+        let rules = Rules {
+            service: "e2e".into(),
+            authenticate: false,
+            variables: Vec::new(),
+            remote_host: "127.0.0.1".into(),
+        };
+        let request = Request {
+            rules,
+            terminal: None,
+            account: "dev".into(),
+            uid: 1000,
+            gid: 1001,
+            groups: vec![1001],
+            home: "/home/dev".into(),
+            program: "/bin/teleport".into(),
+            name: "teleport".into(),
+            arguments: vec!["worker".into()],
+            environment: BTreeMap::new(),
+            worker: Some(Kind::Sockets),
+        };
+        let command = command(&request, Vec::new(), vec![Gid::from_raw(1001), Gid::from_raw(20)]).unwrap();
+        let arguments: Vec<_> = command.get_args().collect();
+        assert_eq!(arguments, ["worker", "sockets", "1000", "1001", "1001,20", "/home/dev"]);
+    }
 }
