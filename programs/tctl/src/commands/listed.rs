@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use resources::{AnyResource, Resource, kind};
 use wire::proto::ListResourcesRequest;
 
-use super::labels;
+use super::{labels, other};
 use crate::api::Api;
 use crate::error::Result;
 use crate::output::{self, Format, Table, say};
@@ -16,6 +16,8 @@ pub enum Listed {
     /// List them.
     #[command(alias = "list")]
     Ls(Ls),
+    #[command(external_subcommand)]
+    Other(Vec<String>),
 }
 
 /// List what agents serve.
@@ -60,7 +62,17 @@ impl Wanted {
 impl Listed {
     /// Lists the records of a kind.
     pub async fn run(self, api: &Api, kind: &str) -> Result<()> {
-        let Self::Ls(command) = self;
+        let command = match self {
+            Self::Ls(command) => command,
+            // Makes a domain trust desktops' certificates.
+            Self::Other(words) if kind == kind::WINDOWS_DESKTOP => {
+                return Err(other::refuse_sub("windows_desktops", &["bootstrap"], &words));
+            }
+            Self::Other(words) => {
+                let command = kind.strip_suffix("_server").unwrap_or(kind);
+                return Err(other::refuse_sub(if command == "app" { "apps" } else { command }, &[], &words));
+            }
+        };
         let found = resource::listed(api, &command.wanted.question(kind)?).await?;
         say(&output::resources(&found, command.format, || table(kind, &found, command.verbose))?);
         Ok(())

@@ -65,6 +65,15 @@ pub fn refuse(words: &[String]) -> Error {
     ))
 }
 
+/// Why a subcommand of `command` is refused: those in `later` are of other builds.
+pub fn refuse_sub(command: &str, later: &[&str], words: &[String]) -> Error {
+    let name = words.first().map(String::as_str).unwrap_or_default();
+    if later.contains(&name) {
+        return Error::not_built(format!("the command \"{command} {name}\" is not part of this build yet"));
+    }
+    Error::bad(format!("unknown command \"{command} {name}\"\n\n'tctl {command} --help' lists the commands"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,6 +86,11 @@ mod tests {
     fn what_does_not_exist_is_refused_by_name() {
         assert!(said("frobnicate").starts_with("unknown command \"frobnicate\"\n"));
         assert!(said("user").starts_with("unknown command \"user\"; did you mean \"users\"?"));
-        assert_eq!(said("plugins"), "the command \"plugins\" is not part of this build yet");
+        for later in ["plugins", "sso", "saml", "idp"] {
+            assert_eq!(said(later), format!("the command {later:?} is not part of this build yet"));
+        }
+        let said = |name: &str| refuse_sub("audit", &["query"], &[name.to_owned(), "ls".to_owned()]).to_string();
+        assert_eq!(said("query"), "the command \"audit query\" is not part of this build yet");
+        assert!(said("qeury").starts_with("unknown command \"audit qeury\"\n"));
     }
 }
