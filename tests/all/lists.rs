@@ -13,7 +13,7 @@ fn a_member_of_a_list_reaches_what_it_grants_until_the_membership_ends() {
     let _node = cluster.agent(&AgentSetup::node("web"));
     cluster.create(&role(
         "operator",
-        &json!({ "allow": { "node_labels": { "*": "*" }, "logins": ["{{internal.team}}"] } }),
+        &json!({ "allow": { "node_labels": { "*": "*" }, "logins": ["{{external.team}}"] } }),
     ));
     cluster.create(&role("nothing", &json!({})));
     let list = |name: &str, grants: Value| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::{AgentSetup, Client, Cluster, account, wait_for};
+use e2e::{AgentSetup, Browser, Client, Cluster, account, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -134,4 +134,39 @@ fn a_process_reads_its_file_again_on_sighup_and_goes_on() {
         let mode = set("locking_mode");
         if mode == "strict" { Ok(()) } else { Err(mode) }
     });
+}
+
+#[test]
+fn a_process_says_what_it_counts() {
+    let cluster = Cluster::start("metrics.test");
+    let mut alice = cluster.user("alice", &["access"]);
+    cluster.login(&mut alice);
+    let address = format!("http://127.0.0.1:{}", cluster.auth.diagnostics_port());
+    let shown = Browser::new(&address).get("/metrics").body;
+    let value = |name: &str| {
+        let found = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("{name} in {shown}")).parse::<f64>().unwrap()
+    };
+    for name in [
+        "user_login_total",
+        "auth_generate_requests_total",
+        "auth_generate_seconds_count",
+        "teleport_user_certificates_generated{private_key_policy=\"none\"}",
+        "teleport_audit_emit_events",
+        "backend_requests{component=\"backend\",req=\"/web\",range=\"false\"}",
+        "backend_write_requests_total{component=\"backend\"}",
+        "backend_read_seconds_count{component=\"backend\"}",
+        "backend_watchers_total",
+        "teleport_connected_resources{type=\"Proxy\"}",
+        "teleport_cache_events",
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+    ] {
+        assert!(value(name) > 0.0, "{name} in {shown}");
+    }
+    assert_eq!((value("failed_login_attempts_total"), value("audit_failed_emit_events")), (0.0, 0.0));
+    let calls = "grpc_server_started_total{grpc_service=\"proto.AuthService\",grpc_method=\"";
+    assert!(shown.contains(calls), "{shown}");
+    let top = cluster.tctl(&["top", &address]).succeeded();
+    assert!(top.stdout.contains("memory") && top.stdout.contains("CPU time"), "{top}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use auth_service::server::{BoundServer, ServerConfig};
 use auth_service::store::WatchedKind;
 use auth_service::{Auth, AuthConfig, FileSettings, LocalIdentity, LocalIdentityRequest, SystemRole};
-use backend::Backend;
+use backend::{Backend, Metered};
 use config::{Config, HostPort, ProxyProtocol};
 use pki::keys::PrivateKey;
 use process::{HostIdentity, IdentityStore, NewHostKeys, Outlook, Parts};
@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 use wire::types::{AuthPreferenceV2, ClusterNetworkingConfigV2, ProvisionTokenV1, SessionRecordingConfigV2};
 
+use crate::diagnostics::Status;
 use crate::error::{Failure, Result};
 use crate::exchange::WebExchange;
 
@@ -40,11 +41,14 @@ pub async fn start(
     store: &IdentityStore,
     host_uuid: &str,
     exchange: WebExchange,
+    status: &Status,
 ) -> Result<AuthProcess> {
     let mut settings = settings(config, host_uuid)?;
     settings.trust_exchange = Some(Arc::new(exchange));
     check_name(&settings.cluster_name)?;
-    let backend = crate::storage::configure(config, &mut settings).await?;
+    let backend = Arc::new(Metered::new(crate::storage::configure(config, &mut settings).await?));
+    settings.backend = Some(backend.clone());
+    status.register(|registry| backend.register(registry));
     let auth = Auth::open(settings).await?;
     check_name(auth.cluster_name())?; // state may be older than the file
     let listen = crate::proxy::socket(&config.auth.listen_addr)?;
@@ -57,6 +61,7 @@ pub async fn start(
     };
     let bound = BoundServer::bind(auth.clone(), &server)?;
     let addresses = bound.addresses();
+    status.register(|registry| bound.server().register_metrics(registry));
     let services = [Some(SystemRole::Auth), config.proxy.enabled.then_some(SystemRole::Proxy)];
     bound.server().announce_process(&services.into_iter().flatten().collect::<Vec<_>>());
     tokio::spawn(bound.run());

@@ -17,6 +17,7 @@ use ssh_service::PerKind;
 use tokio::net::TcpListener;
 
 use crate::error::{Failure, Result};
+use crate::usage::Usage;
 
 /// How a part of the process is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +34,7 @@ pub enum Health {
 #[derive(Clone)]
 pub struct Status {
     parts: Arc<Mutex<BTreeMap<&'static str, Health>>>,
-    registry: Arc<Registry>,
+    registry: Arc<Mutex<Registry>>,
     process_state: Gauge,
     tunnels: Gauge,
     /// Programs, files and connections of sessions that enhanced recording has lost.
@@ -58,7 +59,13 @@ impl Status {
             registry.register(format!("bpf_lost_{kind}_events"), help, lost.clone());
             lost
         });
-        Self { parts: Arc::default(), registry: Arc::new(registry), process_state, tunnels, lost }
+        registry.register_collector(Box::new(Usage::new()));
+        Self { parts: Arc::default(), registry: Arc::new(Mutex::new(registry)), process_state, tunnels, lost }
+    }
+
+    /// Adds what a service counts to the metrics.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.registry.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Reports how a part is doing.
@@ -128,7 +135,8 @@ async fn ready(State(status): State<Status>) -> Response {
 
 async fn metrics(State(status): State<Status>) -> Response {
     let mut text = String::new();
-    match encode(&mut text, &status.registry) {
+    let encoded = encode(&mut text, &status.registry.lock().unwrap_or_else(PoisonError::into_inner));
+    match encoded {
         Ok(()) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -16,6 +16,7 @@ mod reload;
 mod rotation;
 mod run;
 mod storage;
+mod usage;
 
 use std::process::ExitCode;
 

@@ -169,7 +169,8 @@ async fn start(config: Config, level: &LogLevel, status: &Status, services: &mut
     let dialer = Dialer::from_env()?;
     let mut process = Process { config, host_uuid, store, dialer, auth: None, local_auth: Vec::new() };
     if process.config.auth.enabled {
-        let auth = auth::start(&process.config, &process.store, &process.host_uuid, process.exchange()).await?;
+        let (store, uuid) = (&process.store, &process.host_uuid);
+        let auth = auth::start(&process.config, store, uuid, process.exchange(), status).await?;
         services.following.spawn(auth::keep_admin_current(auth.auth.clone(), process.store.clone()));
         process.auth = Some(auth.auth.clone());
         process.local_auth = auth.addresses.iter().map(local).collect();

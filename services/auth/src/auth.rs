@@ -17,7 +17,9 @@ use crate::{
     AuthConfig, FileSettings, authority, init,
     integrity::Integrity,
     login::{Hasher, Lockout},
+    metrics::Metrics,
     roles::ParsedRoles,
+    sealing::Sealing,
     store::{self, Store, kind},
 };
 
@@ -44,7 +46,8 @@ pub(crate) struct Inner {
     pub(crate) parsed_roles: ParsedRoles,
     pub(crate) recordings: Arc<dyn recording::Store>,
     /// The keys of recordings that are kept sealed.
-    pub(crate) sealing: recording::Keyring,
+    pub(crate) sealing: Sealing,
+    pub(crate) metrics: Metrics,
     /// Whether the storage is closed with this service.
     owns_backend: bool,
     tasks: TaskTracker,
@@ -73,7 +76,7 @@ impl Auth {
         let name = init::cluster(&store, &config).await?;
         let spec = name.spec.clone().unwrap_or_default();
         let (audit, files) = init::audit_log(&config, &host_uuid, &spec.cluster_name).await?;
-        let sealing = recording::Keyring::default();
+        let sealing = Sealing::default();
         let inner = Inner {
             audit,
             integrity: Integrity::new(files, config.audit_retention),
@@ -85,8 +88,9 @@ impl Auth {
             hasher: Hasher::new(),
             lockout: Lockout::new(),
             parsed_roles: ParsedRoles::default(),
-            recordings: init::recordings(&config, &sealing)?,
+            recordings: init::recordings(&config, &sealing.ring)?,
             sealing,
+            metrics: Metrics::default(),
             owns_backend,
             file: ArcSwap::from_pointee(config.file_settings()),
             config,
@@ -203,7 +207,9 @@ impl Auth {
     /// # Errors
     /// When it is incomplete, or could not be stored.
     pub async fn emit(&self, event: OneOf) -> Result<()> {
-        self.0.audit.emit(event).await.map_err(|e| match e.kind() {
+        let stored = self.0.audit.emit(event).await;
+        self.0.metrics.event(stored.is_ok());
+        stored.map_err(|e| match e.kind() {
             ErrorKind::Other => {
                 tracing::error!(error = %e, "an audit event could not be stored");
                 Error::other("the audit log cannot be written")

@@ -179,13 +179,7 @@ impl Auth {
                     of == id && key.verifies(key.algorithm().x509_scheme(), message, signature)
                 };
                 let report = chain::verify(&folder, &accepts, &anchors)?;
-                let mut missing = Vec::new();
-                for anchor in wanted {
-                    if !chain::holds(&folder, &accepts, &anchor)? {
-                        missing.push(anchor);
-                    }
-                }
-                Ok::<_, audit::Error>((report, missing))
+                Ok::<_, audit::Error>((report, chain::lacking(&folder, &accepts, wanted)?))
             };
             let verified = tokio::task::spawn_blocking(verify).await;
             let (report, missing) =

@@ -22,6 +22,7 @@ mod join;
 mod lists;
 mod locks;
 mod login;
+mod metrics;
 mod presence;
 mod random;
 mod recordings;

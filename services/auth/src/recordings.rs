@@ -42,26 +42,27 @@ impl Auth {
     ///
     /// `untold` are events about earlier ones that the audit log has not taken; until it has, nothing else is completed.
     pub(crate) async fn complete_abandoned_recordings(&self, untold: &mut VecDeque<OneOf>) -> Result<usize> {
-        self.tell(untold).await?;
-        let mut completed = self.recordings().settle().await.map_err(Error::from)?;
-        let unfinished = self.recordings().unfinished().await;
-        for upload in unfinished.iter().flatten().filter(|upload| self.is_abandoned(upload)) {
+        self.tell_untold(untold).await?;
+        let settled = self.recordings().settle().await.map_err(Error::from)?;
+        let mut completed = settled.len();
+        untold.extend(settled.iter().flat_map(ends));
+        self.tell_untold(untold).await?;
+        let unfinished = self.recordings().unfinished().await.map_err(Error::from)?;
+        for upload in unfinished.iter().filter(|upload| self.is_abandoned(upload)) {
             match self.complete(upload).await {
-                Ok(recording) => completed.push(recording),
+                Ok(recording) => {
+                    completed += 1;
+                    // Now, not with those of all: this may end at any moment, and nobody says later what was not said.
+                    untold.extend(ends(&recording));
+                    self.tell_untold(untold).await?;
+                }
                 // Others are not to wait for it.
                 Err(error) => {
                     tracing::warn!(session = %upload.session, %error, "an abandoned recording could not be completed");
                 }
             }
         }
-        for recording in &completed {
-            tracing::info!(session = %recording.session, "an abandoned recording was completed");
-            let events = [recording.summary.missing_end(recording.session), recording.upload_event()];
-            untold.extend(events.into_iter().flatten());
-        }
-        self.tell(untold).await?;
-        unfinished.map_err(Error::from)?;
-        Ok(completed.len())
+        Ok(completed)
     }
 
     async fn complete(&self, upload: &Unfinished) -> Result<Recording> {
@@ -70,7 +71,7 @@ impl Auth {
     }
 
     /// Puts events into the audit log; those that it does not take stay.
-    async fn tell(&self, untold: &mut VecDeque<OneOf>) -> Result<()> {
+    async fn tell_untold(&self, untold: &mut VecDeque<OneOf>) -> Result<()> {
         while let Some(event) = untold.front() {
             self.emit(event.clone()).await?;
             untold.pop_front();
@@ -95,4 +96,10 @@ impl Auth {
             && upload.modified.is_none_or(|modified| modified < latest)
             && self.store().cached::<kind::SessionTracker>(&upload.session.to_string()).is_err()
     }
+}
+
+/// What the audit log is told about a recording that was completed without its agent.
+fn ends(recording: &Recording) -> impl Iterator<Item = OneOf> + use<> {
+    tracing::info!(session = %recording.session, "an abandoned recording was completed");
+    [recording.summary.missing_end(recording.session), recording.upload_event()].into_iter().flatten()
 }

@@ -31,9 +31,23 @@ impl Auth {
     /// `BadParameter` for malformed records; `AlreadyExists`, `NotFound` or `CompareFailed` as `write` says.
     pub async fn write_record<K: Kind>(&self, caller: &Caller, value: K::Value, write: Write) -> Result<K::Value> {
         let name = crate::store::resource_name::<K>(&value);
-        let change = if write == Write::Update { Change::Updated } else { Change::Created };
         let written = self.write_checked::<K>(caller, value, write).await;
-        self.emit_failure::<K, _>(caller, &name, change, written).await
+        self.tell_failed_write::<K, _>(caller, (&name, write), written).await
+    }
+
+    /// Hands on how the write of a record went, or what came before it. When it failed the audit log says so.
+    pub(crate) async fn tell_failed_write<K: Kind, T>(
+        &self,
+        caller: &Caller,
+        (name, write): (&str, Write),
+        written: Result<T>,
+    ) -> Result<T> {
+        let change = match write {
+            Write::Update => Change::Updated,
+            Write::Upsert if written.is_err() && self.store().get::<K>(name).await.is_ok() => Change::Updated,
+            Write::Upsert | Write::Create => Change::Created,
+        };
+        self.emit_failure::<K, _>(caller, name, change, written).await
     }
 
     async fn write_checked<K: Kind>(&self, caller: &Caller, mut value: K::Value, write: Write) -> Result<K::Value> {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use backend::{Item, Key};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use recording::SealingKey;
+use recording::{Keyring, SealingKey};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 use wire::error::{Error, ErrorKind, Result};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -26,6 +27,14 @@ const PERIOD: Duration = Duration::from_secs(5);
 struct StoredKeys {
     /// Both halves of each, base64.
     keys: Vec<String>,
+}
+
+/// The keys as recordings are sealed and opened with them.
+#[derive(Default)]
+pub(crate) struct Sealing {
+    pub(crate) ring: Keyring,
+    /// Held from reading the keys until they are in the ring, so that nobody puts an older list over a newer one.
+    following: Mutex<()>,
 }
 
 impl Drop for StoredKeys {
@@ -47,6 +56,7 @@ impl Auth {
 
     /// Seals recordings from now on as the settings say, with a key that is made when there is none.
     pub(crate) async fn follow_sealing(&self) -> Result<()> {
+        let _one_at_a_time = self.0.sealing.following.lock().await;
         let wanted = self.seals()?;
         let mut keys = self.stored_keys().await?.map(|stored| stored.keys).unwrap_or_default();
         if wanted && keys.is_empty() {
@@ -59,7 +69,7 @@ impl Auth {
             }
             keys = self.stored_keys().await?.map(|stored| stored.keys).unwrap_or_default();
         }
-        self.0.sealing.set(keys, wanted);
+        self.0.sealing.ring.set(keys, wanted);
         Ok(())
     }
 
@@ -97,12 +107,14 @@ impl Auth {
             return Err(Error::limit_exceeded(format!("there are {MAX_KEYS} keys of recordings already")));
         }
         let key = SealingKey::generate().map_err(Error::from)?;
-        tracing::info!(key = key.name(), "recordings are sealed to a new key from now on");
+        let name = key.name();
         stored.keys.push(key);
         let changed = item(&stored.keys, Some(stored.revision))?;
         self.store().backend().conditional_update(changed).await.map_err(|e| storage(&e))?;
-        self.follow_sealing().await?;
+        tracing::info!(key = name, "recordings are sealed to a new key from now on");
+        // What is stored is told, whether it can be followed here or not.
         self.emit_recording(caller).await?;
+        self.follow_sealing().await?;
         self.sealing_status().await
     }
 
@@ -150,4 +162,28 @@ fn item(keys: &[SealingKey], revision: Option<String>) -> Result<Item> {
 
 fn place() -> Result<Key> {
     RECORDINGS.child("sealing_keys").map_err(|e| storage(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use crate::{Write, testing::Service};
+
+    #[tokio::test]
+    async fn whoever_reads_the_keys_is_done_with_them_before_the_next_reads_them() {
+        let service = Service::start().await;
+        let mut config = resources::cluster::session_recording_config();
+        config.spec.get_or_insert_default().encryption =
+            Some(wire::types::SessionRecordingEncryptionConfig { enabled: true, ..Default::default() });
+        service.auth.set_recording_config(&service.admin(), config, Write::Upsert).await.unwrap();
+        let reading = service.auth.0.sealing.following.lock().await;
+        let (auth, admin) = (service.auth.clone(), service.admin());
+        let rotating = tokio::spawn(async move { auth.rotate_sealing_key(&admin).await });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(!rotating.is_finished());
+        drop(reading);
+        assert_eq!(rotating.await.unwrap().unwrap().keys.len(), 2);
+        assert_eq!(service.names_of_events().last().map(String::as_str), Some("session_recording_config.update"));
+    }
 }

@@ -289,6 +289,72 @@ async fn abandoned_recordings_are_completed_once_their_session_is_gone() {
     assert!(names.iter().any(|name| name == "session.upload") && names.iter().any(|name| name == "session.end"));
 }
 
+/// An audit log that can be away.
+#[derive(Default)]
+struct Away(std::sync::atomic::AtomicBool);
+
+#[async_trait::async_trait]
+impl audit::Sink for Away {
+    async fn emit(&self, _: wire::events::OneOf) -> audit::Result<()> {
+        match self.0.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(audit::Error::Database("away".into())),
+            false => Ok(()),
+        }
+    }
+
+    async fn search(&self, _: audit::Query) -> audit::Result<audit::Page> {
+        Err(audit::Error::Unsupported { sink: "test", what: "search" })
+    }
+}
+
+#[tokio::test]
+async fn no_recording_is_completed_before_the_last_one_was_told() {
+    let service = Service::start().await;
+    service.auth.shutdown().await;
+    let log = Arc::new(Away::default());
+    let auth = service.again(|config| config.audit_sinks.push(log.clone())).await;
+    for _ in 0..2 {
+        let mut upload = auth.recordings().create(recording::SessionId::random()).await.unwrap();
+        upload.write(&audit::codes::SESSION_START.event(Default::default())).await.unwrap();
+        upload.flush().await.unwrap();
+    }
+    let ahead = chrono::Utc::now() - auth.now() + chrono::TimeDelta::minutes(11);
+    service.advance(ahead.num_seconds().max(0).unsigned_abs());
+    log.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut untold = std::collections::VecDeque::new();
+    assert!(auth.complete_abandoned_recordings(&mut untold).await.is_err());
+    assert_eq!((untold.len(), auth.recordings().unfinished().await.unwrap().len()), (2, 1));
+    log.0.store(false, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(auth.complete_abandoned_recordings(&mut untold).await.unwrap(), 1);
+    assert_eq!(service.names_of_events().iter().filter(|name| *name == "session.upload").count(), 2);
+}
+
+#[tokio::test]
+async fn a_failed_write_is_told_as_what_it_would_have_been() {
+    use audit::EventExt as _;
+    let service = Service::start().await;
+    let spec =
+        |title: &str| serde_json::json!({ "title": title, "owners": [{"name": "o"}], "grants": {"roles": ["access"]} });
+    let list = |name: &str, title: &str| -> wire::accesslist::AccessList {
+        serde_json::from_value(serde_json::json!({ "metadata": {"name": name}, "spec": spec(title) })).unwrap()
+    };
+    let write = async |list, write| service.auth.write_access_list(&service.admin(), list, write).await;
+    write(list("one", "One"), Write::Upsert).await.unwrap();
+    let last = || service.events.events().last().unwrap().code().to_owned();
+    for (name, how, code) in [
+        ("one", Write::Upsert, "TAL002E"),
+        ("one", Write::Update, "TAL002E"),
+        ("two", Write::Upsert, "TAL001E"),
+        ("two", Write::Update, "TAL002E"),
+    ] {
+        write(list(name, ""), how).await.unwrap_err();
+        assert_eq!(last(), code, "{name} {how:?}");
+        let record: wire::accesslist::AccessList = list(name, "");
+        service.auth.write_record::<kind::AccessList>(&service.admin(), record, how).await.unwrap_err();
+        assert_eq!(last(), code, "{name} {how:?}");
+    }
+}
+
 #[tokio::test]
 async fn recordings_are_removed_when_they_are_older_than_the_file_says() {
     let service = Service::start().await;

@@ -18,7 +18,7 @@ mod tests;
 pub use checkpoint::{Anchor, Signer};
 pub(crate) use checkpoint::{Checkpoints, FileState};
 pub(crate) use links::Chain;
-pub use verify::{Finding, Report, holds, verify};
+pub use verify::{Finding, Report, lacking, verify};
 
 /// A SHA-256 digest.
 pub(crate) type Digest = [u8; 32];

@@ -291,6 +291,8 @@ kinds! {
     LOGIN_RULE_DELETE: LoginRuleDelete = "login_rule.delete" "TLR01I";
     /// An access list was reviewed.
     ACCESS_LIST_REVIEW: AccessListReview = "access_list.review" "TAL004I";
+    /// An access list could not be reviewed.
+    ACCESS_LIST_REVIEW_FAILURE: AccessListReview = "access_list.review" "TAL004E";
     /// A device was registered.
     DEVICE_CREATE: DeviceEvent2 = "device.create" "TV001I";
     /// A device was removed.

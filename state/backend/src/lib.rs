@@ -37,6 +37,7 @@ mod key;
 mod local;
 mod lock;
 mod memory;
+mod metered;
 mod postgres;
 #[cfg(test)]
 mod shared;
@@ -59,6 +60,7 @@ pub use item::{Item, Lease, NO_REVISION};
 pub use key::{Key, KeyRange};
 pub use lock::{Lock, LockOptions};
 pub use memory::Memory;
+pub use metered::Metered;
 pub use postgres::{Postgres, PostgresClient, PostgresError, PostgresOptions, ToSql, postgres_words};
 pub use sqlite::{Journal, Sqlite, SqliteOptions, Synchronous};
 pub use watch::{DEFAULT_QUEUE, Event, Watch, Watcher};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
@@ -36,6 +37,14 @@ const AUTHORITY_TYPES: [&str; 9] =
     ["host", "user", "db", "db_client", "openssh", "jwt", "saml_idp", "oidc_idp", "spiffe"];
 /// Messages of lists and authorities grow with the cluster; a page above this is asked for in halves.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// Changes that the caches of this process have taken.
+static EVENTS: AtomicU64 = AtomicU64::new(0);
+
+/// How many changes the caches of this process have taken.
+pub fn events() -> u64 {
+    EVENTS.load(Ordering::Relaxed)
+}
 
 pub(crate) struct Feed {
     cache: Cache,
@@ -89,6 +98,7 @@ impl Feed {
         *backoff = MIN_BACKOFF;
         debug!("cluster state is current");
         while let Some(event) = events.message().await? {
+            EVENTS.fetch_add(1, Ordering::Relaxed);
             self.cache.apply(event);
         }
         Ok(())

@@ -19,6 +19,7 @@ use wire::types::{
     SessionRecordingConfigV2,
 };
 
+pub use feed::events;
 pub use state::{Change, Kind, State, in_force};
 
 /// Changes a subscriber may fall behind before it is told to look at the whole state again.

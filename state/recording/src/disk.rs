@@ -21,8 +21,8 @@ use wire::{
 };
 
 use crate::{
-    Error, EventStream, FormatError, Keyring, LiveStream, PartWriter, Recording, Result, SessionId, Store,
-    StreamReader, Summary, Unfinished, Upload, UploadId,
+    Error, EventStream, FormatError, Keyring, PartWriter, Recording, Result, SessionId, Store, StreamReader, Summary,
+    Unfinished, Upload, UploadId, live,
     part_file::{PartFile, from_start, make_folders, names_in, numbered_parts, remove_file, sync_folder},
     summary::outline,
 };
@@ -167,14 +167,14 @@ impl Store for DiskStore {
         blocking(session, open).await
     }
 
-    async fn follow(&self, session: SessionId) -> Result<Option<LiveStream>> {
+    async fn follow(&self, session: SessionId) -> Result<Option<EventStream>> {
         let store = self.clone();
         let open = move || {
             let mut uploads = store.list_unfinished()?;
             uploads.retain(|upload| upload.session == session);
             // An older one is what a sender has left that could not go on with it.
             match uploads.into_iter().max_by_key(|upload| upload.modified) {
-                Some(newest) => LiveStream::open(store.upload(session, newest.upload), store.keys.of(session)),
+                Some(newest) => live::follow(store.upload(session, newest.upload), store.keys.of(session)),
                 None => Ok(None),
             }
         };

@@ -8,7 +8,6 @@
 //! * [`Store`]: where the Auth Service keeps recordings; [`DiskStore`] keeps them in files, [`ObjectRecordings`] in an
 //!   object store. [`receive()`] is the
 //!   service's end of an upload.
-//! * [`LiveStream`]: a recording that is still on its way.
 //! * [`Keyring`]: the keys of a cluster that keeps its recordings sealed.
 //! * [`play`]: timing and text forms of a recording.
 //!
@@ -45,7 +44,6 @@ mod uploads;
 pub use disk::DiskStore;
 pub use error::{Error, FormatError, Result};
 pub use id::{SessionId, UploadId};
-pub use live::LiveStream;
 pub use objects::{LocationError, ObjectLocation, ObjectRecordings};
 pub use part::PartWriter;
 pub use reader::StreamReader;

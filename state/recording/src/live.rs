@@ -9,12 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
-
-use futures::Stream;
-use tokio::time::sleep;
-use wire::events::OneOf;
 
 use crate::{
     EventStream, Result, Seal, StreamReader,
@@ -22,57 +17,16 @@ use crate::{
     part_file::numbered_parts,
 };
 
-/// How often it is looked whether more has come.
-const LOOK: Duration = Duration::from_millis(300);
-
-/// The events of a recording that is being uploaded: those so far, then those that follow, until the upload ends.
-pub struct LiveStream {
-    events: EventStream,
-    over: Arc<AtomicBool>,
-}
-
-impl LiveStream {
-    /// Reads the pieces in `folder`; `None` when there are none.
-    pub(crate) fn open(folder: PathBuf, seal: Seal) -> Result<Option<Self>> {
-        if numbered_parts(&folder)?.is_empty() {
-            return Ok(None);
-        }
-        let over = Arc::new(AtomicBool::new(false));
-        let pieces = Pieces { folder, current: None, over: over.clone() };
-        let reader = StreamReader::sealed(Box::new(BufReader::new(pieces)) as Box<dyn BufRead + Send>, seal);
-        Ok(Some(Self { events: EventStream::of(reader), over }))
+/// The events of the upload whose pieces are in `folder`: those so far, then those that follow, until the upload ends.
+/// `None` when there are none.
+pub(crate) fn follow(folder: PathBuf, seal: Seal) -> Result<Option<EventStream>> {
+    if numbered_parts(&folder)?.is_empty() {
+        return Ok(None);
     }
-
-    /// The next event, as soon as there is one; `None` once the upload has ended.
-    ///
-    /// # Errors
-    ///
-    /// [`crate::Error::Format`].
-    pub async fn next(&mut self) -> Result<Option<OneOf>> {
-        loop {
-            let last = self.over.load(Ordering::Acquire);
-            match self.events.next().await? {
-                Some(event) => return Ok(Some(event)),
-                None if last => return Ok(None),
-                None => {}
-            }
-            if !self.over.load(Ordering::Acquire) {
-                sleep(LOOK).await;
-            }
-        }
-    }
-
-    /// The events as a [`Stream`] that ends after the first error.
-    pub fn into_stream(self) -> impl Stream<Item = Result<OneOf>> + Send {
-        futures::stream::unfold(Some(self), async |stream| {
-            let mut stream = stream?;
-            match stream.next().await {
-                Ok(Some(event)) => Some((Ok(event), Some(stream))),
-                Ok(None) => None,
-                Err(e) => Some((Err(e), None)),
-            }
-        })
-    }
+    let over = Arc::new(AtomicBool::new(false));
+    let pieces = Pieces { folder, current: None, over: over.clone() };
+    let reader = StreamReader::sealed(Box::new(BufReader::new(pieces)) as Box<dyn BufRead + Send>, seal);
+    Ok(Some(EventStream::growing(reader, over)))
 }
 
 /// The whole parts of an upload's pieces, one piece after the other. At the end of what is there it reads nothing, and
@@ -185,7 +139,7 @@ mod tests {
             let mut live = store.follow(session).await.unwrap().unwrap();
             assert_eq!(live.next().await.unwrap().unwrap().index(), 0);
             upload.write(&print(1)).await.unwrap();
-            assert!(timeout(2 * super::LOOK, live.next()).await.is_err(), "what is not durable is not shown");
+            assert!(timeout(2 * crate::stream::LOOK, live.next()).await.is_err(), "what is not durable is not shown");
             upload.flush().await.unwrap();
             assert_eq!(live.next().await.unwrap().unwrap().index(), 1);
             let id = upload.status().upload_id.parse().unwrap();

@@ -26,8 +26,7 @@ use wire::events::{OneOf, StreamStatus};
 pub use location::{LocationError, ObjectLocation};
 
 use crate::{
-    DiskStore, Error, EventStream, Keyring, LiveStream, Recording, Result, SessionId, Store, Unfinished, Upload,
-    UploadId,
+    DiskStore, Error, EventStream, Keyring, Recording, Result, SessionId, Store, Unfinished, Upload, UploadId,
     disk::complete::{Comparison, compare},
     part_file::{from_start, remove_file},
     reader::StreamReader,
@@ -192,7 +191,7 @@ impl Store for ObjectRecordings {
         EventStream::sealed(file, self.inner.keys.of(session))
     }
 
-    async fn follow(&self, session: SessionId) -> Result<Option<LiveStream>> {
+    async fn follow(&self, session: SessionId) -> Result<Option<EventStream>> {
         self.inner.staging.follow(session).await
     }
 

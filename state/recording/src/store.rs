@@ -5,7 +5,7 @@ use audit::{codes, event::UPLOAD_INDEX};
 use chrono::{DateTime, Utc};
 use wire::events::{Metadata, OneOf, SessionMetadata, SessionUpload, StreamStatus};
 
-use crate::{EventStream, LiveStream, Result, SessionId, Summary, UploadId};
+use crate::{EventStream, Result, SessionId, Summary, UploadId};
 
 /// A place for recordings. A recording comes in as an upload, which survives a lost connection and a restart, and
 /// becomes visible when it is complete.
@@ -28,8 +28,9 @@ pub trait Store: Send + Sync + 'static {
     /// [`crate::Error::NotFound`].
     async fn open(&self, session: SessionId) -> Result<EventStream>;
 
-    /// A recording that has not been completed, as it grows; `None` when there is none of this session.
-    async fn follow(&self, session: SessionId) -> Result<Option<LiveStream>>;
+    /// The events of a recording that has not been completed: those so far, then those that follow, until its upload
+    /// ends. `None` when there is none of this session.
+    async fn follow(&self, session: SessionId) -> Result<Option<EventStream>>;
 
     /// The uploads that have not been completed.
     async fn unfinished(&self) -> Result<Vec<Unfinished>>;

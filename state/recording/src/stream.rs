@@ -1,11 +1,23 @@
 //! Recordings for async callers.
 
-use std::{collections::VecDeque, fs::File, io::BufRead};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::BufRead,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use audit::EventExt;
 use futures::Stream;
 use prost::Message;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::sleep,
+};
 use wire::events::OneOf;
 
 use crate::{FormatError, Result, Seal, StreamReader, part_file::from_start};
@@ -19,8 +31,12 @@ pub struct EventStream {
     ready: VecDeque<OneOf>,
     first_index: i64,
     failure: Option<FormatError>,
+    /// For a source that grows: set by its reader once it has ended.
+    over: Option<Arc<AtomicBool>>,
 }
 
+/// How often it is looked whether a source that grows has more.
+pub(crate) const LOOK: Duration = Duration::from_millis(300);
 /// How many bytes of events are read ahead.
 const BATCH_BYTES: usize = 128 * 1024;
 /// How many events are read ahead.
@@ -34,7 +50,19 @@ impl EventStream {
 
     /// What `reader` reads.
     pub(crate) fn of(reader: StreamReader<Box<dyn BufRead + Send>>) -> Self {
-        Self { reader: Some(reader), reading: None, ready: VecDeque::new(), first_index: i64::MIN, failure: None }
+        Self {
+            reader: Some(reader),
+            reading: None,
+            ready: VecDeque::new(),
+            first_index: i64::MIN,
+            failure: None,
+            over: None,
+        }
+    }
+
+    /// What `reader` reads of a source that grows, until `over` is set.
+    pub(crate) fn growing(reader: StreamReader<Box<dyn BufRead + Send>>, over: Arc<AtomicBool>) -> Self {
+        Self { over: Some(over), ..Self::of(reader) }
     }
 
     /// Reads a complete recording, parts of which may be sealed, from a file.
@@ -63,13 +91,28 @@ impl EventStream {
         self
     }
 
-    /// The next event; `None` at the end. A call after the end looks whether the source has grown. Cancelling the call
-    /// loses nothing.
+    /// The next event; `None` at the end. A call after the end looks whether the source has grown; the events of a
+    /// recording that is still on its way are waited for, and end with its upload. Cancelling the call loses nothing.
     ///
     /// # Errors
     ///
     /// [`crate::Error::Format`], once all events before the fault have been returned.
     pub async fn next(&mut self) -> Result<Option<OneOf>> {
+        let is_over = |over: &Arc<AtomicBool>| over.load(Ordering::Acquire);
+        loop {
+            let last = self.over.as_ref().is_none_or(is_over);
+            match self.next_there().await? {
+                None if !last && self.reader.is_some() => {}
+                found => return Ok(found),
+            }
+            if !self.over.as_ref().is_none_or(is_over) {
+                sleep(LOOK).await;
+            }
+        }
+    }
+
+    /// The next event that is there; a call after the end looks whether the source has grown.
+    async fn next_there(&mut self) -> Result<Option<OneOf>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 if event.index() >= self.first_index {

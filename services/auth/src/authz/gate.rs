@@ -107,6 +107,7 @@ impl Authorizer {
         if rule != Rule::Anyone && peer.caller.as_ref().is_ok_and(is_anonymous) {
             return Err(needs_certificate().into());
         }
+        self.auth.0.metrics.call(path);
         let context = self.context(peer).await?;
         self.limits.check(&context, path)?;
         allow(&context, rule).inspect_err(|error| {

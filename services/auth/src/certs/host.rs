@@ -73,6 +73,7 @@ impl Auth {
     /// # Errors
     /// `BadParameter` for unusable keys and names, and for instances without services.
     pub async fn generate_host_certs(&self, request: HostCertRequest) -> Result<proto::Certs> {
+        let _counted = self.0.metrics.generating();
         let certs = self.issue_host_certs(&request).await?;
         self.emit_host_certificate(&self.host_identity(&request)).await?;
         Ok(certs)

@@ -151,6 +151,7 @@ impl Auth {
     /// `BadParameter` for unusable keys and for keys that are protected less than the roles want; `AccessDenied` when
     /// no login of the roles is allowed for so long; `NotFound` for unknown roles and clusters.
     pub async fn generate_user_certs(&self, request: UserCertRequest) -> Result<proto::Certs> {
+        let _counted = self.0.metrics.generating();
         let (ssh_key, tls_key) = request.keys.parse()?;
         let rights = Rights::of(self, &request)?;
         self.check_subject_locks(&request)?;
@@ -185,6 +186,7 @@ impl Auth {
         }
         self.add_authorities(&mut certs, request.include_host_ca)?;
         self.emit_user_certificate(&request, &identity, not_after).await?;
+        self.0.metrics.user_certificate(&request.attested_policy);
         Ok(certs)
     }
 

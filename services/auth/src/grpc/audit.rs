@@ -288,7 +288,7 @@ async fn recording(
 ) -> Result<impl Stream<Item = Result<OneOf>> + Send + 'static + use<>> {
     check_id(session)?;
     require_recording(api, context, session).await?;
-    let events = api.recorded_events(session).await?;
+    let events = api.recorded_events(context, session).await?;
     if !context.is_service() {
         let access = wire::events::SessionRecordingAccess {
             session_id: session.to_owned(),

@@ -1,15 +1,13 @@
 //! `CreateAuditStream`: recordings of sessions on their way from an agent into the store.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::audit::EventExt as _;
 use futures::Stream;
-use parking_lot::Mutex;
 use recording::SessionId;
 use resources::SystemRole;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use wire::error::{Error, Result};
@@ -21,59 +19,18 @@ use crate::authz::AuthContext;
 use crate::store::kind;
 
 /// Streams served at a time; each holds a buffer for the events that are not durable yet.
-const MAX_STREAMS: usize = 4096;
+pub const MAX_STREAMS: usize = 4096;
 /// Streams of one host among them, so that none takes the place of all. A proxy records for many nodes.
 const MAX_OF_NODE: usize = 512;
 const MAX_OF_PROXY: usize = 2048;
+/// Recordings of running sessions that are watched at a time; each holds a file and looks for more all the time.
+pub const MAX_FOLLOWED: usize = 1024;
+/// Those that one user watches among them.
+const MAX_OF_USER: usize = 64;
 /// How long an agent may take to read why its stream ends.
 const LAST_WORD: Duration = Duration::from_secs(30);
 /// Statuses that may wait for an agent.
 const QUEUE: usize = 16;
-
-/// Counts the streams in progress.
-pub struct Streams {
-    all: Arc<Semaphore>,
-    of_hosts: Arc<Mutex<HashMap<String, usize>>>,
-}
-
-impl Default for Streams {
-    fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(MAX_STREAMS)), of_hosts: Arc::default() }
-    }
-}
-
-/// The place of a stream; free again when dropped.
-struct Place {
-    host: String,
-    of_hosts: Arc<Mutex<HashMap<String, usize>>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Streams {
-    /// A place for a stream of this host, which may have so many.
-    fn take(&self, host: &str, most: usize) -> Option<Place> {
-        let place = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        let mut of_hosts = self.of_hosts.lock();
-        let count = of_hosts.entry(host.to_owned()).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { host: host.to_owned(), of_hosts: Arc::clone(&self.of_hosts), _place: place })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut of_hosts = self.of_hosts.lock();
-        if let Some(count) = of_hosts.get_mut(&self.host) {
-            *count -= 1;
-            if *count == 0 {
-                of_hosts.remove(&self.host);
-            }
-        }
-    }
-}
 
 /// Takes a recording. The stream ends well only after the recording is durable, because the agent then removes its
 /// own copy.
@@ -112,26 +69,46 @@ impl Api {
     /// The events of a recording. One that is on its way from a running session goes on until that ends.
     pub(super) async fn recorded_events(
         &self,
+        context: &AuthContext,
         session: &str,
     ) -> Result<impl Stream<Item = Result<OneOf>> + Send + 'static + use<>> {
-        use futures::{StreamExt as _, TryStreamExt as _};
+        use futures::StreamExt as _;
         let session: SessionId = session.parse().map_err(Error::from)?;
-        // Another Auth Service may have made a key a moment ago.
-        self.auth().follow_sealing().await?;
+        // Another Auth Service may have made a key a moment ago. Should that not be known, most recordings can be read.
+        if let Err(error) = self.auth().follow_sealing().await {
+            tracing::warn!(%error, "the keys of recordings could not be read, going on with those that are known");
+        }
         let recordings = self.auth().recordings();
-        let missing = match recordings.open(session).await {
-            Ok(events) => return Ok(events.into_stream().left_stream().map_err(Error::from)),
-            Err(missing @ recording::Error::NotFound(_)) => missing,
+        let (events, place) = match recordings.open(session).await {
+            Ok(events) => (events, None),
+            Err(missing @ recording::Error::NotFound(_)) => {
+                let most = if context.is_service() { MAX_FOLLOWED } else { MAX_OF_USER };
+                let place = self.0.followed.take(context.username(), most).ok_or_else(|| {
+                    Error::limit_exceeded(format!(
+                        "too many recordings of running sessions are being watched (at most {MAX_OF_USER} by one user): \
+                         try again later, or watch the session with tsh join --mode=observer"
+                    ))
+                })?;
+                match recordings.follow(session).await? {
+                    Some(events) => (events, Some(place)),
+                    None => return Err(self.not_here(session, missing)),
+                }
+            }
             Err(error) => return Err(error.into()),
         };
-        if let Some(live) = recordings.follow(session).await? {
-            return Ok(live.into_stream().right_stream().map_err(Error::from));
-        }
+        Ok(events.into_stream().map(move |event| {
+            let _until_the_end = &place;
+            event.map_err(Error::from)
+        }))
+    }
+
+    /// Why there is no recording.
+    fn not_here(&self, session: SessionId, missing: recording::Error) -> Error {
         match self.auth().store().cached::<kind::SessionTracker>(&session.to_string()) {
-            Ok(_) => Err(Error::not_found(format!(
+            Ok(_) => Error::not_found(format!(
                 "{missing}: the session is running and its recording is not here yet; watch it with tsh join --mode=observer"
-            ))),
-            Err(_) => Err(missing.into()),
+            )),
+            Err(_) => missing.into(),
         }
     }
 
@@ -168,23 +145,5 @@ async fn announce(api: &Api, recording: &recording::Recording) -> Result<()> {
     match recording.upload_event() {
         Some(event) => api.auth().emit(event).await,
         None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn no_host_takes_the_places_of_all_and_each_gets_its_own_back() {
-        let streams = Streams::default();
-        let held: Vec<_> = (0..3).map(|_| streams.take("greedy", 3).unwrap()).collect();
-        assert!(streams.take("greedy", 3).is_none());
-        assert!(streams.take("modest", 3).is_some());
-        drop(held);
-        drop(streams.take("greedy", 3).unwrap());
-        assert!(streams.of_hosts.lock().is_empty());
     }
 }

@@ -151,7 +151,10 @@ struct Sight<'a> {
 
 impl<'a> Sight<'a> {
     fn of(api: &Api, context: &'a AuthContext) -> Self {
-        let user = context.is_local_person().then(|| api.auth().store().cached::<kind::User>(context.username()));
+        // Who chose some of the own roles for this certificate left out what lists give.
+        let chosen = context.identity().is_some_and(|identity| identity.impersonator == context.username());
+        let stands = context.is_local_person() && !chosen;
+        let user = stands.then(|| api.auth().store().cached::<kind::User>(context.username()));
         let standing = user.and_then(Result::ok).map(|user| api.auth().list_standing(&user)).unwrap_or_default();
         Self { context, standing }
     }

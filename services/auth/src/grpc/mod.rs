@@ -31,6 +31,7 @@ mod mfa;
 mod nodes;
 mod notifications;
 mod page;
+mod places;
 mod plugins;
 mod presence;
 mod requests;
@@ -82,6 +83,7 @@ use wire::vnet::vnet_config_service_server::VnetConfigServiceServer;
 
 use crate::Auth;
 use crate::authz::AuthContext;
+use places::Places;
 
 pub use inventory::Inventory;
 
@@ -103,7 +105,8 @@ struct State {
     auth: Auth,
     inventory: Inventory,
     assertions: assertions::Assertions,
-    streams: audit_stream::Streams,
+    streams: Places,
+    followed: Places,
     taken: audit::Taken,
 }
 
@@ -114,7 +117,8 @@ impl Api {
             auth,
             inventory: Inventory::default(),
             assertions: assertions::Assertions::default(),
-            streams: audit_stream::Streams::default(),
+            streams: Places::new(audit_stream::MAX_STREAMS),
+            followed: Places::new(audit_stream::MAX_FOLLOWED),
             taken: audit::Taken::default(),
         }))
     }

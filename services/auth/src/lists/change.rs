@@ -1,5 +1,6 @@
 //! What must hold for a list or a member to be stored or removed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use audit::codes;
@@ -21,7 +22,17 @@ impl Auth {
     /// # Errors
     /// `BadParameter` for malformed lists, and when they grant roles or name lists that do not exist.
     pub async fn write_access_list(&self, caller: &Caller, list: AccessList, write: Write) -> Result<AccessList> {
-        let list = self.checked_list(list)?;
+        let name = list.name().to_owned();
+        let list = self.checked_list(list);
+        let list = self.tell_failed_write::<kind::AccessList, _>(caller, (&name, write), list).await?;
+        self.store_list(caller, list, write).await
+    }
+
+    /// A new list has no members: those of a list of the same name that was there before are not its own.
+    async fn store_list(&self, caller: &Caller, list: AccessList, write: Write) -> Result<AccessList> {
+        if write != Write::Update && !self.store().exists::<kind::AccessList>(list.name()).await? {
+            self.delete_list_members(caller, list.name()).await?;
+        }
         self.write_record::<kind::AccessList>(caller, list, write).await
     }
 
@@ -64,6 +75,13 @@ impl Auth {
     /// `NotFound` when there is no such list; `BadParameter` for malformed members, and for lists that would contain
     /// themselves.
     pub async fn write_list_member(&self, caller: &Caller, member: Member, write: Write) -> Result<Member> {
+        let name = format!("{}/{}", list_of(&member), member.name());
+        let member = self.fitting_member(caller, member);
+        let member = self.tell_failed_write::<kind::AccessListMember, _>(caller, (&name, write), member).await?;
+        self.write_record::<kind::AccessListMember>(caller, member, write).await
+    }
+
+    fn fitting_member(&self, caller: &Caller, member: Member) -> Result<Member> {
         let member = self.checked_member(caller, member)?;
         let list = list_of(&member).to_owned();
         self.existing_list(&list)?;
@@ -72,7 +90,7 @@ impl Auth {
         if !known && self.store().count_below::<kind::AccessListMember>(&list) >= MAX_MEMBERS {
             return Err(Error::limit_exceeded(format!("access list {list:?} has {MAX_MEMBERS} members already")));
         }
-        self.write_record::<kind::AccessListMember>(caller, member, write).await
+        Ok(member)
     }
 
     fn checked_member(&self, caller: &Caller, mut member: Member) -> Result<Member> {
@@ -169,9 +187,10 @@ impl Auth {
             self.check_containment(&name, &member)?;
             wanted.push(member);
         }
-        let list = self.write_record::<kind::AccessList>(caller, list, Write::Upsert).await?;
+        let list = self.store_list(caller, list, Write::Upsert).await?;
+        let kept: HashSet<String> = wanted.iter().map(|member| member.name().to_owned()).collect();
         for member in self.store().cached_below::<kind::AccessListMember>(&name) {
-            if !wanted.iter().any(|wanted| wanted.name() == member.name()) {
+            if !kept.contains(member.name()) {
                 self.delete_list_member(caller, &name, member.name()).await.or_else(gone)?;
             }
         }
@@ -213,11 +232,22 @@ impl Auth {
                 owned.name()
             )));
         }
-        self.delete_record::<kind::AccessList>(caller, name).await?;
+        // The list goes last: should something fail on the way, it can be removed again.
         self.delete_list_members(caller, name).await?;
         for review in self.store().cached_below::<kind::AccessListReview>(name) {
             let review = format!("{name}/{}", review.name());
             self.store().delete::<kind::AccessListReview>(&review).await.or_else(gone)?;
+        }
+        self.delete_record::<kind::AccessList>(caller, name).await
+    }
+
+    /// Ends the memberships of a user: whoever gets the name later is somebody else.
+    pub(crate) async fn forget_memberships_of(&self, caller: &Caller, user: &str) -> Result<()> {
+        for list in self.store().cached_list::<kind::AccessList>() {
+            let member = self.list_member(list.name(), user).and_then(|member| member.spec.clone());
+            if member.is_some_and(|spec| spec.membership_kind != MembershipKind::List as i32) {
+                self.delete_list_member(caller, list.name(), user).await.or_else(gone)?;
+            }
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Access requests that become memberships.
 
 use resources::Resource as _;
-use wire::accesslist::{AccessList, Member, MemberSpec};
-use wire::error::Result;
+use wire::accesslist::{AccessList, Member, MemberSpec, MembershipKind};
+use wire::error::{Error, Result};
 use wire::types::{AccessRequestSpecV3, AccessRequestV3, PromotedAccessList};
 
 use crate::requests::Reviewer;
@@ -26,7 +26,7 @@ impl Auth {
     ///
     /// # Errors
     /// `NotFound` for unknown requests and lists; `AccessDenied` for reviewers whose roles do not allow it and for
-    /// one's own request; `BadParameter` when it is decided already.
+    /// one's own request; `BadParameter` when it is decided already, and for lists that do not grant what it asks for.
     pub async fn promote_access_request(
         &self,
         caller: &Caller,
@@ -35,6 +35,18 @@ impl Auth {
         reason: &str,
     ) -> Result<AccessRequestV3> {
         let title = self.store().cached::<kind::AccessList>(list)?.spec.as_ref().map(|spec| spec.title.clone());
+        let asked = self.store().get::<kind::AccessRequest>(id).await?;
+        let spec = asked.spec.clone().unwrap_or_default();
+        if !self.lists_for_request(&spec).iter().any(|fitting| fitting.name() == list) {
+            return Err(Error::bad_parameter(format!("access list {list:?} does not grant what was asked for")));
+        }
+        let known = self.list_member(list, &spec.user).and_then(|member| member.spec.clone());
+        if known.is_some_and(|known| known.membership_kind == MembershipKind::List as i32) {
+            return Err(Error::bad_parameter(format!(
+                "a list named {:?} is a member of access list {list:?}: a user of this name cannot be one as well",
+                spec.user
+            )));
+        }
         let promoted = PromotedAccessList { name: list.to_owned(), title: title.unwrap_or_default() };
         let request = self.decide_promotion(caller, reviewer, id, promoted, reason).await?;
         let user = request.spec.as_ref().map(|spec| spec.user.clone()).unwrap_or_default();

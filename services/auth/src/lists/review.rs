@@ -27,13 +27,24 @@ impl Auth {
         reviewer: &str,
         mut review: Review,
     ) -> Result<(Review, DateTime<Utc>)> {
-        let now = self.now();
         // A review is new: nobody overwrites one of others by naming it.
         review.header = None;
         let spec = review.spec.get_or_insert_default();
         spec.reviewers = vec![reviewer.to_owned()];
-        spec.review_date = Some(time::timestamp(now));
+        spec.review_date = Some(time::timestamp(self.now()));
         review.check_and_set_defaults().map_err(Error::from)?;
+        let outcome = self.reviewed(caller, review.clone()).await;
+        let (code, told) = match &outcome {
+            Ok((stored, _)) => (codes::ACCESS_LIST_REVIEW, stored),
+            Err(_) => (codes::ACCESS_LIST_REVIEW_FAILURE, &review),
+        };
+        let emitted = self.emit(code.event(event(told, reviewer, outcome.as_ref().err()))).await;
+        let answer = outcome?;
+        emitted.map(|()| answer)
+    }
+
+    async fn reviewed(&self, caller: &Caller, review: Review) -> Result<(Review, DateTime<Utc>)> {
+        let now = self.now();
         let spec = review.spec.clone().unwrap_or_default();
         let changes = spec.changes.clone().unwrap_or_default();
         let list = &spec.access_list;
@@ -60,7 +71,6 @@ impl Auth {
             }
         }
         let stored = self.store().create::<kind::AccessListReview>(review).await?;
-        self.emit(codes::ACCESS_LIST_REVIEW.event(event(&stored, reviewer, &changes))).await?;
         let audit = changed.spec.as_ref().and_then(|spec| spec.audit).unwrap_or_default();
         let next = time::moment(audit.next_audit_date.as_ref()).unwrap_or(now);
         Ok(((*stored).clone(), next))
@@ -85,8 +95,9 @@ fn apply(list: &mut AccessList, changes: &ReviewChanges, now: DateTime<Utc>) {
     audit.next_audit_date = Some(time::timestamp(resources::next_review(recurrence, due, now)));
 }
 
-fn event(review: &Review, reviewer: &str, changes: &ReviewChanges) -> events::AccessListReview {
+fn event(review: &Review, reviewer: &str, failure: Option<&Error>) -> events::AccessListReview {
     let spec = review.spec.clone().unwrap_or_default();
+    let changes = spec.changes.unwrap_or_default();
     let requires = changes.membership_requirements_changed.as_ref();
     let frequency = ReviewFrequency::try_from(changes.review_frequency_changed).unwrap_or_default();
     let day = ReviewDayOfMonth::try_from(changes.review_day_of_month_changed).unwrap_or_default();
@@ -113,9 +124,13 @@ fn event(review: &Review, reviewer: &str, changes: &ReviewChanges) -> events::Ac
                 ReviewDayOfMonth::Unspecified => String::new(),
                 day => day.as_str_name().to_owned(),
             },
-            removed_members: changes.removed_members.clone(),
+            removed_members: changes.removed_members,
         }),
-        status: Some(events::Status { success: true, ..Default::default() }),
+        status: Some(events::Status {
+            success: failure.is_none(),
+            error: failure.map(|error| error.message.clone()).unwrap_or_default(),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

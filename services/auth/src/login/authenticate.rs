@@ -66,6 +66,7 @@ impl Auth {
         client: &LoginClient,
     ) -> Result<Authenticated> {
         let result = self.authenticate_unlocked_user(credentials).await;
+        self.0.metrics.login(result.is_ok());
         self.emit(login_event(credentials, client, &result)).await?;
         result.map_err(for_strangers)
     }

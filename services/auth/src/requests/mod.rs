@@ -59,6 +59,8 @@ impl Auth {
             return Ok(request);
         }
         let stored = self.store().create::<kind::AccessRequest>(request).await?;
+        let spec = stored.spec.clone().unwrap_or_default();
+        self.0.metrics.access_request(spec.roles.len(), spec.requested_resource_i_ds.len());
         self.emit(codes::ACCESS_REQUEST_CREATE.event(notes::about(caller, &stored))).await?;
         Ok((*stored).clone())
     }

@@ -133,6 +133,10 @@ impl Server {
         }))
     }
 
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     /// The instances that keep a control stream to this server.
     pub fn inventory(&self) -> &Inventory {
         self.0.api.inventory()

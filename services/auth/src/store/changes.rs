@@ -139,6 +139,11 @@ impl Subscribers {
         Watch { kinds, queue, overflowed }
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.iter().filter(|subscriber| !subscriber.queue.is_closed()).count()
+    }
+
     /// Whether anybody follows a kind.
     pub(super) fn want(&self, kind: &str) -> bool {
         self.0.iter().any(|s| s.kinds.contains_key(kind))

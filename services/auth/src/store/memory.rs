@@ -205,6 +205,10 @@ impl Memory {
         rows.filter(|(_, row)| !row.is_expired(now)).for_each(|(_, row)| visit(&row.value));
     }
 
+    pub(super) fn watchers(&self) -> usize {
+        self.feed.lock().subscribers.len()
+    }
+
     pub(super) fn subscribe(&self, kinds: Vec<WatchedKind>) -> Result<Watch> {
         if let Some(unknown) = kinds.iter().find(|k| !super::is_watchable(&k.kind)) {
             return Err(Error::bad_parameter(format!("resources of kind {:?} cannot be watched", unknown.kind)));

@@ -152,6 +152,11 @@ impl Store {
         count
     }
 
+    /// How many follow changes.
+    pub fn watchers(&self) -> usize {
+        self.memory.watchers()
+    }
+
     /// Whether a resource exists.
     ///
     /// # Errors

@@ -284,10 +284,16 @@ async fn any_checkpoint_of_the_past_can_be_asked_for() {
     f.emit(1).await;
     let first = f.seal().await;
     f.emit(1).await;
-    f.seal().await;
-    assert!(holds(&f.folder(), &accepts, &first).unwrap());
-    let other = Anchor { digest: "00".repeat(32), ..first };
-    assert!(!holds(&f.folder(), &accepts, &other).unwrap());
+    let second = f.seal().await;
+    let other = Anchor { digest: "00".repeat(32), ..first.clone() };
+    let read = std::cell::Cell::new(0);
+    let counts = |key: &str, message: &[u8], signature: &[u8]| {
+        read.set(read.get() + 1);
+        accepts(key, message, signature)
+    };
+    let wanted = vec![first.clone(), other.clone(), second, first];
+    assert_eq!(lacking(&f.folder(), &counts, wanted).unwrap(), [other]);
+    assert_eq!(read.get(), 2, "each checkpoint is read once, however many are asked for");
 }
 
 #[tokio::test]

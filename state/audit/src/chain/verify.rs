@@ -80,18 +80,25 @@ pub fn verify(folder: &Path, accepts: &Accepts<'_>, anchors: &[Anchor]) -> Resul
     Ok(report)
 }
 
-/// Whether a checkpoint is among those of the log in `folder`, in order or not. Blocks.
+/// Those of `wanted` that are not among the checkpoints of the log in `folder`, which need not be in order. Blocks: it
+/// reads all checkpoints, once.
 ///
 /// # Errors
 ///
 /// [`Error::Storage`] when the checkpoints cannot be read.
-pub fn holds(folder: &Path, accepts: &Accepts<'_>, anchor: &Anchor) -> Result<bool> {
+pub fn lacking(folder: &Path, accepts: &Accepts<'_>, mut wanted: Vec<Anchor>) -> Result<Vec<Anchor>> {
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
     let path = folder.join(FILE);
-    let mut found = false;
-    let each = |line: &[u8], _| found |= signed(line, accepts).is_ok_and(|(_, has)| has == *anchor);
+    let each = |line: &[u8], _| {
+        if let Ok((_, has)) = signed(line, accepts) {
+            wanted.retain(|anchor| *anchor != has);
+        }
+    };
     match File::open(&path).and_then(|file| for_lines(&file, 0, each)) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::storage("read", &path, e)),
-        _ => Ok(found),
+        _ => Ok(wanted),
     }
 }
 

@@ -435,3 +435,54 @@ async fn a_recording_is_uploaded_by_its_agent_and_replayed_by_participants() {
     let events: Vec<_> = alice.stream_session_events(play()).await.unwrap().into_inner().collect().await;
     assert_eq!(events.len(), 3);
 }
+
+/// A running session whose recording has come so far.
+async fn recording_of(cluster: &Cluster, session: recording::SessionId) -> Box<dyn recording::Upload> {
+    let mut upload = cluster.auth.recordings().create(session).await.unwrap();
+    let mut print = codes::SESSION_PRINT.event(SessionPrint { data: b"hello".to_vec(), ..Default::default() });
+    set_index(&mut print, 0);
+    upload.write(&print).await.unwrap();
+    upload.flush().await.unwrap();
+    upload
+}
+
+#[tokio::test]
+async fn recordings_are_played_while_their_keys_cannot_be_read() {
+    let cluster = Cluster::start().await;
+    let session = recording::SessionId::random();
+    recording_of(&cluster, session).await.complete().await.unwrap();
+    let key = backend::Key::root("/recordings").child("sealing_keys").unwrap();
+    cluster.auth.store().backend().put(backend::Item::new(key, "no keys")).await.unwrap();
+    let mut admin = cluster.client(Some(&cluster.admin().await)).await;
+    let play = StreamSessionEventsRequest { session_id: session.to_string(), start_index: 0 };
+    let events: Vec<_> = admin.stream_session_events(play).await.unwrap().into_inner().collect().await;
+    assert_eq!(events.len(), 1);
+}
+
+#[tokio::test]
+async fn one_user_watches_so_many_running_sessions_and_no_more() {
+    let cluster = Cluster::start().await;
+    let session = recording::SessionId::random();
+    let upload = recording_of(&cluster, session).await;
+    let play = || StreamSessionEventsRequest { session_id: session.to_string(), start_index: 0 };
+    let alice = cluster.user("alice", &["auditor"], &[]).await;
+    let mut alice = cluster.client(Some(&alice)).await;
+    let mut watching = Vec::new();
+    let refused = loop {
+        match alice.stream_session_events(play()).await {
+            Ok(events) => watching.push(events.into_inner()),
+            Err(status) => break status,
+        }
+        assert!(watching.len() <= 64);
+    };
+    assert_eq!((watching.len(), refused.code()), (64, Code::ResourceExhausted));
+    assert!(refused.message().contains("tsh join --mode=observer"), "{refused}");
+    // Others watch all the same, and complete recordings need no place.
+    let bob = cluster.user("bob", &["auditor"], &[]).await;
+    let mut bob = cluster.client(Some(&bob)).await;
+    let mut events = bob.stream_session_events(play()).await.unwrap().into_inner();
+    assert!(events.next().await.unwrap().is_ok());
+    upload.complete().await.unwrap();
+    assert!(events.next().await.is_none());
+    alice.stream_session_events(play()).await.unwrap();
+}

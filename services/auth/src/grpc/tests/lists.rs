@@ -111,6 +111,67 @@ async fn a_login_writes_down_what_the_user_was_let_in_with() {
 }
 
 #[tokio::test]
+async fn nobody_inherits_a_place_in_a_list_with_a_name() {
+    let cluster = Cluster::start().await;
+    let (admin, caller) = (cluster.admin().await, cluster.admin_caller());
+    let mut admin = lists(&cluster, &admin).await;
+    cluster.add_user("alice", &["access"], &[]).await;
+    let grants = || json!({"grants": {"roles": ["auditor"]}});
+    admin.upsert_access_list(list("l", "olga", grants())).await.unwrap();
+    let alice = || member("l", "alice", json!({}));
+    admin.upsert_access_list_member(alice()).await.unwrap();
+
+    // Not the next user of the name.
+    cluster.auth.delete_user(&caller, "alice").await.unwrap();
+    assert_eq!(cluster.auth.store().count_below::<kind::AccessListMember>("l"), 0);
+    let alice_again = cluster.user("alice", &["access"], &[]).await;
+    assert_eq!(certified(&cluster, &alice_again, "alice").await.groups, ["access"]);
+
+    // Nor the members of a list that was there before.
+    let left = alice().member.unwrap();
+    let left = cluster.auth.write_list_member(&caller, left, crate::Write::Upsert).await.unwrap();
+    admin.delete_access_list(DeleteAccessListRequest { name: "l".to_owned() }).await.unwrap();
+    cluster.auth.store().create::<kind::AccessListMember>(left).await.unwrap();
+    admin.upsert_access_list(list("l", "olga", grants())).await.unwrap();
+    assert_eq!(cluster.auth.store().count_below::<kind::AccessListMember>("l"), 0);
+
+    // Nor a list that is called otherwise than its record.
+    let mut other = member("l", "alice", json!({})).member.unwrap();
+    other.spec.get_or_insert_default().name = "bob".to_owned();
+    let other = UpsertAccessListMemberRequest { member: Some(other) };
+    let error = admin.upsert_access_list_member(other).await.unwrap_err();
+    assert!(error.message().contains("is not the name of the record"), "{error}");
+}
+
+#[tokio::test]
+async fn a_certificate_of_chosen_roles_owns_no_lists() {
+    let cluster = Cluster::start().await;
+    let mut admin = lists(&cluster, &cluster.admin().await).await;
+    admin.upsert_access_list(list("l", "olga", json!({"grants": {"roles": ["auditor"]}}))).await.unwrap();
+    let impersonate = json!({"impersonate": {"roles": ["access"]}});
+    cluster
+        .add_role(
+            json!({"kind": "role", "version": "v7", "metadata": {"name": "chooses"}, "spec": {"allow": impersonate}}),
+        )
+        .await;
+    let olga = cluster.user("olga", &["chooses"], &[]).await;
+    lists(&cluster, &olga).await.upsert_access_list_member(member("l", "ann", json!({}))).await.unwrap();
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let request = UserCertsRequest {
+        username: "olga".to_owned(),
+        tls_public_key: key.public().to_pem().into_bytes(),
+        role_requests: vec!["access".to_owned()],
+        use_role_requests: true,
+        ..Default::default()
+    };
+    let certs = cluster.client(Some(&olga)).await.generate_user_certs(request).await.unwrap().into_inner();
+    let certificate = Certificate::from_pem(&String::from_utf8(certs.tls).unwrap()).unwrap();
+    let weaker = Holder { key, certificate };
+    let refused = lists(&cluster, &weaker).await.upsert_access_list_member(member("l", "bob", json!({}))).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
 async fn lists_of_lists_are_checked_when_they_are_written() {
     let cluster = Cluster::start().await;
     let mut admin = lists(&cluster, &cluster.admin().await).await;
@@ -207,6 +268,9 @@ async fn a_request_becomes_a_membership() {
     };
     let refused = lists(&cluster, &alice).await.access_request_promote(promotion.clone()).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
+    let elsewhere = AccessRequestPromoteRequest { access_list_name: "other".to_owned(), ..promotion.clone() };
+    let refused = olgas.access_request_promote(elsewhere).await.unwrap_err();
+    assert!(refused.message().contains("does not grant what was asked for"), "{refused}");
     let request = olgas.access_request_promote(promotion.clone()).await.unwrap().into_inner().access_request.unwrap();
     let spec = request.spec.unwrap();
     assert_eq!((spec.state(), spec.access_list.unwrap().name.as_str()), (RequestState::Promoted, "l"));
