@@ -175,7 +175,7 @@ mod tests {
         let service = Service::start().await;
         let mut config = resources::cluster::session_recording_config();
         config.spec.get_or_insert_default().encryption =
-            Some(wire::types::SessionRecordingEncryptionConfig { enabled: true, ..Default::default() });
+            Some(wire::types::SessionRecordingEncryptionConfig { enabled: true });
         service.auth.set_recording_config(&service.admin(), config, Write::Upsert).await.unwrap();
         let reading = service.auth.0.sealing.following.lock().await;
         let (auth, admin) = (service.auth.clone(), service.admin());
