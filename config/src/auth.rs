@@ -3,8 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use crate::{
-    Authentication, Environment, HostPort, ProxyProtocol, Secret, authentication,
+    Authentication, Environment, HostPort, KeyModule, ProxyProtocol, Secret, authentication,
     global::AUTH_PORT,
+    key_module,
     later::{self, Shape},
     section::{Choice, Section, choices, one_of},
 };
@@ -38,6 +39,8 @@ pub struct Auth {
     pub license_file: PathBuf,
     /// Whether `tsh` loads the authorities of all clusters.
     pub load_all_cas: bool,
+    /// The module that keeps the private keys of authorities; `None`: they are in the storage.
+    pub key_module: Option<KeyModule>,
 }
 
 impl Auth {
@@ -170,7 +173,7 @@ pub(crate) fn read(section: &Section<'_>, environment: &Environment) -> Auth {
     section.sections("reverse_tunnels", |tunnel| {
         later::check(tunnel, &[("domain_name", Shape::Text), ("addresses", Shape::Texts)]);
     });
-    section.section("ca_key_params", check_key_store);
+    let key_module = section.section("ca_key_params", key_module::read);
     refuse_when_enabled(section, "hosted_plugins", HOSTED_PLUGINS);
     refuse_when_enabled(section, "access_monitoring", ACCESS_MONITORING);
     let authentication = section.section("authentication", |login| authentication::read(login, environment));
@@ -193,6 +196,7 @@ pub(crate) fn read(section: &Section<'_>, environment: &Environment) -> Auth {
         message_of_the_day: section.text("message_of_the_day"),
         license_file: section.path("license_file").unwrap_or_else(|| "license.pem".into()),
         load_all_cas: section.flag("load_all_cas").unwrap_or(false),
+        key_module,
     }
 }
 
@@ -267,20 +271,6 @@ fn read_tokens(text: &str) -> Result<Vec<StaticToken>, String> {
     Ok(secrets.into_iter().map(|secret| StaticToken { roles: roles.clone(), secret }).collect())
 }
 
-fn check_key_store(section: &Section<'_>) {
-    let mut stores = Vec::new();
-    for (key, keys) in KEY_STORES {
-        section.section(key, |store| later::check(store, keys));
-        if section.has(key) {
-            stores.push(*key);
-            section.reject(key, format!("ca_key_params.{key} is not part of this build yet"));
-        }
-    }
-    if stores.len() > 1 {
-        section.reject_all(format!("only one key store can be set, found {}", stores.join(", ")));
-    }
-}
-
 fn refuse_when_enabled(section: &Section<'_>, key: &'static str, keys: &'static [(&'static str, Shape)]) {
     let enabled = section.section(key, |inner| {
         later::check(inner, keys);
@@ -290,21 +280,6 @@ fn refuse_when_enabled(section: &Section<'_>, key: &'static str, keys: &'static 
         section.reject(key, format!("{key} is not part of this build yet"));
     }
 }
-
-const KEY_STORES: &[(&str, &[(&str, Shape)])] = &[
-    (
-        "pkcs11",
-        &[
-            ("module_path", Shape::Text),
-            ("token_label", Shape::Text),
-            ("slot_number", Shape::Number),
-            ("pin", Shape::Text),
-            ("pin_path", Shape::Text),
-        ],
-    ),
-    ("gcp_kms", &[("keyring", Shape::Text), ("protection_level", Shape::Text)]),
-    ("aws_kms", &[("account", Shape::Text), ("region", Shape::Text)]),
-];
 
 const HOSTED_PLUGINS: &[(&str, Shape)] = &[(
     "oauth_providers",

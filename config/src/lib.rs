@@ -16,6 +16,7 @@ mod config;
 pub mod configure;
 mod error;
 mod global;
+mod key_module;
 mod labels;
 mod later;
 mod overrides;
@@ -45,6 +46,7 @@ pub use global::{
     Advertise, Cache, DEFAULT_DATA_DIR, Global, Join, JoinMethod, Limits, Log, LogFormat, LogOutput, Rate, Server,
     Severity,
 };
+pub use key_module::{KeyModule, Pin, TokenChoice};
 pub use labels::{CommandLabel, Labels};
 pub use overrides::Overrides;
 pub use proxy::{KeyPair, Proxy, ProxyProtocol, ShowResources, Ui, UpgradeChannel};

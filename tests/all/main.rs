@@ -7,6 +7,7 @@ mod faults;
 mod lists;
 mod main_job;
 mod moderated;
+mod modules;
 mod network;
 mod node;
 mod noise;

@@ -139,14 +139,25 @@ impl Cluster {
 
     /// A further Auth Service on the same storage.
     pub fn another_auth(&self, host: &str, storage: &Value) -> Daemon {
+        self.another_auth_with(host, storage, &json!({}), &[])
+    }
+
+    /// The same, with these settings of `auth_service` and these variables in its environment.
+    pub fn another_auth_with(
+        &self,
+        host: &str,
+        storage: &Value,
+        settings: &Value,
+        variables: &[(String, String)],
+    ) -> Daemon {
         let config = json!({
             "version": "v3",
             "teleport": with(common(&self.path(host), host), &json!({ "storage": storage })),
-            "auth_service": auth_section(&self.name, free_port()),
+            "auth_service": with(auth_section(&self.name, free_port()), settings),
             "proxy_service": { "enabled": false },
             "ssh_service": { "enabled": false },
         });
-        Daemon::start(self.folder.path(), host, &config, &[], Some(free_port()))
+        Daemon::start_in(self.folder.path(), host, &config, &[], Some(free_port()), variables)
     }
 
     /// Auth and Proxy Service in a process each.

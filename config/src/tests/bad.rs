@@ -224,9 +224,40 @@ fn what_is_not_built_is_refused_by_name_when_enabled() {
         "teleport: {storage: {type: postgre}}",
         &["t.yaml:1: teleport.storage.type: unknown storage type \"postgre\", did you mean \"postgres\"?"],
     );
+}
+
+#[test]
+fn modules_for_keys_are_named_completely_and_only_once() {
+    let check = |params: &str, expected: &[&str]| {
+        let expected: Vec<_> = expected.iter().map(|e| format!("t.yaml:1: auth_service.ca_key_params{e}")).collect();
+        let expected: Vec<_> = expected.iter().map(String::as_str).collect();
+        check(&format!("auth_service: {{ca_key_params: {{{params}}}}}"), &expected);
+    };
     check(
-        "auth_service: {ca_key_params: {pkcs11: {module_path: /x}}}",
-        &["t.yaml:1: auth_service.ca_key_params.pkcs11: ca_key_params.pkcs11 is not part of this build yet"],
+        "pkcs11: {module_path: m.so, token_label: t, slot_number: 1, pin: '1234', pin_path: /p}",
+        &[
+            ".pkcs11.module_path: expected the absolute path of the module's library, such as /usr/lib/softhsm/libsofthsm2.so",
+            ".pkcs11.slot_number: cannot set both token_label and slot_number",
+            ".pkcs11.pin_path: cannot set both pin and pin_path",
+        ],
+    );
+    check(
+        "pkcs11: {module_path: /m.so}",
+        &[".pkcs11: expected token_label or slot_number", ".pkcs11: expected pin or pin_path"],
+    );
+    check(
+        "pkcs11: {module_path: /m.so, slot_number: 1, pin: '1'}, gcp_kms: {keyring: k, protection_level: HSM}",
+        &[
+            ".gcp_kms: keys in Google Cloud KMS are used through pkcs11 and Google's library libkmsp11",
+            ": cannot set both pkcs11 and gcp_kms in file config",
+        ],
+    );
+    check(
+        "aws_kms: {account: a, region: r}",
+        &[
+            ".aws_kms: keys in AWS KMS are not part of this build: use pkcs11, for example with AWS CloudHSM, or leave this \
+           out for keys in the storage of the cluster",
+        ],
     );
 }
 

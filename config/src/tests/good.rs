@@ -42,6 +42,9 @@ fn every_key_is_known_and_read() {
     assert_eq!(hardware_key.piv_slot, Some(PivSlot::Slot9c));
     assert_eq!(hardware_key.serial_number_trait.as_deref(), Some("serials"));
 
+    let module = auth.key_module.as_ref().unwrap();
+    assert_eq!((&module.token, &module.pin), (&TokenChoice::Label("keys".to_owned()), &Pin::File("/etc/pin".into())));
+
     let proxy = &config.proxy;
     assert!(proxy.tunnel_on_web() && proxy.kube_enabled && !proxy.saml_idp);
     assert_eq!(proxy.ssh, Some(at("0.0.0.0:3023")));

@@ -46,6 +46,7 @@ pub async fn start(
     let mut settings = settings(config, host_uuid)?;
     settings.trust_exchange = Some(Arc::new(exchange));
     check_name(&settings.cluster_name)?;
+    crate::keys::configure(config, &mut settings, host_uuid).await?;
     let backend = Arc::new(Metered::new(crate::storage::configure(config, &mut settings).await?));
     settings.backend = Some(backend.clone());
     status.register(|registry| backend.register(registry));

@@ -7,6 +7,7 @@ mod debug;
 mod diagnostics;
 mod error;
 mod exchange;
+mod keys;
 mod logging;
 mod member;
 mod metrics;

@@ -60,7 +60,7 @@ impl Auth {
     /// # Errors
     /// When the state cannot be read or written, or settings of the file contradict themselves.
     pub async fn open(mut config: AuthConfig) -> Result<Self> {
-        init::check_settings(&config.file_settings())?;
+        init::check_settings(&config.file_settings(), &config.key_store)?;
         init::prepare_folder(&config.data_dir)?;
         let host_uuid = init::host_uuid(&config)?;
         let owns_backend = config.backend.is_none();
@@ -98,6 +98,8 @@ impl Auth {
             closing: CancellationToken::new(),
         };
         let auth = Self(Arc::new(inner));
+        authority::check_suite(auth.key_store(), &*auth.auth_preference()?)?;
+        auth.tend_keys().await?;
         auth.follow_sealing().await?;
         auth.announce().await?;
         auth.start_background();

@@ -1,23 +1,34 @@
 //! The certificate authorities: their making, their keys ready to sign, and who is trusted.
 
-use std::{collections::HashMap, sync::Arc};
+mod signers;
+mod tend;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use arc_swap::ArcSwapOption;
 use chrono::{DateTime, Utc};
+use keystore::KeyStore;
 use parking_lot::Mutex;
 use pki::{
     authority::{CaKeyKind, CaType},
     identity::Identity,
-    keys::{PrivateKey, PublicKey},
-    ssh_cert::SshIssuer,
+    keys::PublicKey,
     suite::{SignatureSuite, algorithm_for},
-    x509::{CaCertificate, Certificate, Issuer},
+    x509::{CaCertificate, Certificate},
 };
 use resources::{Resource, SystemRole};
 use wire::{
     error::{Error, ErrorKind, Result},
-    types::{CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair},
+    types::{
+        AuthPreferenceV2, CaKeySet, CertAuthoritySpecV2, CertAuthorityV2, JwtKeyPair, Metadata, SshKeyPair, TlsKeyPair,
+    },
 };
+
+pub(crate) use signers::{Signers, usability};
+pub(crate) use tend::append;
 
 use crate::{Auth, rotation::Phase, store::kind};
 
@@ -26,7 +37,12 @@ use crate::{Auth, rotation::Phase, store::kind};
 pub(crate) struct Authorities {
     current: ArcSwapOption<Snapshot>,
     trusted: ArcSwapOption<Trusted>,
-    making: tokio::sync::Mutex<()>,
+    /// Held from the making of keys until an authority names them, and while those are removed that none names.
+    pub(crate) making: tokio::sync::Mutex<()>,
+    /// The generation of authorities whose keys were looked after.
+    tended: AtomicU64,
+    /// What administrators were told about keys.
+    told: Mutex<Option<String>>,
 }
 
 struct Snapshot {
@@ -41,44 +57,52 @@ struct Trusted {
     by_name: Mutex<HashMap<String, Arc<[Certificate]>>>,
 }
 
-/// The keys with which one authority signs.
-pub(crate) struct Signers {
-    pub(crate) tls: Option<Issuer>,
-    pub(crate) ssh: Option<SshIssuer>,
-}
-
-/// Makes an authority with new keys.
+/// Makes the keys of an authority. Waits for the module that makes them, if there is one: not for asynchronous code.
 ///
 /// # Errors
-/// When the cryptographic library fails.
+/// When the module or the cryptographic library does not make them.
+pub(crate) fn new_keys(
+    store: &KeyStore,
+    ca_type: CaType,
+    cluster: &str,
+    suite: SignatureSuite,
+    now: DateTime<Utc>,
+) -> Result<CaKeySet> {
+    let mut keys = CaKeySet::default();
+    for (key_kind, purpose) in ca_type.keys() {
+        let key = store.generate(algorithm_for(suite, *purpose)).map_err(kept)?;
+        let (public, private_key, private_key_type) = (key.signer.public_key(), key.stored, key.place);
+        match key_kind {
+            CaKeyKind::Ssh => {
+                let public_key = public.to_ssh_line().into_bytes();
+                keys.ssh.push(SshKeyPair { public_key, private_key, private_key_type });
+            }
+            CaKeyKind::Tls => {
+                let certificate = CaCertificate::self_signed(cluster, &*key.signer, now).map_err(crypto)?;
+                let cert = certificate.to_pem().into_bytes();
+                keys.tls.push(TlsKeyPair { cert, key: private_key, key_type: private_key_type });
+            }
+            CaKeyKind::Jwt => {
+                let public_key = public.to_pem().into_bytes();
+                keys.jwt.push(JwtKeyPair { public_key, private_key, private_key_type });
+            }
+        }
+    }
+    Ok(keys)
+}
+
+/// Makes an authority with new keys; see [`new_keys`].
+///
+/// # Errors
+/// As [`new_keys`].
 pub(crate) fn generate(
+    store: &KeyStore,
     ca_type: CaType,
     cluster: &str,
     suite: SignatureSuite,
     now: DateTime<Utc>,
 ) -> Result<CertAuthorityV2> {
-    let mut keys = CaKeySet::default();
-    for (key_kind, purpose) in ca_type.keys() {
-        let key = PrivateKey::generate(algorithm_for(suite, *purpose)).map_err(crypto)?;
-        let private = key.to_pem().map_err(crypto)?.as_bytes().to_vec();
-        match key_kind {
-            CaKeyKind::Ssh => keys.ssh.push(SshKeyPair {
-                public_key: key.public().to_ssh_line().into_bytes(),
-                private_key: private,
-                ..SshKeyPair::default()
-            }),
-            CaKeyKind::Tls => {
-                let certificate = CaCertificate::self_signed(cluster, &key, now).map_err(crypto)?;
-                let cert = certificate.to_pem().into_bytes();
-                keys.tls.push(TlsKeyPair { cert, key: private, ..TlsKeyPair::default() });
-            }
-            CaKeyKind::Jwt => keys.jwt.push(JwtKeyPair {
-                public_key: key.public().to_pem().into_bytes(),
-                private_key: private,
-                ..JwtKeyPair::default()
-            }),
-        }
-    }
+    let keys = new_keys(store, ca_type, cluster, suite, now)?;
     let mut ca = CertAuthorityV2 {
         sub_kind: ca_type.as_str().to_owned(),
         metadata: Some(Metadata { name: cluster.to_owned(), ..Metadata::default() }),
@@ -130,30 +154,14 @@ fn key_sets_mut(ca: &mut CertAuthorityV2) -> impl Iterator<Item = &mut CaKeySet>
     ca.spec.iter_mut().flat_map(|spec| spec.active_keys.iter_mut().chain(&mut spec.additional_trusted_keys))
 }
 
-impl Signers {
-    fn of(ca: &CertAuthorityV2) -> Result<Self> {
-        Self::of_keys(&ca.spec.as_ref().and_then(|spec| spec.active_keys.clone()).unwrap_or_default())
-    }
-
-    fn of_keys(active: &CaKeySet) -> Result<Self> {
-        let tls = active.tls.iter().find(|pair| !pair.key.is_empty()).map(tls_issuer).transpose()?;
-        let ssh = active.ssh.iter().find(|pair| !pair.private_key.is_empty());
-        let ssh = ssh.map(|pair| private_key(&pair.private_key).map(SshIssuer::new)).transpose()?;
-        Ok(Self { tls, ssh })
-    }
-}
-
-fn tls_issuer(pair: &TlsKeyPair) -> Result<Issuer> {
-    let certificate = CaCertificate::from_pem(&String::from_utf8_lossy(&pair.cert)).map_err(crypto)?;
-    Issuer::new(certificate, private_key(&pair.key)?).map_err(crypto)
-}
-
-fn private_key(pem: &[u8]) -> Result<PrivateKey> {
-    let text = std::str::from_utf8(pem).map_err(|_| Error::other("the key of an authority is not PEM"))?;
-    PrivateKey::from_pem(text).map_err(crypto)
-}
-
 pub(crate) fn crypto(error: pki::Error) -> Error {
+    if let pki::Error::Module(reason) = &error {
+        // Where keys are is no business of whoever logs in.
+        tracing::error!(%reason, "an authority cannot sign");
+        return Error::connection_problem(
+            "the key of an authority cannot be used at the moment; the log of the Auth Service says why",
+        );
+    }
     match error.kind() {
         pki::ErrorKind::BadParameter => Error::bad_parameter(error.to_string()),
         pki::ErrorKind::NotFound => Error::not_found(error.to_string()),
@@ -161,7 +169,30 @@ pub(crate) fn crypto(error: pki::Error) -> Error {
     }
 }
 
+/// An error of the store of keys, for administrators.
+pub(crate) fn kept(error: keystore::Error) -> Error {
+    match error {
+        keystore::Error::Key(error) => crypto(error),
+        keystore::Error::Suite(_) => Error::bad_parameter(error.to_string()),
+        other => Error::other(other.to_string()),
+    }
+}
+
+/// Refuses settings with a suite for which the module has no keys.
+pub(crate) fn check_suite(store: &KeyStore, preference: &AuthPreferenceV2) -> Result<()> {
+    match preference.spec.as_ref().map_or(0, |spec| spec.signature_algorithm_suite) {
+        // A suite that is not chosen stays as it is.
+        0 => Ok(()),
+        number => store.check_suite(SignatureSuite::from_number(number).map_err(crypto)?).map_err(kept),
+    }
+}
+
 impl Auth {
+    /// Where keys of authorities are made, and what signs with them.
+    pub(crate) fn key_store(&self) -> &KeyStore {
+        &self.0.config.key_store
+    }
+
     /// The keys with which an authority of this cluster signs.
     pub(crate) async fn signers(&self, ca_type: CaType) -> Result<Arc<Signers>> {
         self.ensure_authority(ca_type).await?;
@@ -179,7 +210,7 @@ impl Auth {
             if spec.cluster_name == self.cluster_name()
                 && let Ok(ca_type) = spec.r#type.parse::<CaType>()
             {
-                signers.insert(ca_type, Arc::new(Signers::of(&ca)?));
+                signers.insert(ca_type, Arc::new(Signers::of(self.key_store(), &ca)?));
             }
         }
         let found = signers.get(&ca_type).cloned();
@@ -199,14 +230,27 @@ impl Auth {
 
     /// In this phase the keys that are only trusted, otherwise those that sign.
     async fn signers_in(&self, ca_type: CaType, phase: Phase) -> Result<Arc<Signers>> {
+        let signers = self.signers(ca_type).await?;
         let name = format!("{ca_type}/{}", self.cluster_name());
-        if let Ok(ca) = self.store().cached::<kind::CertAuthority>(&name)
-            && Phase::of(&ca) == phase
-        {
-            let trusted = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.clone());
-            return Ok(Arc::new(Signers::of_keys(&trusted.unwrap_or_default())?));
+        match self.store().cached::<kind::CertAuthority>(&name) {
+            Ok(ca) if Phase::of(&ca) == phase => Ok(Arc::new(self.only_trusted(&ca)?.or(&signers))),
+            _ => Ok(signers),
         }
-        self.signers(ca_type).await
+    }
+
+    /// The keys that sign for the Auth Service itself and the administrator of its machine. Where none of those that sign
+    /// can be used here, as on a host with a new module, those do that are trusted: with them, a rotation can be begun.
+    pub(crate) async fn own_signers(&self, ca_type: CaType, signers: Arc<Signers>) -> Result<Arc<Signers>> {
+        if signers.tls.is_some() && signers.ssh.is_some() {
+            return Ok(signers);
+        }
+        let ca = self.store().cached::<kind::CertAuthority>(&format!("{ca_type}/{}", self.cluster_name()))?;
+        Ok(Arc::new(signers.or(&self.only_trusted(&ca)?)))
+    }
+
+    fn only_trusted(&self, ca: &CertAuthorityV2) -> Result<Signers> {
+        let trusted = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.clone());
+        Signers::of_keys(self.key_store(), &trusted.unwrap_or_default())
     }
 
     /// Makes an authority of this cluster when it is missing: slow keys are left out at the first start.
@@ -220,7 +264,8 @@ impl Auth {
             return Ok(());
         }
         let (cluster, suite, now) = (self.cluster_name().to_owned(), self.signature_suite(), self.now());
-        let ca = tokio::task::spawn_blocking(move || generate(ca_type, &cluster, suite, now))
+        let keys = self.key_store().clone();
+        let ca = tokio::task::spawn_blocking(move || generate(&keys, ca_type, &cluster, suite, now))
             .await
             .map_err(|_| Error::other("making an authority failed"))??;
         match self.store().create::<kind::CertAuthority>(ca).await {
@@ -333,8 +378,10 @@ impl Auth {
         let spec = ca.spec.clone().unwrap_or_default();
         spec.r#type.parse::<CaType>().map_err(crypto)?;
         if spec.cluster_name == self.cluster_name() {
-            let signers = Signers::of(ca)?;
-            if signers.ssh.is_none() && signers.tls.is_none() && spec.active_keys.unwrap_or_default().jwt.is_empty() {
+            Signers::of(self.key_store(), ca)?;
+            let keys = spec.active_keys.unwrap_or_default();
+            let mut hidden = keys.ssh.iter().map(|p| &p.private_key).chain(keys.tls.iter().map(|p| &p.key));
+            if hidden.all(Vec::is_empty) && keys.jwt.is_empty() {
                 return Err(Error::bad_parameter("an authority of this cluster needs its private keys"));
             }
         }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use backend::{Backend, Clock, SystemClock};
+use keystore::KeyStore;
 use pki::suite::SignatureSuite;
 use wire::types;
 
@@ -32,6 +33,8 @@ pub struct AuthConfig {
     pub audit: Option<types::ClusterAuditConfigV2>,
     /// The key algorithms of a new cluster whose file does not choose any.
     pub default_suite: SignatureSuite,
+    /// Where the private keys of authorities are made, and what signs with them.
+    pub key_store: KeyStore,
     /// Where audit events are searched instead of in the daily files, which get them all the same.
     pub audit_database: Option<audit::PostgresLogOptions>,
     /// Further places that audit events go to, besides the daily files.
@@ -95,6 +98,7 @@ impl AuthConfig {
             recording: None,
             audit: None,
             default_suite: SignatureSuite::BalancedV1,
+            key_store: KeyStore::default(),
             audit_database: None,
             audit_sinks: Vec::new(),
             audit_folder: None,

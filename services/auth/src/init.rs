@@ -10,13 +10,15 @@ use std::{
 
 use audit::{Fanout, FileLog, FileLogConfig, Log, Sink};
 use backend::{Condition, ConditionalAction};
+use chrono::{DateTime, Utc};
+use keystore::KeyStore;
 use pki::{authority::CaType, suite::SignatureSuite};
 use resources::{Origin, Resource, cluster as defaults, presets};
 use wire::{
     error::{Error, ErrorKind, Result},
     types::{
-        AuthPreferenceV2, ClusterAuditConfigV2, ClusterNameV2, ClusterNetworkingConfigV2, SessionRecordingConfigV2,
-        StaticTokensSpecV2, StaticTokensV2,
+        AuthPreferenceV2, CertAuthorityV2, ClusterAuditConfigV2, ClusterNameV2, ClusterNetworkingConfigV2,
+        SessionRecordingConfigV2, StaticTokensSpecV2, StaticTokensV2,
     },
 };
 
@@ -28,9 +30,12 @@ use crate::{
 /// The file with the UUID of the host.
 const HOST_UUID: &str = "host_uuid";
 
-/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists.
-pub(crate) fn check_settings(file: &FileSettings) -> Result<()> {
-    file.auth_preference.as_ref().map_or(Ok(()), settings::check_second_factor)
+/// Refuses settings of the file that open the cluster to passwords alone, unless the operator insists, and those that the
+/// module for keys cannot follow.
+pub(crate) fn check_settings(file: &FileSettings, keys: &KeyStore) -> Result<()> {
+    let Some(preference) = &file.auth_preference else { return Ok(()) };
+    settings::check_second_factor(preference)?;
+    authority::check_suite(keys, preference)
 }
 
 /// Makes the data directory, readable by its owner only.
@@ -142,6 +147,7 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
         spec.signature_algorithm_suite = config.default_suite.to_number();
     }
     let suite = SignatureSuite::from_number(spec.signature_algorithm_suite).map_err(authority::crypto)?;
+    authority::check_suite(&config.key_store, &preference)?;
     let name = defaults::name(&cluster_name, &uuid::Uuid::new_v4().to_string());
     let mut writes = vec![
         store::put::<kind::ClusterName>(&name, Condition::NotExists)?,
@@ -155,14 +161,8 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
     for role in presets::roles() {
         writes.push(store::put::<kind::Role>(&role, Condition::Whatever)?);
     }
-    let now = store.now();
-    for ca_type in CaType::ALL {
-        // Clients cannot do anything without these two, whatever their keys cost.
-        let needed = matches!(ca_type, CaType::Host | CaType::User);
-        if needed || authority::is_quick(ca_type, suite) {
-            let ca = authority::generate(ca_type, &cluster_name, suite, now)?;
-            writes.push(store::put::<kind::CertAuthority>(&ca, Condition::Whatever)?);
-        }
+    for ca in first_authorities(config, &cluster_name, suite, store.now()).await? {
+        writes.push(store::put::<kind::CertAuthority>(&ca, Condition::Whatever)?);
     }
     match store.atomic(writes).await {
         // Another Auth Service on the same storage was faster.
@@ -171,6 +171,24 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
     };
     tracing::info!(cluster = %cluster_name, "a new cluster was made");
     store.cached::<kind::ClusterName>("")
+}
+
+/// The authorities that a first start makes.
+async fn first_authorities(
+    config: &AuthConfig,
+    cluster: &str,
+    suite: SignatureSuite,
+    now: DateTime<Utc>,
+) -> Result<Vec<CertAuthorityV2>> {
+    let (keys, cluster) = (config.key_store.clone(), cluster.to_owned());
+    // Clients cannot do anything without the first two, whatever their keys cost.
+    let needed =
+        move |ca_type: &CaType| matches!(ca_type, CaType::Host | CaType::User) || authority::is_quick(*ca_type, suite);
+    let make = move || {
+        let types = CaType::ALL.into_iter().filter(needed);
+        types.map(|ca_type| authority::generate(&keys, ca_type, &cluster, suite, now)).collect()
+    };
+    tokio::task::spawn_blocking(make).await.map_err(|_| Error::other("making the authorities failed"))?
 }
 
 /// Settings of the file replace what is stored, all in one write; what a file no longer says keeps its value but may be edited again.
@@ -197,7 +215,7 @@ impl Auth {
     /// # Errors
     /// `BadParameter` and `NotImplemented` for settings that are refused at the start as well.
     pub async fn follow_file(&self, file: FileSettings) -> Result<()> {
-        check_settings(&file)?;
+        check_settings(&file, self.key_store())?;
         take_over_settings(self.store(), &file).await?;
         self.0.file.store(Arc::new(file));
         Ok(())

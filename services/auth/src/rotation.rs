@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use keystore::Usability;
 use pki::authority::CaType;
 use wire::{
     error::{Error, Result},
@@ -20,7 +21,12 @@ use wire::{
     types::{CaKeySet, CertAuthorityV2, Rotation, RotationSchedule},
 };
 
-use crate::{Auth, authority, random, store::kind};
+use crate::{
+    Auth,
+    authority::{self, usability},
+    random,
+    store::kind,
+};
 
 /// How long a rotation takes by itself when nobody says.
 const DEFAULT_GRACE: TimeDelta = TimeDelta::hours(30);
@@ -120,21 +126,33 @@ impl Auth {
     }
 
     async fn take_step(&self, ca_type: CaType, plan: &Plan) -> Result<()> {
-        let fresh = match plan.target {
-            Phase::Init => Some(self.new_keys(ca_type).await?),
-            _ => None,
+        let name = format!("{ca_type}/{}", self.cluster_name());
+        let making = self.0.authorities.making.lock().await;
+        let ca = self.store().cached::<kind::CertAuthority>(&name)?;
+        let fresh = match (plan.target, Phase::of(&ca)) {
+            // Keys that wait for a rotation, as those of a host with a new module do, need no others beside them.
+            (Phase::Init, Phase::Standby) if !self.has_waiting_keys(ca_type, &ca) => self.make_keys(ca_type).await?,
+            _ => CaKeySet::default(),
         };
-        let (now, name) = (self.now(), format!("{ca_type}/{}", self.cluster_name()));
-        self.store().change::<kind::CertAuthority>(&name, |ca| step(ca, plan, fresh.as_ref(), now)).await?;
+        let now = self.now();
+        self.store().change::<kind::CertAuthority>(&name, |ca| step(ca, plan, &fresh, now)).await?;
+        drop(making);
         tracing::info!(%ca_type, phase = plan.target.name(), "rotation of an authority went on");
+        self.tend_changed_keys().await;
         Ok(())
     }
 
-    async fn new_keys(&self, ca_type: CaType) -> Result<CaKeySet> {
+    fn has_waiting_keys(&self, ca_type: CaType, ca: &CertAuthorityV2) -> bool {
+        let trusted = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.as_ref());
+        trusted.is_some_and(|keys| usability(self.key_store(), ca_type, keys) == Usability::Preferred)
+    }
+
+    /// Makes new keys for an authority of this cluster.
+    pub(crate) async fn make_keys(&self, ca_type: CaType) -> Result<CaKeySet> {
         let (cluster, suite, now) = (self.cluster_name().to_owned(), self.signature_suite(), self.now());
-        let made = tokio::task::spawn_blocking(move || authority::generate(ca_type, &cluster, suite, now)).await;
-        let made = made.map_err(|_| Error::other("making keys of an authority failed"))??;
-        Ok(made.spec.and_then(|spec| spec.active_keys).unwrap_or_default())
+        let store = self.key_store().clone();
+        let made = tokio::task::spawn_blocking(move || authority::new_keys(&store, ca_type, &cluster, suite, now));
+        made.await.map_err(|_| Error::other("making keys of an authority failed"))?
     }
 
     /// Takes the steps of automatic rotations when their time has come; ends only by being dropped.
@@ -142,6 +160,8 @@ impl Auth {
         loop {
             tokio::time::sleep(random::jitter(PERIOD)).await;
             self.rotate_by_schedule().await;
+            // Other Auth Services rotate as well.
+            self.tend_changed_keys().await;
         }
     }
 
@@ -221,8 +241,8 @@ fn check_schedule(schedule: &RotationSchedule, now: DateTime<Utc>) -> Result<()>
     Ok(())
 }
 
-/// Changes an authority; `fresh` are new keys, for [`Phase::Init`].
-fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: DateTime<Utc>) -> Result<()> {
+/// Changes an authority; `fresh` are new keys for [`Phase::Init`], none when there are some that are trusted already.
+fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: &CaKeySet, now: DateTime<Utc>) -> Result<()> {
     let (from, target) = (Phase::of(ca), plan.target);
     let spec = ca.spec.get_or_insert_default();
     if plan.from.is_some_and(|seen| seen != from) {
@@ -241,7 +261,10 @@ fn step(ca: &mut CertAuthorityV2, plan: &Plan, fresh: Option<&CaKeySet>, now: Da
     let mut rotation = spec.rotation.clone().unwrap_or_default();
     match target {
         Phase::Init => {
-            spec.additional_trusted_keys = fresh.cloned();
+            let waiting = spec.additional_trusted_keys.take().unwrap_or_default();
+            let mut next = fresh.clone();
+            authority::append(&mut next, &waiting);
+            spec.additional_trusted_keys = Some(next);
             rotation.current_id = uuid::Uuid::new_v4().to_string();
             rotation.started = Some(time::timestamp(now));
             rotation.grace_period = plan.grace.num_nanoseconds().unwrap_or(i64::MAX);
@@ -291,7 +314,8 @@ mod tests {
     }
 
     fn authority() -> CertAuthorityV2 {
-        authority::generate(CaType::User, "one", SignatureSuite::BalancedV1, now()).unwrap()
+        authority::generate(&keystore::KeyStore::default(), CaType::User, "one", SignatureSuite::BalancedV1, now())
+            .unwrap()
     }
 
     fn keys(ca: &CertAuthorityV2) -> (CaKeySet, CaKeySet) {
@@ -302,7 +326,7 @@ mod tests {
     fn go(ca: &mut CertAuthorityV2, target: &str) -> Result<()> {
         let request = RotationRequest { target: target.into(), ..Default::default() };
         let (fresh, _) = keys(&authority());
-        step(ca, &Plan::read(&request, now())?, Some(&fresh), now())
+        step(ca, &Plan::read(&request, now())?, &fresh, now())
     }
 
     #[test]
@@ -380,7 +404,7 @@ mod tests {
         let mut ca = authority();
         let request = RotationRequest { mode: "auto".into(), grace: Some(TimeDelta::hours(3)), ..Default::default() };
         let (fresh, _) = keys(&authority());
-        step(&mut ca, &Plan::read(&request, now()).unwrap(), Some(&fresh), now()).unwrap();
+        step(&mut ca, &Plan::read(&request, now()).unwrap(), &fresh, now()).unwrap();
         assert_eq!(due(&ca, now() + TimeDelta::minutes(59)), None);
         assert_eq!(due(&ca, now() + TimeDelta::minutes(60)), Some(Phase::UpdateClients));
         go(&mut ca, "rollback").unwrap();
@@ -396,7 +420,7 @@ mod tests {
         let request = RotationRequest { target: "standby".into(), ..Default::default() };
         let seen = Plan { from: Some(Phase::UpdateServers), ..Plan::read(&request, now()).unwrap() };
         let before = ca.clone();
-        assert!(step(&mut ca, &seen, None, now()).is_err());
+        assert!(step(&mut ca, &seen, &CaKeySet::default(), now()).is_err());
         assert_eq!(ca, before);
     }
 }

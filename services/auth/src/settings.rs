@@ -10,7 +10,7 @@ use wire::{
     types::{AuthPreferenceV2, ClusterNetworkingConfigV2, SessionRecordingConfigV2},
 };
 
-use crate::{Auth, Caller, store::kind, store::kind::Kind};
+use crate::{Auth, Caller, authority::check_suite, store::kind, store::kind::Kind};
 
 /// How a setting is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ impl Auth {
         }
         preference.check_and_set_defaults().map_err(Error::from)?;
         check_second_factor(&preference)?;
+        check_suite(self.key_store(), &preference)?;
         let stored = self.set::<kind::AuthPreference>(preference, write).await?;
         self.emit_auth_preference(caller).await?;
         Ok(stored)

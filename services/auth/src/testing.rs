@@ -39,19 +39,28 @@ pub(crate) struct Alice {
 
 impl Service {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| ()).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut AuthConfig)) -> Self {
         let clock = ManualClock::new(Utc.with_ymd_and_hms(2026, 11, 21, 12, 0, 0).unwrap());
         let backend = Arc::new(Memory::with_clock(Arc::new(clock.clone())));
         let events = Arc::new(audit::Memory::default());
         let folder = tempfile::tempdir().unwrap();
-        let config = config(&folder, &clock, &backend, &events);
+        let mut config = config(&folder, &clock, &backend, &events);
+        change(&mut config);
         Self { auth: Auth::open(config).await.unwrap(), clock, backend, events, folder }
     }
 
     /// Another process on the same storage, after this one.
     pub(crate) async fn again(&self, change: impl FnOnce(&mut AuthConfig)) -> Auth {
-        let mut config = config(&self.folder, &self.clock, &self.backend, &self.events);
+        let mut config = self.config();
         change(&mut config);
         Auth::open(config).await.unwrap()
+    }
+
+    pub(crate) fn config(&self) -> AuthConfig {
+        config(&self.folder, &self.clock, &self.backend, &self.events)
     }
 
     pub(crate) fn admin(&self) -> Caller {

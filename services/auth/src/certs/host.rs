@@ -98,6 +98,10 @@ impl Auth {
             true => self.serving_signers(CaType::Host).await?,
             false => self.signers(CaType::Host).await?,
         };
+        let signers = match request.role {
+            SystemRole::Auth | SystemRole::Admin => self.own_signers(CaType::Host, signers).await?,
+            _ => signers,
+        };
         let now = self.now();
         let missing = || Error::not_found("the host authority has no usable keys");
         let identity = self.host_identity(request);

@@ -4,7 +4,7 @@
 //! handler runs, the [gate](crate::authz) has looked the call up in the table of permissions and put the caller's
 //! [`AuthContext`] into the request; handlers check what depends on the message.
 
-mod alerts;
+pub(crate) mod alerts;
 mod assertions;
 mod audit;
 mod audit_stream;

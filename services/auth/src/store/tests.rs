@@ -140,7 +140,14 @@ async fn authorities_travel_without_their_keys_and_only_as_filtered() {
     let mut watch = store.watch(vec![WatchedKind { filter, ..watched("cert_authority") }]).unwrap();
     for (ca_type, cluster) in [("user", "main"), ("host", "other"), ("host", "main")] {
         let suite = pki::suite::SignatureSuite::BalancedV1;
-        let ca = crate::authority::generate(ca_type.parse().unwrap(), cluster, suite, store.now()).unwrap();
+        let ca = crate::authority::generate(
+            &keystore::KeyStore::default(),
+            ca_type.parse().unwrap(),
+            cluster,
+            suite,
+            store.now(),
+        )
+        .unwrap();
         store.create::<kind::CertAuthority>(ca).await.unwrap();
     }
     store.delete::<kind::CertAuthority>("host/main").await.unwrap();

@@ -277,6 +277,10 @@ mod tests {
         let (_, mut spec) = authority();
         let wanted = Wanted { keys: true, ..PLAIN };
         assert!(text(&wanted, CaType::Host, Form::Ssh, &spec).contains("PRIVATE KEY"));
+        let pair = &mut spec.active_keys.as_mut().unwrap().ssh[0];
+        (pair.private_key, pair.private_key_type) = (b"pkcs11:{}".to_vec(), 1);
+        let error = wanted.of(&spec, CaType::Host, Form::Ssh).unwrap_err();
+        assert!(error.to_string().contains("in a security module and cannot be exported"), "{error}");
         spec.active_keys.as_mut().unwrap().ssh[0].private_key.clear();
         assert!(wanted.of(&spec, CaType::Host, Form::Ssh).is_err());
     }

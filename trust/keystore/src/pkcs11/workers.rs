@@ -1,0 +1,140 @@
+//! The threads that call into the library, each with its own session.
+//!
+//! The queue in front of them is short: what would wait too long is refused at once. What nobody waits for any more when
+//! its turn comes is not done. A thread that the library does not give back stays lost; with all of them lost, every call
+//! fails after its time or at once, and nothing else does.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use cryptoki::object::ObjectHandle;
+use cryptoki::session::Session;
+use parking_lot::Mutex;
+
+use super::link::{Link, Reason, close};
+use crate::Error;
+
+/// How many calls may wait for a thread.
+const QUEUE: usize = 256;
+/// How often something is tried while sessions turn out to be lost: another thread may be at opening them anew.
+const ATTEMPTS: usize = 3;
+
+/// Where keys were found, by id; good for as long as the session.
+pub(super) type Handles = HashMap<String, ObjectHandle>;
+
+type Job = Box<dyn FnOnce(&mut Worker) + Send>;
+
+/// The threads, which end when this is dropped.
+pub(super) struct Workers {
+    jobs: SyncSender<Job>,
+    link: Arc<Link>,
+}
+
+/// One of the threads.
+struct Worker {
+    link: Arc<Link>,
+    session: Option<Session>,
+    /// See [`Link::beginning`].
+    beginning: u64,
+    handles: Handles,
+}
+
+impl Workers {
+    /// Starts as many as the token has sessions for.
+    pub(super) fn start(link: Arc<Link>) -> Result<Self, Error> {
+        let (jobs, queue) = sync_channel::<Job>(QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        for number in 0..link.sessions() {
+            let mut worker = Worker { link: Arc::clone(&link), session: None, beginning: 0, handles: Handles::new() };
+            let queue = Arc::clone(&queue);
+            let thread = thread::Builder::new().name(format!("pkcs11-{number}"));
+            let started = thread.spawn(move || {
+                while let Some(job) = next(&queue) {
+                    job(&mut worker);
+                }
+            });
+            started.map_err(|error| Reason::Other(error.to_string()).at(link.place(), "starting a thread"))?;
+        }
+        Ok(Self { jobs, link })
+    }
+
+    /// Has one of the threads do something with its session, and waits for the result so long. What is done may be done
+    /// again, when the session turns out to be lost.
+    pub(super) fn call<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        work: impl Fn(&Session, &mut Handles) -> Result<T, Reason> + Send + 'static,
+    ) -> Result<T, Error> {
+        let place = || self.link.place().to_owned();
+        let (answer, answered) = sync_channel(1);
+        let until = Instant::now() + limit;
+        let job: Job = Box::new(move |worker| {
+            if Instant::now() < until {
+                // Whoever asked may be gone by the time.
+                let _ = answer.send(worker.run(&work));
+            }
+        });
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => return Err(Error::Busy { place: place(), what }),
+            Err(TrySendError::Disconnected(_)) => {
+                return Err(Reason::Other("its threads have ended".to_owned()).at(self.link.place(), what));
+            }
+        }
+        match answered.recv_timeout(limit) {
+            Ok(done) => done.map_err(|reason| reason.at(self.link.place(), what)),
+            Err(_) => Err(Error::Timeout { place: place(), what, limit }),
+        }
+    }
+}
+
+fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().recv().ok()
+}
+
+impl Worker {
+    /// Works with the session, and again with a new one when it turns out to be lost.
+    fn run<T>(&mut self, work: &impl Fn(&Session, &mut Handles) -> Result<T, Reason>) -> Result<T, Reason> {
+        for _ in 1..ATTEMPTS {
+            match self.attempt(work) {
+                Err(reason) if reason.is_lost() => {
+                    tracing::warn!(place = self.link.place(), ?reason, "a session with the module is opened anew");
+                }
+                done => return done,
+            }
+        }
+        self.attempt(work)
+    }
+
+    fn attempt<T>(&mut self, work: &impl Fn(&Session, &mut Handles) -> Result<T, Reason>) -> Result<T, Reason> {
+        let known = self.session.take().filter(|_| self.beginning == self.link.beginning());
+        let session = match known {
+            Some(session) => session,
+            None => {
+                self.handles.clear();
+                let session = self.link.connect()?;
+                self.beginning = self.link.beginning();
+                session
+            }
+        };
+        let done = work(&session, &mut self.handles);
+        match &done {
+            Err(reason) if reason.is_about_session() => {}
+            Err(reason) if reason.is_lost() => close(session),
+            _ => self.session = Some(session),
+        }
+        done
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take().filter(|_| self.beginning == self.link.beginning()) {
+            close(session);
+        }
+    }
+}
