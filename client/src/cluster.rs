@@ -3,7 +3,7 @@
 //! Both are made when they are first used: opening a session needs the proxy alone.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use dialer::webapi::{PingResponse, RequestError};
@@ -12,6 +12,7 @@ use dialer::{
     ProxyEndpoint, Server, Service, TlsSetup, Verify, channel, upgrade_is_needed,
 };
 use mux::alpn;
+use parking_lot::Mutex;
 use pki::tls::server_name_of;
 use pki::x509::Certificate;
 use tonic::transport::Channel;
@@ -33,6 +34,9 @@ const LARGEST_MESSAGE: usize = 64 << 20;
 /// How long a proxy's public name may take to be resolved, before the address that was typed is used.
 const RESOLUTION: Duration = Duration::from_secs(2);
 
+/// For how long a connection counts as made now: many sessions that move at once share one.
+const NEW_FOR: Duration = Duration::from_secs(5);
+
 /// Name and version in requests.
 pub const USER_AGENT: &str = concat!("tsh/", env!("CARGO_PKG_VERSION"));
 
@@ -42,6 +46,8 @@ pub struct ClusterClient {
     account: Arc<Account>,
     routes: Routes,
     transport: Channel,
+    /// A later one, and when it was made.
+    newest: Arc<Mutex<Option<(Instant, Channel)>>>,
     /// The address of the proxy's SSH listener, where services are not reached on the web port.
     separate: Option<HostPort>,
     root: Arc<OnceLock<ApiChannel>>,
@@ -65,16 +71,10 @@ impl ClusterClient {
             _ if account.profile.tls_routing_enabled => None,
             address => Some(HostPort::parse(address, 3023).map_err(DialError::from)?),
         };
-        let mut service = Service::transport();
-        if let Some(cluster) = &account.proxy_cluster {
-            service.server = Server::Cluster(cluster.clone());
-        }
-        let transport = match &separate {
-            Some(address) => endpoint.channel_at(address.clone(), service),
-            None => routes.channel(service),
-        };
+        let transport = carrier(&routes, separate.as_ref(), &account);
         let account = Arc::new(account);
-        Ok(Self { account, routes, transport, separate, root: Arc::default(), selected: Arc::default(), resumes: true })
+        let (newest, root, selected) = Default::default();
+        Ok(Self { account, routes, transport, newest, separate, root, selected, resumes: true })
     }
 
     /// The same, knowing the authorities of the cluster that commands are about: it may have come to be trusted since
@@ -140,6 +140,15 @@ impl ClusterClient {
         TransportServiceClient::new(api_channel(self.transport.clone()))
     }
 
+    /// The same over a connection made now, for what is not to depend on an older one.
+    pub fn transport_anew(&self) -> TransportServiceClient<ApiChannel> {
+        let mut newest = self.newest.lock();
+        newest.take_if(|(made, _)| made.elapsed() >= NEW_FOR);
+        let make = || (Instant::now(), carrier(&self.routes, self.separate.as_ref(), &self.account));
+        let (_, channel) = newest.get_or_insert_with(make);
+        TransportServiceClient::new(api_channel(channel.clone()))
+    }
+
     /// The channel to the Auth Service of the cluster that commands are about.
     pub fn auth_channel(&self) -> ApiChannel {
         if self.account.cluster == self.account.root_cluster() {
@@ -172,6 +181,18 @@ impl ClusterClient {
                 channel(Arc::new(connect), Some(USER_AGENT))
             }
         })
+    }
+}
+
+/// A channel to the service that carries connections into the cluster.
+fn carrier(routes: &Routes, separate: Option<&HostPort>, account: &Account) -> Channel {
+    let mut service = Service::transport();
+    if let Some(cluster) = &account.proxy_cluster {
+        service.server = Server::Cluster(cluster.clone());
+    }
+    match separate {
+        Some(address) => routes.direct.channel_at(address.clone(), service),
+        None => routes.channel(service),
     }
 }
 

@@ -27,6 +27,10 @@ use crate::text;
 /// How long taking leave may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How often a host that says nothing is asked whether it is there: only what has something to be acknowledged shows that
+/// it works. Nothing on the way takes the connection for unused either.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 /// An authenticated connection.
 pub struct SshConnection {
     pub(super) handle: Arc<Handle<Guest>>,
@@ -200,7 +204,12 @@ impl SshConnection {
         let admitted = Arc::new(Mutex::new(Admitted::default()));
         let ear = Ear::default();
         let guest = Guest { check, notes: notes.clone(), admitted: admitted.clone(), ear: ear.clone() };
-        let config = Arc::new(tunnel::ssh::client_config());
+        let config = Arc::new(russh::client::Config {
+            keepalive_interval: Some(KEEP_ALIVE),
+            // What does not answer is not given up here: the network connections below are.
+            keepalive_max: 0,
+            ..tunnel::ssh::client_config()
+        });
         let mut handle = connect_stream(config, stream, guest).await.map_err(|error| unreachable(host, error))?;
         let result = handle.authenticate_openssh_cert(user.login, user.key, user.certificate).await;
         match result.map_err(|error| unreachable(host, error.into()))? {

@@ -9,6 +9,8 @@ use chrono::Utc;
 use resume::client::{Dial, connect};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
+use wire::client::ApiChannel;
+use wire::transport::transport_service_client::TransportServiceClient;
 
 use super::Host;
 use super::lent::LentAgent;
@@ -30,7 +32,7 @@ impl Road {
         if client.resumes() {
             return Ok(Self::Resumable(connect(way).await?));
         }
-        Ok(Self::Direct(way.stream(&way.address)))
+        Ok(Self::Direct(way.stream(client.transport(), &way.address)))
     }
 
     /// A token that is cancelled when the host knows that the connection is closed; `None` when nobody will say so.
@@ -51,8 +53,8 @@ struct Way {
 }
 
 impl Way {
-    fn stream(&self, address: &str) -> ProxyStream {
-        ProxyStream::to_host(self.client.transport(), address, &self.client.account().cluster, self.agent.clone())
+    fn stream(&self, transport: TransportServiceClient<ApiChannel>, address: &str) -> ProxyStream {
+        ProxyStream::to_host(transport, address, &self.client.account().cluster, self.agent.clone())
     }
 }
 
@@ -60,11 +62,12 @@ impl Dial for Way {
     type Stream = ProxyStream;
 
     async fn dial(&self, host_id: Option<&str>) -> io::Result<ProxyStream> {
-        let Some(id) = host_id else { return Ok(self.stream(&self.address)) };
+        let Some(id) = host_id else { return Ok(self.stream(self.client.transport(), &self.address)) };
         if self.client.account().keys.valid_until() <= Utc::now() {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "your certificate has expired"));
         }
-        Ok(self.stream(&format!("{id}:0")))
+        // The connection to the proxy that carried the last one may be dead, or held by a proxy that is to be replaced.
+        Ok(self.stream(self.client.transport_anew(), &format!("{id}:0")))
     }
 }
 

@@ -7,7 +7,7 @@ use auth_service::{Auth, LocalIdentityRequest, SystemRole};
 use cache::Cache;
 use config::{Config, HostPort, JoinMethod, Secret, Server};
 use dialer::webapi::JsonClient;
-use dialer::{AuthEndpoint, AuthTrust, Credentials, Dialer, ProxyEndpoint, Service, Verify};
+use dialer::{AuthEndpoint, AuthTrust, Credentials, Dialer, Line, ProxyEndpoint, Service, Verify};
 use process::{HostIdentity, IdentityStore, JoinError, JoinRequest, join_at_auth, join_through_proxy};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -64,6 +64,8 @@ pub struct Member {
     pub identity: HostIdentity,
     pub route: Route,
     pub channel: ApiChannel,
+    /// What the channel's connection is on.
+    pub line: Line,
     pub http: JsonClient,
     /// The proxy, when the way leads through one.
     pub proxy: Option<ProxyEndpoint>,
@@ -100,13 +102,14 @@ impl Process {
         };
         let agent = format!("teleport/{}", wire::VERSION);
         let credentials = identity.credentials();
+        let line = Line::default();
         let (channel, http, proxy) = match &route {
             Route::Auth(addresses) => {
                 let addresses = addresses.iter().map(host_port).collect();
                 let endpoint =
                     AuthEndpoint::new(self.dialer.clone(), addresses, AuthTrust::Cluster, credentials.clone());
                 let endpoint = endpoint.with_user_agent(&agent);
-                (endpoint.channel(), endpoint.http(), None)
+                (endpoint.channel_on(&line), endpoint.http(), None)
             }
             Route::Proxy(address) => {
                 let address = host_port(address);
@@ -114,10 +117,10 @@ impl Process {
                     ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials.clone());
                 let endpoint = endpoint.with_user_agent(&agent);
                 let cluster = identity.cluster.clone();
-                (endpoint.channel(Service::auth_grpc(&cluster)), endpoint.auth_http(&cluster), Some(endpoint))
+                (endpoint.channel_on(&line, Service::auth_grpc(&cluster)), endpoint.auth_http(&cluster), Some(endpoint))
             }
         };
-        Ok(Member { identity, route, channel: api_channel(channel), http, proxy, credentials, names: wanted })
+        Ok(Member { identity, route, channel: api_channel(channel), line, http, proxy, credentials, names: wanted })
     }
 
     /// What keeps a member's identity current.
@@ -128,6 +131,7 @@ impl Process {
             credentials: member.credentials,
             store: self.store.clone(),
             channel: member.channel,
+            line: member.line,
             cache,
             node_name: self.config.global.nodename.clone(),
             names: member.names,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cache::{Cache, Change};
-use dialer::Credentials;
-use process::{HostIdentity, IdentityStore, Outlook, renew};
+use dialer::{Credentials, Line};
+use process::{HostIdentity, IdentityStore, Outlook, keep_alive, keep_connected, renew};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -36,6 +36,8 @@ pub struct Identities {
     pub credentials: Credentials,
     pub store: Arc<IdentityStore>,
     pub channel: ApiChannel,
+    /// What the channel's connection is on.
+    pub line: Line,
     pub cache: Cache,
     pub node_name: String,
     pub names: Names,
@@ -43,8 +45,19 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// Follows the host authority for ever.
-    pub async fn follow(mut self) {
+    /// Follows the host authority for ever, over a connection that works.
+    pub async fn follow(self) {
+        let connection = keep_connected(self.line.clone(), self.channel.clone(), {
+            let cache = self.cache.clone();
+            move || keep_alive(&cache)
+        });
+        tokio::select! {
+            () = connection => {}
+            () = self.follow_authority() => {}
+        }
+    }
+
+    async fn follow_authority(mut self) {
         let mut changes = self.cache.subscribe();
         let mut retry = MIN_RETRY;
         loop {

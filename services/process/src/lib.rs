@@ -9,6 +9,7 @@ pub mod said;
 mod signed;
 mod storage;
 mod tunnel;
+mod vigil;
 
 pub use self::tunnel::TunnelDialer;
 pub use identity::{HostIdentity, IdentityError, NewHostKeys, Parts};
@@ -16,3 +17,4 @@ pub use join::{JoinError, JoinRequest, join_at_auth, join_through_proxy};
 pub use rotation::{Outlook, RenewError, renew};
 pub use signed::SignedByProxy;
 pub use storage::{IdentityStore, StorageError, host_uuid};
+pub use vigil::{keep_alive, keep_connected};

@@ -93,6 +93,7 @@ impl Outbound {
             async move { this.serve(incoming, &root).await }
         };
         let mut config = AgentConfig::new(Arc::new(credentials), Arc::new(way), Arc::new(transports));
+        config.keep_alive = process::keep_alive(&self.cache);
         config.auth_version = Some(wire::VERSION.to_owned());
         // A cluster that is trusted no more gets no time to finish.
         config.drain_timeout = std::time::Duration::from_secs(1);

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use cache::Cache;
@@ -19,10 +18,6 @@ use crate::dial::{dial_auth_server, say_who};
 use crate::follow::Lists;
 use crate::settings::Settings;
 use crate::shown::Shown;
-
-/// Keep-alive settings of a cluster that sets none.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5 * 60);
-const KEEP_ALIVE_COUNT: u32 = 3;
 
 /// Labels of a proxy's record that say to which deployment it belongs.
 const GROUP_LABEL: &str = "teleport.internal/proxygroup-id";
@@ -67,16 +62,12 @@ impl AuthDialer for ToAuth {
 
 /// The server of agents' tunnels.
 pub(crate) fn server(settings: &Arc<Settings>, cache: &Cache, shown: &Shown) -> TunnelServer {
-    let networking = cache.networking();
-    let spec = networking.spec.clone().unwrap_or_default();
-    let interval = u64::try_from(spec.keep_alive_interval).ok().filter(|n| *n > 0);
     let server = TunnelServer::new(TunnelServerConfig {
         cluster: cache.cluster_name(),
         identity: shown.ssh(),
         authorities: Arc::new(CachedAuthorities(cache.clone())),
         auth: Arc::new(ToAuth { settings: settings.clone(), signer: shown.signer() }),
-        keep_alive_interval: interval.map_or(KEEP_ALIVE_INTERVAL, Duration::from_nanos),
-        keep_alive_count: u32::try_from(spec.keep_alive_count_max).ok().filter(|n| *n > 0).unwrap_or(KEEP_ALIVE_COUNT),
+        keep_alive: process::keep_alive(cache),
     });
     server.set_proxies(&[itself(settings)]);
     server

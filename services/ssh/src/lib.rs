@@ -282,10 +282,7 @@ fn keep_tunnels(
     };
     let mut config = AgentConfig::new(Arc::new(credentials), dialer, Arc::new(transports));
     let networking = cache.networking();
-    let interval = networking.spec.as_ref().map_or(0, |s| s.keep_alive_interval);
-    if let Some(interval) = u64::try_from(interval).ok().filter(|n| *n > 0) {
-        config.keep_alive_interval = Duration::from_nanos(interval);
-    }
+    config.keep_alive = process::keep_alive(cache);
     let strategy = networking.spec.as_ref().and_then(|s| s.tunnel_strategy.as_ref()).and_then(|s| s.strategy.as_ref());
     let peering = match strategy {
         Some(Strategy::ProxyPeering(peering)) => {

@@ -12,6 +12,7 @@ use crate::address::HostPort;
 use crate::channel::{Connect, channel};
 use crate::credentials::Credentials;
 use crate::environment::Traffic;
+use crate::line::Line;
 use crate::stream::{BoxStream, TlsStream};
 use crate::tcp::Dialer;
 use crate::tls::{TlsSetup, Verify};
@@ -84,6 +85,12 @@ impl AuthEndpoint {
     pub fn channel(&self) -> Channel {
         let connect = AuthConnect { auth: self.clone(), alpn: alpn::H2 };
         channel(Arc::new(connect), self.user_agent.as_deref())
+    }
+
+    /// The same on a line, so that its connection can be given up.
+    pub fn channel_on(&self, line: &Line) -> Channel {
+        let connect = AuthConnect { auth: self.clone(), alpn: alpn::H2 };
+        channel(line.over(Arc::new(connect)), self.user_agent.as_deref())
     }
 
     /// The JSON client.

@@ -5,7 +5,8 @@
 //! * [`ProxyEndpoint`]: a proxy's web API ([`webapi`]) and the services behind its web port, through load balancers
 //!   that end TLS where it has to be.
 //! * [`AuthEndpoint`]: the Auth Service at its own port.
-//! * [`channel()`]: gRPC on any of these. [`Credentials`]: certificates and authorities that may change meanwhile.
+//! * [`channel()`]: gRPC on any of these. [`Line`]: what notices that its connection is dead. [`Credentials`]: certificates
+//!   and authorities that may change meanwhile.
 
 mod address;
 mod auth;
@@ -15,6 +16,7 @@ mod deadline;
 pub mod environment;
 mod error;
 mod http_head;
+mod line;
 mod proxy;
 mod socks;
 mod stream;
@@ -29,6 +31,7 @@ pub use channel::{ClientVersion, Connect, channel};
 pub use credentials::{ClusterCredentials, Credentials};
 pub use environment::{EnvironmentError, ProxyEnvironment, Traffic};
 pub use error::DialError;
+pub use line::Line;
 pub use proxy::{ProxyEndpoint, Server, Service};
 pub use stream::{BoxStream, ByteStream, TlsStream};
 pub use tcp::{DIAL_TIMEOUT, Dialer};

@@ -18,6 +18,7 @@ use crate::channel::{Connect, channel};
 use crate::credentials::{ClusterCredentials, Credentials};
 use crate::deadline::Deadline;
 use crate::environment::Traffic;
+use crate::line::Line;
 use crate::stream::{BoxStream, TlsStream};
 use crate::tcp::Dialer;
 use crate::tls::{TlsSetup, Verify};
@@ -219,6 +220,12 @@ impl ProxyEndpoint {
     pub fn channel(&self, service: Service) -> Channel {
         let connect = ServiceConnect { proxy: self.clone(), service, at: None };
         channel(Arc::new(connect), self.0.user_agent.as_deref())
+    }
+
+    /// The same on a line, so that its connection can be given up.
+    pub fn channel_on(&self, line: &Line, service: Service) -> Channel {
+        let connect = ServiceConnect { proxy: self.clone(), service, at: None };
+        channel(line.over(Arc::new(connect)), self.0.user_agent.as_deref())
     }
 
     /// A gRPC channel to a service on a listener of its own.

@@ -26,7 +26,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a connection that works moves to a new network connection, so that nothing on the way, such as a proxy
-/// that is to be replaced, has to keep one for as long as a session lasts.
+/// that is to be replaced, has to keep one for as long as a session lasts. One that seems not to work moves at once.
 const RENEWAL: Duration = Duration::from_secs(180);
 
 /// Makes network connections to one host.
@@ -34,7 +34,8 @@ pub trait Dial: Send + Sync + 'static {
     /// A network connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Dials the host: as the user called it, or by its id when a connection to it goes on.
+    /// Dials the host: as the user called it, or by its id when a connection to it goes on. What was used for an earlier
+    /// network connection may be what is broken: such a dial begins from scratch.
     ///
     /// # Errors
     /// [`io::ErrorKind::PermissionDenied`] when there is no use in another attempt.
@@ -115,6 +116,19 @@ enum NotResumed {
     NotNow(io::Error),
     /// There will be none.
     Never(String),
+    /// The host does not know the connection any more.
+    Ended,
+}
+
+impl NotResumed {
+    /// In words.
+    fn into_reason(self) -> String {
+        match self {
+            Self::NotNow(error) => error.to_string(),
+            Self::Never(reason) => reason,
+            Self::Ended => "the host has ended the session".to_owned(),
+        }
+    }
 }
 
 impl From<io::Error> for NotResumed {
@@ -134,9 +148,12 @@ impl<D: Dial> Link<D> {
         loop {
             let carried = tokio::select! {
                 carried = self.shared.carry(&mut network, turn) => carried,
-                renewed = self.renewed() => {
-                    (network, turn) = (renewed, self.shared.attach(true));
-                    continue;
+                renewed = self.renewed() => match renewed {
+                    Ok(renewed) => {
+                        (network, turn) = (renewed, self.shared.attach(true));
+                        continue;
+                    }
+                    Err(reason) => return self.shared.fail(reason),
                 }
             };
             let Carried::Lost(error) = carried else {
@@ -159,15 +176,24 @@ impl<D: Dial> Link<D> {
         }
     }
 
-    /// Another network connection, after a while. One that cannot be had is no loss: the present one works.
-    async fn renewed(&self) -> D::Stream {
+    /// Another network connection, after a while, or at once when the present one seems not to work. One that cannot be had
+    /// is no loss: the present one works, or may do so again.
+    async fn renewed(&self) -> Result<D::Stream, String> {
+        let mut pause = FIRST_PAUSE;
         loop {
-            sleep(RENEWAL.mul_f64(rand::random_range(0.8..1.2))).await;
+            let doubted = tokio::select! {
+                () = sleep(RENEWAL.mul_f64(rand::random_range(0.8..1.2))) => false,
+                () = self.shared.doubted() => true,
+            };
             match within_resumed(self.resumed()).await {
-                Ok(network) => return network,
-                Err(NotResumed::NotNow(error)) => debug!(%error, "connection not renewed"),
-                Err(NotResumed::Never(reason)) => debug!(reason, "connection not renewed"),
+                Ok(network) => return Ok(network),
+                Err(NotResumed::Ended) => return Err(NotResumed::Ended.into_reason()),
+                Err(other) => debug!(doubted, reason = other.into_reason(), "connection not renewed"),
             }
+            if doubted {
+                sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            }
+            pause = if doubted { (2 * pause).min(LONGEST_PAUSE) } else { FIRST_PAUSE };
         }
     }
 
@@ -179,8 +205,8 @@ impl<D: Dial> Link<D> {
             let rest = LOST.saturating_sub(begin.elapsed());
             let error = match timeout(rest, within_resumed(self.resumed())).await {
                 Ok(Ok(network)) => return Ok(network),
-                Ok(Err(NotResumed::Never(reason))) => return Err(format!("{lost}, and cannot be resumed: {reason}")),
                 Ok(Err(NotResumed::NotNow(error))) => error,
+                Ok(Err(never)) => return Err(format!("{lost}, and cannot be resumed: {}", never.into_reason())),
                 Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer"),
             };
             debug!(%error, "connection not resumed yet");
@@ -208,7 +234,7 @@ impl<D: Dial> Link<D> {
         .await?;
         match network.read_u8().await? {
             RESUMED => Ok(network),
-            NOT_FOUND => Err(NotResumed::Never("the host has ended the session".to_owned())),
+            NOT_FOUND => Err(NotResumed::Ended),
             WRONG_ADDRESS => Err(NotResumed::Never("the host wants it from the address it began at".to_owned())),
             other => Err(NotResumed::Never(format!("the host answered with {other}"))),
         }

@@ -243,6 +243,11 @@ impl Engine {
         true
     }
 
+    /// Whether something is on its way that the peer has yet to acknowledge, which it does at once.
+    pub fn awaits_acknowledgement(&self) -> bool {
+        self.sent_length > 0
+    }
+
     /// Whether something received is not acknowledged, and waits for company.
     pub fn owes_acknowledgement(&self) -> bool {
         self.received > self.acknowledged && !self.over

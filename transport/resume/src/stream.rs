@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,6 +22,10 @@ use crate::plain::Plain;
 const POSITIONS: Duration = Duration::from_secs(5);
 /// How long an acknowledgement waits for data to travel with.
 const ACKNOWLEDGEMENT: Duration = Duration::from_millis(20);
+/// How long a peer may say nothing at all while it has something to acknowledge, before there is doubt whether the network
+/// connection still works. Acknowledgements come whatever SSH does with the data: within a moment, or when the way is slow,
+/// one after the other.
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// How long a network connection that takes nothing is kept after the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes read from the network at once: the first time, and at most. Most connections carry little, and wait.
@@ -33,6 +37,8 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     /// Which network connection has its turn: the newest.
     turn: watch::Sender<u64>,
+    /// Whether the present network connection seems not to work.
+    doubt: watch::Sender<bool>,
     /// Cancelled when SSH has ended here.
     finished: CancellationToken,
     /// Cancelled when the connection is closed.
@@ -67,6 +73,7 @@ impl Default for Shared {
         Self {
             state: Mutex::default(),
             turn: watch::Sender::new(0),
+            doubt: watch::Sender::new(false),
             finished: CancellationToken::new(),
             over: CancellationToken::new(),
             gone: CancellationToken::new(),
@@ -134,11 +141,19 @@ impl Shared {
         let _ = turns.wait_for(|now| *now != turn).await;
     }
 
+    /// Returns while the present network connection seems not to work.
+    pub async fn doubted(&self) {
+        let mut doubt = self.doubt.subscribe();
+        // The sender lives as long as `self`.
+        let _ = doubt.wait_for(|doubt| *doubt).await;
+    }
+
     /// Carries the connection over a network connection that has its turn, until either is at its end.
     pub async fn carry<S>(&self, network: &mut S, turn: u64) -> Carried
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.doubt.send_replace(false);
         let mut carrier = Carrier {
             shared: self,
             turn,
@@ -148,6 +163,9 @@ impl Shared {
             output: Frame { head: Bytes::new(), data: Bytes::new() },
             unflushed: false,
             patience: None,
+            silent_since: None,
+            alarm: None,
+            doubts: false,
         };
         let begun = poll_fn(|context| carrier.poll(context, true));
         match timeout(POSITIONS, begun).await {
@@ -183,6 +201,12 @@ struct Carrier<'a, S> {
     unflushed: bool,
     /// Until an acknowledgement goes out alone.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Since when the peer has said nothing and has something to acknowledge.
+    silent_since: Option<Instant>,
+    /// Goes off when that is long ago, or has been put off since.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// Whether it is so long ago that the network connection is doubted.
+    doubts: bool,
 }
 
 /// What to do next.
@@ -211,12 +235,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<'_, S> {
                 Step::Moved => true,
                 Step::Rest => false,
             };
-            if begin && !self.shared.state.lock().engine.awaits_position() {
-                return Poll::Ready(None);
-            }
+            let waits = {
+                let state = self.shared.state.lock();
+                if begin && !state.engine.awaits_position() {
+                    return Poll::Ready(None);
+                }
+                // Who has no room does not listen.
+                state.engine.awaits_acknowledgement() && state.engine.has_room()
+            };
+            self.listen(context, waits, received);
             if !sent && !received {
                 return Poll::Pending;
             }
+        }
+    }
+
+    /// Casts doubt on the network connection when the peer `waits` to be heard for too long.
+    fn listen(&mut self, context: &mut Context<'_>, waits: bool, heard: bool) {
+        if heard || !waits {
+            self.silent_since = None;
+            if std::mem::take(&mut self.doubts) {
+                self.shared.doubt.send_replace(false);
+            }
+        }
+        if !waits || self.doubts {
+            return;
+        }
+        let due = *self.silent_since.get_or_insert_with(Instant::now) + SILENCE;
+        // It is not moved with every frame, but when it goes off too early.
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        while alarm.as_mut().poll(context).is_ready() {
+            if alarm.deadline() >= due {
+                self.doubts = true;
+                self.shared.doubt.send_replace(true);
+                return;
+            }
+            alarm.as_mut().reset(due);
         }
     }
 

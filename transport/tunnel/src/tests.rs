@@ -22,9 +22,12 @@ use crate::agent::{AgentConfig, AgentCredentials, AgentPool, IncomingTransport, 
 use crate::certificate::HostIdentity;
 use crate::dial::{DialRequest, TunnelType};
 use crate::discovery::DiscoveredProxy;
+use crate::keep_alive::KeepAlive;
 use crate::server::{AuthDialer, DialError, HostAuthorities, TunnelEvent, TunnelServer, TunnelServerConfig};
 use crate::stream::BoxedStream;
 use crate::testing::{Authority, key};
+
+mod silence;
 
 const CLUSTER: &str = "c";
 const NODE: &str = "node.c";
@@ -72,6 +75,10 @@ fn identity(authority: &Authority, role: &str, name: &str) -> HostIdentity {
 }
 
 fn server(authority: &Authority, name: &str, known: &[(&str, &Authority)]) -> TunnelServer {
+    server_with(authority, name, known, KeepAlive::default())
+}
+
+fn server_with(authority: &Authority, name: &str, known: &[(&str, &Authority)], keep_alive: KeepAlive) -> TunnelServer {
     let world = World::default();
     for (cluster, authority) in known {
         world.authorities.lock().insert((*cluster).to_owned(), vec![authority.public()]);
@@ -81,8 +88,7 @@ fn server(authority: &Authority, name: &str, known: &[(&str, &Authority)]) -> Tu
         identity: identity(authority, "Proxy", name),
         authorities: Arc::new(world),
         auth: Arc::new(Echo(true)),
-        keep_alive_interval: Duration::from_secs(300),
-        keep_alive_count: 3,
+        keep_alive,
     })
 }
 
@@ -417,8 +423,7 @@ async fn an_agent_does_not_trust_a_proxy_of_another_authority() {
             identity: identity(&authority, "Node", "node2.c"),
             authorities: Arc::new(world),
             auth: Arc::new(Echo(true)),
-            keep_alive_interval: Duration::from_secs(300),
-            keep_alive_count: 3,
+            keep_alive: KeepAlive::default(),
         })
     };
     let right = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
@@ -505,8 +510,7 @@ async fn an_agent_hears_when_no_auth_service_is_reached() {
         identity: identity(&authority, "Proxy", "proxy.c"),
         authorities: Arc::new(world),
         auth: Arc::new(Echo(false)),
-        keep_alive_interval: Duration::from_secs(300),
-        keep_alive_count: 3,
+        keep_alive: KeepAlive::default(),
     });
     let client = logged_in(&proxy, &identity(&authority, "Node", NODE)).await;
     let mut channel = soon(client.channel_open_extension("teleport-transport", Vec::new())).await.unwrap();
@@ -514,25 +518,6 @@ async fn an_agent_hears_when_no_auth_service_is_reached() {
     let Some(russh::ChannelMsg::ExtendedData { data, ext: 1 }) = soon(channel.wait()).await else { panic!() };
     assert_eq!(&data[..], b"failed to dial auth server");
     assert!(matches!(soon(channel.wait()).await, Some(russh::ChannelMsg::Failure)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_agent_is_taken_for_offline_until_it_is_heard_again() {
-    let authority = Authority::new(CLUSTER);
-    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
-    let client = logged_in(&proxy, &identity(&authority, "Node", NODE)).await;
-    let heartbeat = client.channel_open_extension("teleport-heartbeat", Vec::new()).await.unwrap();
-    registered(&proxy, NODE, TunnelType::Node).await;
-    let valid = |proxy: &TunnelServer| proxy.registry().is_online(NODE, TunnelType::Node);
-    assert!(valid(&proxy));
-    tokio::time::advance(Duration::from_secs(14 * 60)).await;
-    assert!(valid(&proxy));
-    tokio::time::advance(Duration::from_secs(2 * 60)).await;
-    assert!(!valid(&proxy));
-    let mut events = proxy.registry().subscribe();
-    heartbeat.request("ping", false, Vec::new()).await.unwrap();
-    assert!(matches!(soon(events.recv()).await, Ok(TunnelEvent::Heartbeat(_))));
-    assert!(valid(&proxy));
 }
 
 /// A bare client, for what a well-behaved agent does not do.

@@ -16,6 +16,7 @@ use super::tracker::{Claim, Tracker};
 use super::{AgentConfig, AgentError, transport};
 use crate::certificate::{claims, host_id, verify};
 use crate::discovery;
+use crate::keep_alive::KeepAlive;
 use crate::protocol::{
     CONNECTION_TYPE_REQUEST, DISCOVERY_CHANNEL, DISCOVERY_REQUEST, DRAINING, HEARTBEAT_CHANNEL, PING_REQUEST,
     RECONNECT_REQUEST, TRANSPORT_CHANNEL, VERSION_REQUEST,
@@ -28,11 +29,6 @@ const MOST_STREAMS: usize = 16 * 1024;
 
 /// A proxy opens one discovery channel; this leaves room for mistakes and none for mischief.
 const MOST_DISCOVERY_CHANNELS: usize = 4;
-
-/// How often to ask a silent proxy whether it is still there, and how often it may fail to answer. Without this a
-/// tunnel to a proxy whose machine vanished would look alive until the next heartbeat fails.
-const PROXY_KEEP_ALIVE: Duration = Duration::from_secs(30);
-const PROXY_KEEP_ALIVES_MISSED: usize = 2;
 
 /// A tunnel that is up.
 pub(super) struct Link {
@@ -74,7 +70,7 @@ pub(super) async fn establish(
     });
     let handshake = async {
         let handler = ProxyHandler { shared: shared.clone(), discovery: HashSet::new() };
-        let mut handle = client::connect_stream(Arc::new(client_config()), stream, handler).await?;
+        let mut handle = client::connect_stream(Arc::new(client_config(config.keep_alive)), stream, handler).await?;
         let identity = config.credentials.identity();
         let user = identity.user().ok_or(AgentError::NamelessAgent)?;
         let login = handle.authenticate_openssh_cert(user, identity.key.clone(), identity.certificate.clone());
@@ -96,10 +92,14 @@ pub(super) async fn establish(
     outcome
 }
 
-fn client_config() -> client::Config {
+/// Asks a silent proxy whether it is still there: a tunnel to a proxy whose machine vanished, or that the network forgot,
+/// would look alive for ever.
+fn client_config(keep_alive: KeepAlive) -> client::Config {
+    let (interval, times) = keep_alive.questions();
     client::Config {
-        keepalive_interval: Some(PROXY_KEEP_ALIVE),
-        keepalive_max: PROXY_KEEP_ALIVES_MISSED,
+        keepalive_interval: Some(interval),
+        // The time that follows the last question counts.
+        keepalive_max: usize::try_from(times).unwrap_or(usize::MAX).saturating_sub(1),
         ..ssh::client_config()
     }
 }
@@ -109,7 +109,7 @@ impl Link {
     pub(super) async fn run(mut self) -> Duration {
         let since = Instant::now();
         let shared = self.shared.clone();
-        let interval = shared.config.keep_alive_interval.max(Duration::from_secs(1));
+        let interval = shared.config.keep_alive.interval;
         let mut heartbeats = tokio::time::interval_at(Instant::now() + interval, interval);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut drained = false;

@@ -20,10 +20,8 @@ pub use self::pool::AgentPool;
 pub use self::tracker::TunnelStrategy;
 pub use self::transport::IncomingTransport;
 use crate::certificate::{CertificateError, HostIdentity};
+use crate::keep_alive::KeepAlive;
 use crate::stream::BoxedStream;
-
-/// How often an agent tells its proxies that it is alive, unless the cluster says otherwise.
-pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// What an agent logs in with and whom it trusts. Asked anew for every connection, so that renewed certificates and
 /// rotated authorities count from the next connection on.
@@ -67,8 +65,8 @@ pub struct AgentConfig {
     pub dialer: Arc<dyn ProxyDialer>,
     /// Where the streams go.
     pub transports: Arc<dyn TransportHandler>,
-    /// How often to tell the proxies that the agent is alive.
-    pub keep_alive_interval: Duration,
+    /// How often to tell the proxies that the agent is alive, and to make sure that they are.
+    pub keep_alive: KeepAlive,
     /// How many tunnels to keep.
     pub strategy: TunnelStrategy,
     /// The version of this cluster's Auth Service, for the proxies of another cluster to ask (trusted clusters only).
@@ -88,7 +86,7 @@ impl AgentConfig {
             credentials,
             dialer,
             transports,
-            keep_alive_interval: KEEP_ALIVE_INTERVAL,
+            keep_alive: KeepAlive::default(),
             strategy: TunnelStrategy::default(),
             auth_version: None,
             drain_timeout: Duration::from_secs(30),
@@ -99,7 +97,7 @@ impl AgentConfig {
 impl fmt::Debug for AgentConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AgentConfig")
-            .field("keep_alive_interval", &self.keep_alive_interval)
+            .field("keep_alive", &self.keep_alive)
             .field("strategy", &self.strategy)
             .finish_non_exhaustive()
     }

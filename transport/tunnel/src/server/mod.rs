@@ -9,7 +9,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,6 +22,7 @@ use tracing::{debug, info};
 pub use self::registry::{DialError, Registry, TunnelEvent, TunnelInfo};
 use crate::certificate::{CertificateError, HostIdentity, host_id};
 use crate::discovery::{self, DiscoveredProxy};
+use crate::keep_alive::KeepAlive;
 use crate::ssh::{self, HANDSHAKE_TIMEOUT};
 use crate::stream::{BoxedStream, Stream};
 
@@ -51,17 +51,8 @@ pub struct TunnelServerConfig {
     pub authorities: Arc<dyn HostAuthorities>,
     /// Where agents reach the Auth Service.
     pub auth: Arc<dyn AuthDialer>,
-    /// How often agents send heartbeats.
-    pub keep_alive_interval: Duration,
-    /// After how many missing heartbeats a tunnel is taken for offline.
-    pub keep_alive_count: u32,
-}
-
-impl TunnelServerConfig {
-    /// How long a tunnel may be silent before others are preferred.
-    fn offline_threshold(&self) -> Duration {
-        self.keep_alive_interval.saturating_mul(self.keep_alive_count.max(1))
-    }
+    /// How often agents send heartbeats, and after how many missing ones a tunnel is taken for offline.
+    pub keep_alive: KeepAlive,
 }
 
 impl fmt::Debug for TunnelServerConfig {
@@ -102,8 +93,8 @@ impl TunnelServer {
     /// A server without tunnels. Needs a Tokio runtime: a task looks after the tunnels until the last clone is gone.
     pub fn new(config: TunnelServerConfig) -> Self {
         let shared = Arc::new(Shared {
-            ssh: RwLock::new(Arc::new(ssh_config(&config.identity))),
-            registry: Registry::new(config.offline_threshold()),
+            ssh: RwLock::new(Arc::new(ssh_config(&config.identity, config.keep_alive))),
+            registry: Registry::new(config.keep_alive.threshold()),
             proxies: watch::Sender::new(Bytes::from(discovery::to_payload(&itself(&config)))),
             draining: CancellationToken::new(),
             config,
@@ -119,7 +110,7 @@ impl TunnelServer {
 
     /// Presents another key and certificate from the next connection on.
     pub fn set_identity(&self, identity: &HostIdentity) {
-        *self.shared.ssh.write() = Arc::new(ssh_config(identity));
+        *self.shared.ssh.write() = Arc::new(ssh_config(identity, self.shared.config.keep_alive));
     }
 
     /// Tells all agents which proxies there are, this one among them. Repeated every two minutes. Until the first call
@@ -202,6 +193,12 @@ fn itself(config: &TunnelServerConfig) -> Vec<DiscoveredProxy> {
         .collect()
 }
 
-fn ssh_config(identity: &HostIdentity) -> server::Config {
-    ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
+/// An agent that says nothing at all is asked, and its tunnel ended when it does not answer: what runs through a tunnel
+/// that the network forgot is better begun anew than waited for.
+fn ssh_config(identity: &HostIdentity, keep_alive: KeepAlive) -> server::Config {
+    server::Config {
+        keepalive_interval: Some(keep_alive.interval.min(ssh::KEEP_ALIVE_INTERVAL)),
+        keepalive_max: usize::try_from(keep_alive.count).unwrap_or(usize::MAX),
+        ..ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
+    }
 }

@@ -1,14 +1,17 @@
 //! Which tunnels there are, and dialling through them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::RwLock;
 use tokio::sync::broadcast;
-use tokio::time::Instant;
+use tokio::time::sleep;
 use tracing::{debug, info};
 
 use super::connection::{Connection, OpenError};
@@ -18,6 +21,10 @@ use crate::stream::TunnelStream;
 
 /// The longest a dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one tunnel may take before another one is tried as well. An agent answers at once, or after it has reached
+/// what is asked for; a tunnel that the network forgot never does.
+const HEAD_START: Duration = Duration::from_secs(2);
 
 /// Events that a subscriber may fall behind before it misses some.
 const EVENT_QUEUE: usize = 1024;
@@ -109,11 +116,8 @@ impl Registry {
         request: &DialRequest,
     ) -> Result<TunnelStream, DialError> {
         let key = Key { name: server_id.to_owned(), tunnel_type };
-        let found = self.inner.tunnels.read().get(&key).cloned().unwrap_or_default();
-        if found.is_empty() {
-            return Err(DialError::NotFound { server_id: server_id.to_owned(), tunnel_type });
-        }
-        self.dial_first(found, tunnel_type, request).await
+        let find = || self.inner.tunnels.read().get(&key).cloned().unwrap_or_default();
+        self.dial_any(find, (server_id, tunnel_type), request).await
     }
 
     /// Opens a stream through any of the proxies of a trusted cluster.
@@ -123,13 +127,13 @@ impl Registry {
             let info = connection.info();
             info.tunnel_type == tunnel_type && info.cluster == cluster
         };
-        let mut found = self.connections();
-        found.retain(of_cluster);
-        if found.is_empty() {
-            return Err(DialError::NotFound { server_id: cluster.to_owned(), tunnel_type });
-        }
-        found.sort_by_key(|connection| connection.since());
-        self.dial_first(found, tunnel_type, request).await
+        let find = || {
+            let mut found = self.connections();
+            found.retain(of_cluster);
+            found.sort_by_key(|connection| connection.since());
+            found
+        };
+        self.dial_any(find, (cluster, tunnel_type), request).await
     }
 
     /// Whether a tunnel to that agent ends here.
@@ -172,38 +176,71 @@ impl Registry {
         self.inner.events.subscribe()
     }
 
-    /// Tries the candidates from the best to the worst; `found` is in the order in which they connected.
-    async fn dial_first(
+    /// Tries tunnels from the best to the worst, and those that come up meanwhile: the next one when the last has failed,
+    /// or has not answered for [`HEAD_START`]. `find` gives them in the order in which they connected.
+    async fn dial_any(
         &self,
-        mut found: Vec<Arc<Connection>>,
-        tunnel_type: TunnelType,
+        find: impl Fn() -> Vec<Arc<Connection>>,
+        (name, tunnel_type): (&str, TunnelType),
         request: &DialRequest,
     ) -> Result<TunnelStream, DialError> {
-        let threshold = self.inner.offline_threshold;
-        found.reverse();
-        // Stable: within the valid and within the invalid ones the newest comes first.
-        found.sort_by_key(|connection| !connection.is_valid(threshold));
-        let deadline = Instant::now() + DIAL_TIMEOUT;
-        let mut failure = DialError::Offline(tunnel_type);
-        for connection in found {
-            match tokio::time::timeout_at(deadline, connection.open(request)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(OpenError::Refused(reason))) if reason.ends_with(DRAINING) => {
-                    connection.invalidate();
-                    failure = DialError::Offline(tunnel_type);
+        let mut waiting = self.best_first(find());
+        if waiting.is_empty() {
+            return Err(DialError::NotFound { server_id: name.to_owned(), tunnel_type });
+        }
+        let open = |connection: Arc<Connection>| async move { (connection.open(request).await, connection) };
+        let (mut asked, mut opening) = (Vec::new(), FuturesUnordered::new());
+        let mut arrivals = None;
+        let mut late = pin!(sleep(DIAL_TIMEOUT));
+        loop {
+            match waiting.pop_front() {
+                Some(next) => {
+                    asked.push(next.clone());
+                    opening.push(open(next));
                 }
-                Ok(Err(OpenError::Refused(reason))) => return Err(DialError::Refused(reason)),
-                Ok(Err(OpenError::Ssh(error))) => {
+                None if opening.is_empty() => return Err(DialError::Offline(tunnel_type)),
+                None => {}
+            }
+            let (outcome, connection) = tokio::select! {
+                Some(opened) = opening.next() => opened,
+                // Few dials hang: only those ask to be told of new tunnels.
+                () = sleep(HEAD_START), if arrivals.is_none() || !waiting.is_empty() => {
+                    arrivals.get_or_insert_with(|| self.subscribe());
+                    waiting = self.best_first(untried(find(), &asked));
+                    continue;
+                }
+                () = arrival(&mut arrivals) => {
+                    waiting = self.best_first(untried(find(), &asked));
+                    continue;
+                }
+                () = &mut late => {
+                    asked.iter().for_each(|connection| connection.invalidate());
+                    return Err(DialError::Timeout);
+                }
+            };
+            match outcome {
+                Ok(stream) => {
+                    // Those that were asked before this one have not answered.
+                    let others = asked.iter().filter(|other| !Arc::ptr_eq(other, &connection));
+                    others.for_each(|other| other.invalidate());
+                    return Ok(stream);
+                }
+                Err(OpenError::Refused(reason)) if reason.ends_with(DRAINING) => connection.invalidate(),
+                Err(OpenError::Refused(reason)) => return Err(DialError::Refused(reason)),
+                Err(OpenError::Ssh(error)) => {
                     debug!(tunnel = %connection.info().server_id, %error, "a tunnel does not work");
                     connection.invalidate();
                 }
-                Err(_) => {
-                    connection.invalidate();
-                    return Err(DialError::Timeout);
-                }
             }
         }
-        Err(failure)
+    }
+
+    /// Puts tunnels into the order in which to try them; `found` is in the order in which they connected.
+    fn best_first(&self, mut found: Vec<Arc<Connection>>) -> VecDeque<Arc<Connection>> {
+        found.reverse();
+        // Stable: within the valid and within the invalid ones the newest comes first.
+        found.sort_by_key(|connection| !connection.is_valid(self.inner.offline_threshold));
+        found.into()
     }
 
     pub(super) fn register(&self, connection: &Arc<Connection>) {
@@ -243,6 +280,17 @@ impl Registry {
     pub(super) fn offline_threshold(&self) -> Duration {
         self.inner.offline_threshold
     }
+}
+
+fn untried(mut found: Vec<Arc<Connection>>, tried: &[Arc<Connection>]) -> Vec<Arc<Connection>> {
+    found.retain(|connection| !tried.iter().any(|other| Arc::ptr_eq(connection, other)));
+    found
+}
+
+/// Waits for a tunnel to come up; for ever if nobody listens for that.
+async fn arrival(events: &mut Option<broadcast::Receiver<TunnelEvent>>) {
+    let Some(events) = events else { return std::future::pending().await };
+    while matches!(events.recv().await, Ok(TunnelEvent::Heartbeat(_) | TunnelEvent::Unregistered(_))) {}
 }
 
 impl fmt::Debug for Registry {
