@@ -38,6 +38,8 @@ use crate::web::{ClientAddress, UpgradedConnection, WebRouters};
 const STREAM_WINDOW: u32 = 4 << 20;
 /// HTTP/2 window of all streams of one client.
 const CONNECTION_WINDOW: u32 = 16 << 20;
+/// The largest HTTP/2 frame to be received: a message of a session, of 64 KiB, is one then.
+const LARGEST_FRAME: u32 = 128 << 10;
 /// How long a connection may take to end when the proxy stops.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request's headers.
@@ -465,6 +467,7 @@ impl Door {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(LARGEST_FRAME)
             .max_concurrent_streams(1000)
             .keep_alive_interval(Duration::from_secs(60))
             .keep_alive_timeout(Duration::from_secs(180));

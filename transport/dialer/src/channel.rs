@@ -25,6 +25,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(180);
 const STREAM_WINDOW: u32 = 2 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
+/// The largest frame to be received. Sessions are carried in messages of 64 KiB, each a frame of its own then.
+const LARGEST_FRAME: u32 = 128 << 10;
+
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// Longest wait before dialling again after failures: a restarted server is found within this time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -48,7 +51,8 @@ pub fn channel(connect: Arc<dyn Connect>, user_agent: Option<&str>) -> Channel {
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(LARGEST_FRAME);
     if let Some(user_agent) = user_agent {
         match endpoint.clone().user_agent(user_agent) {
             Ok(named) => endpoint = named,

@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::sync::{Arc, OnceLock};
 
+use mux::ReadAhead;
+use mux::tls::WRITE_BUFFER;
 use pki::keys::PrivateKey;
 use pki::tls::{
     ClusterServerVerifier, InsecureServerVerifier, TrustedAuthorities, client_config, crypto_provider,
@@ -111,9 +113,12 @@ impl TlsSetup {
         target: &impl Display,
         stream: BoxStream,
     ) -> Result<TlsStream, DialError> {
+        let stream: BoxStream = Box::new(ReadAhead::new(stream));
         let handshake = TlsConnector::from(self.config.clone()).connect(self.server_name.clone(), stream);
         let outcome = deadline.wait(format!("the TLS handshake with {target}"), handshake).await?;
-        outcome.map_err(|source| DialError::Tls { target: target.to_string(), source })
+        let mut stream = outcome.map_err(|source| DialError::Tls { target: target.to_string(), source })?;
+        stream.get_mut().1.set_buffer_limit(Some(WRITE_BUFFER));
+        Ok(stream)
     }
 }
 

@@ -12,10 +12,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::router::{Because, Router, Tls};
-use crate::{ClientHello, HelloError, Rewind, client_hello};
+use crate::{ClientHello, HelloError, ReadAhead, Rewind, client_hello};
 
 /// Time for the whole handshake after the ClientHello was read.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(15);
+/// Encrypted bytes that may wait for a connection: more than a frame of 64 KiB with what is around it, which would be sent in
+/// two pieces otherwise.
+pub const WRITE_BUFFER: usize = 128 * 1024;
 /// How long a client may take to read that it is refused.
 const REFUSAL: Duration = Duration::from_secs(5);
 
@@ -23,7 +26,7 @@ const REFUSAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Accepted<S> {
     /// Clear bytes.
-    pub stream: TlsStream<S>,
+    pub stream: TlsStream<ReadAhead<S>>,
     /// The negotiated application protocol.
     pub alpn: Option<Vec<u8>>,
     /// The server name the client asked for.
@@ -81,12 +84,13 @@ pub async fn accept<S>(stream: S, config: Arc<ServerConfig>) -> Result<Accepted<
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let stream = timeout(HANDSHAKE_DEADLINE, handshake)
+    let handshake = TlsAcceptor::from(config).accept(ReadAhead::new(stream));
+    let mut stream = timeout(HANDSHAKE_DEADLINE, handshake)
         .await
         .map_err(|_| AcceptError::Timeout(HANDSHAKE_DEADLINE))?
         .map_err(AcceptError::Handshake)?;
-    let session = stream.get_ref().1;
+    let session = stream.get_mut().1;
+    session.set_buffer_limit(Some(WRITE_BUFFER));
     let alpn = session.alpn_protocol().map(<[u8]>::to_vec);
     let server_name = session.server_name().map(str::to_ascii_lowercase);
     let peer_certificates = session
