@@ -1,15 +1,20 @@
 //! Sessions that go through the host's PAM.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use e2e::{AgentSetup, Cluster, Finished, account, in_own_folder, wait_for};
+use e2e::{AgentSetup, Cluster, Finished, account, free_port, in_own_folder, wait_for};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const FOLDER: &str = "/etc/pam.d";
+/// Number of the group `daemon`.
+const DAEMON: &str = "1";
 
 /// A script that PAM runs.
 fn script(path: &Path, text: &str) -> String {
@@ -116,5 +121,110 @@ fn pam_opens_and_closes_sessions_and_its_refusals_are_heard() {
         assert!(code == 255 && shown.contains("Failed to launch: PAM service \"e2e\": account"), "{shown}");
         let event = cluster.wait_event("auth", &[("code", "T3007W"), ("user", "alice")]);
         assert!(event["error"].as_str().unwrap().contains("PAM service"), "{event}");
+    });
+}
+
+/// How often a script has written this line.
+fn count(said: &Path, line: &str) -> usize {
+    fs::read_to_string(said).unwrap_or_default().lines().filter(|said| *said == line).count()
+}
+
+#[test]
+fn a_process_that_nobody_waits_for_any_more_is_not_started() {
+    in_own_folder("pam::a_process_that_nobody_waits_for_any_more_is_not_started", Path::new(FOLDER), || {
+        let cluster = Cluster::start("slow-pam.test");
+        let (said, open) = (cluster.path("said"), cluster.path("open"));
+        // Sessions are opened when the file is there.
+        let slow = format!(
+            "echo $PAM_TYPE >> {}\ntest $PAM_TYPE = close_session && exit 0\n\
+             for i in $(seq 900); do test -e {} && exit 0; sleep 0.1; done",
+            said.display(),
+            open.display()
+        );
+        let slow = script(&cluster.path("slow"), &slow);
+        let service = format!("account required pam_permit.so\nsession required pam_exec.so {slow}\n");
+        fs::write(format!("{FOLDER}/e2e"), service).unwrap();
+        let pam = json!({"pam": {"enabled": true, "service_name": "e2e"}});
+        let _node = cluster.agent(&AgentSetup::node("node1").ssh(&pam));
+        let mut alice = cluster.user("alice", &["access"]);
+        let client = cluster.login(&mut alice);
+        let node1 = format!("{}@node1", account());
+        let said = |line: &str, times: usize| {
+            wait_for(&format!("{line} no. {times}"), LIMIT, || match count(&said, line) {
+                found if found >= times => Ok(()),
+                found => Err(found),
+            });
+        };
+
+        let ran = cluster.path("ran");
+        let mut leaving = client.spawn(&["--no-resume", "ssh", &node1, &format!("touch {}", ran.display())]);
+        said("open_session", 1);
+        leaving.kill().unwrap();
+        leaving.wait().unwrap();
+        cluster.wait_event("exec", &[("user", "alice"), ("exitError", "the client went away")]);
+        fs::write(&open, "").unwrap();
+        said("close_session", 1);
+        assert!(!ran.exists(), "nothing runs for a client that is gone");
+        fs::remove_file(&open).unwrap();
+
+        // What a client says ahead of time is heard in the end.
+        let mut early = client.spawn(&["ssh", &node1, "cat"]);
+        early.stdin.take().unwrap().write_all(b"said early").unwrap();
+        said("open_session", 2);
+        fs::write(&open, "").unwrap();
+        let mut heard = String::new();
+        early.stdout.take().unwrap().read_to_string(&mut heard).unwrap();
+        assert!(early.wait().unwrap().success() && heard == "said early", "{heard}");
+        said("close_session", 2);
+    });
+}
+
+/// A line of a process's status; empty when there is no such process.
+fn status(process: &str, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.trim().to_owned()
+}
+
+/// The groups of a worker that opens sockets for this node, by way of one that asks PAM.
+fn groups_of_worker(node: u32) -> Option<String> {
+    let mut processes =
+        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let found = processes.find(|process| {
+        let line = fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        let asks_pam = status(process, "PPid:");
+        line.split('\0').any(|word| word == "sockets") && status(&asks_pam, "PPid:") == node.to_string()
+    });
+    found.map(|worker| status(&worker, "Groups:"))
+}
+
+#[test]
+fn forwards_have_the_groups_that_pam_gives_the_user() {
+    in_own_folder("pam::forwards_have_the_groups_that_pam_gives_the_user", Path::new(FOLDER), || {
+        let cluster = Cluster::start("groups.test");
+        // A file of this test's own in place of the host's, as all of the folder is.
+        let groups = cluster.path("groups");
+        fs::write(&groups, "*;*;root;Al0000-2400;daemon\n").unwrap();
+        let mounted = Command::new("mount").arg("--bind").arg(&groups).arg("/etc/security/group.conf").status();
+        assert!(mounted.unwrap().success());
+        let service = "auth optional pam_group.so\naccount required pam_permit.so\nsession required pam_permit.so\n";
+        fs::write(format!("{FOLDER}/e2e"), service).unwrap();
+        let pam = json!({"pam": {"enabled": true, "service_name": "e2e"}});
+        let node = cluster.agent(&AgentSetup::node("node1").ssh(&pam));
+        let mut alice = cluster.user("alice", &["access"]);
+        let client = cluster.login(&mut alice);
+        let node1 = format!("{}@node1", account());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (near, far) = (free_port(), listener.local_addr().unwrap().port());
+        let forward = format!("{near}:127.0.0.1:{far}");
+        let mut running = client.spawn(&["ssh", "-L", &forward, &node1, "id -G; sleep 600"]);
+        let mut groups = String::new();
+        BufReader::new(running.stdout.take().unwrap()).read_line(&mut groups).unwrap();
+        assert!(groups.split_whitespace().any(|group| group == DAEMON), "those of the command: {groups}");
+        let _forwarded = wait_for("the forward", LIMIT, || TcpStream::connect(("127.0.0.1", near)));
+        let groups = wait_for("the worker", LIMIT, || groups_of_worker(node.pid()).ok_or("none"));
+        assert!(groups.split_whitespace().any(|group| group == DAEMON), "those of the worker: {groups}");
+        running.kill().unwrap();
+        running.wait().unwrap();
     });
 }
