@@ -1,5 +1,7 @@
 //! Joining sessions, and sessions that need others to be present.
 
+use std::collections::BTreeSet;
+
 use resources::presets::IMPLICIT_ROLE;
 use serde::Serialize;
 use wire::types::{SessionRequirePolicy, SessionTrackerPolicySet};
@@ -148,8 +150,9 @@ impl<'a> SessionPolicies<'a> {
                 && filter.as_ref().is_none_or(|f| f.holds(&p.context).unwrap_or(false))
                 && p.roles.modes_for(&[role.name.as_str()], self.kind).contains(&p.mode)
         };
-        let found = present.iter().filter(counts).count();
-        i32::try_from(found).unwrap_or(i32::MAX) >= demand.count
+        // Nobody is two people at two terminals.
+        let found: BTreeSet<&str> = present.iter().filter(counts).map(|p| p.user.as_str()).collect();
+        i32::try_from(found.len()).unwrap_or(i32::MAX) >= demand.count
     }
 }
 

@@ -301,6 +301,7 @@ fn moderated_sessions_wait_for_those_who_have_to_be_present() {
     assert!(!alone.allowed && alone.on_leave == OnLeave::Pause);
     assert!(alone.missing[0].contains("2x moderator"), "{alone:?}");
     assert!(demands.may_run(&[auditor("bob"), auditor("carol")]).allowed);
+    assert!(!demands.may_run(&[auditor("bob"), auditor("bob")]).allowed, "one person at two terminals");
     assert!(!demands.may_run(&[auditor("bob"), auditor("alice")]).allowed, "the owner does not count");
     assert!(!demands.may_run(&[auditor("bob"), somebody("dan", json!(["dev"]), &joiner, JoinMode::Moderator)]).allowed);
     assert!(
