@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dialer::{Dialer, HostPort, ProxyEndpoint, Service, Traffic};
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tunnel::BoxedStream;
 use tunnel::agent::ProxyDialer;
 
-/// For how long the proxy's word about its tunnel port is believed.
-const FIND_EVERY: Duration = Duration::from_secs(3);
+/// For how long the proxy's word about its tunnel port is believed once nothing more is reached there. A proxy that
+/// restarts is away for less, and need not tell all its agents again.
+const BELIEVED: Duration = Duration::from_secs(3);
 /// Port of tunnels where a proxy names none.
 const TUNNEL_PORT: u16 = 3024;
 /// Environment variable that says where tunnels go, whatever the proxy says.
@@ -30,7 +31,15 @@ enum TunnelPort {
 pub struct TunnelDialer {
     proxy: ProxyEndpoint,
     dialer: Dialer,
-    found: Mutex<Option<(Instant, TunnelPort)>>,
+    found: Mutex<Option<Found>>,
+}
+
+/// What the proxy said about its tunnel port.
+#[derive(Debug)]
+struct Found {
+    port: TunnelPort,
+    /// Since when no dial has led to a proxy.
+    lost: Option<Instant>,
 }
 
 impl TunnelDialer {
@@ -40,11 +49,10 @@ impl TunnelDialer {
     }
 
     async fn port(&self) -> io::Result<TunnelPort> {
-        let mut found = self.found.lock().await;
-        if let Some((at, port)) = &*found
-            && at.elapsed() < FIND_EVERY
+        if let Some(found) = &*self.found.lock()
+            && found.lost.is_none_or(|since| since.elapsed() < BELIEVED)
         {
-            return Ok(port.clone());
+            return Ok(found.port.clone());
         }
         let answer = self.proxy.find().await.map_err(io::Error::other)?;
         let ssh = &answer.proxy.ssh;
@@ -56,7 +64,7 @@ impl TunnelDialer {
         } else {
             TunnelPort::Own(self.own_port(&answer)?)
         };
-        *found = Some((Instant::now(), port.clone()));
+        *self.found.lock() = Some(Found { port: port.clone(), lost: None });
         Ok(port)
     }
 
@@ -101,5 +109,43 @@ impl ProxyDialer for TunnelDialer {
                 Ok(Box::new(stream))
             }
         }
+    }
+
+    fn led_to_a_proxy(&self, led: bool) {
+        if let Some(found) = &mut *self.found.lock() {
+            found.lost = if led { None } else { found.lost.or_else(|| Some(Instant::now())) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::TcpListener;
+
+    use dialer::Verify;
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_is_asked_again_only_when_it_was_away_for_long() {
+        // Nothing listens there, so that to ask is to fail.
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let proxy = ProxyEndpoint::new(Dialer::direct(), HostPort::from(closed), Verify::Insecure);
+        let dialer = TunnelDialer::new(proxy, Dialer::direct());
+        dialer.port().await.unwrap_err();
+        *dialer.found.lock() = Some(Found { port: TunnelPort::Public, lost: None });
+        advance(Duration::from_secs(3600)).await;
+        dialer.port().await.unwrap();
+        dialer.led_to_a_proxy(false);
+        advance(BELIEVED / 2).await;
+        dialer.led_to_a_proxy(false);
+        dialer.port().await.unwrap();
+        advance(BELIEVED / 2).await;
+        dialer.port().await.unwrap_err();
+        dialer.led_to_a_proxy(true);
+        dialer.port().await.unwrap();
     }
 }

@@ -38,6 +38,9 @@ pub trait AgentCredentials: Send + Sync + 'static {
 pub trait ProxyDialer: Send + Sync + 'static {
     /// A new connection on which SSH is spoken next. The implementation limits its own time.
     async fn dial(&self) -> io::Result<BoxedStream>;
+
+    /// Hears whether the last dial led to a proxy: where it did not, the address may be out of date.
+    fn led_to_a_proxy(&self, _led: bool) {}
 }
 
 /// Takes the streams that proxies open to this agent.

@@ -84,6 +84,7 @@ impl AgentPool {
     }
 
     fn note_attempt(&self, outcome: Result<Link, AgentError>, links: &mut JoinSet<Duration>) {
+        self.config.dialer.led_to_a_proxy(matches!(outcome, Ok(_) | Err(AgentError::AlreadyClaimed(_))));
         match outcome {
             Ok(link) => {
                 info!("tunnel to a proxy is up");
