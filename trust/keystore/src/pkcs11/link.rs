@@ -8,7 +8,7 @@ use cryptoki::error::{Error as CallError, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::{Limit, Slot};
 use cryptoki::types::AuthPin;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys::IdForm;
 use super::{Settings, TokenChoice};
@@ -29,6 +29,9 @@ pub(super) struct Link {
     /// Counts how often the library was made ready: what it knew before is nothing to it since, and the numbers of its
     /// sessions may mean others.
     beginnings: AtomicU64,
+    /// Held for writing while the library is made ready, and for reading around every other call: what calls a library that is
+    /// being made ready by another thread may bring the process down.
+    calls: RwLock<()>,
     /// When the token may be tried again that could not be reached, and why it could not.
     down: Mutex<Option<(Instant, String)>>,
 }
@@ -137,6 +140,7 @@ impl Link {
             place,
             pin_refused: AtomicBool::new(false),
             beginnings: AtomicU64::new(0),
+            calls: RwLock::default(),
             down: Mutex::default(),
         })
     }
@@ -148,8 +152,10 @@ impl Link {
 
     /// How many sessions there may be.
     pub(super) fn sessions(&self) -> u64 {
-        let found = self.initialize().and_then(|()| self.slot());
-        let limit = found.and_then(|slot| Ok(self.library.get_token_info(slot)?.max_rw_session_count()));
+        let limit = self.initialize().and_then(|()| {
+            let _calling = self.calling();
+            Ok(self.library.get_token_info(self.slot()?)?.max_rw_session_count())
+        });
         match limit {
             Ok(Limit::Max(most)) => most.clamp(1, SESSIONS),
             _ => SESSIONS,
@@ -161,8 +167,13 @@ impl Link {
         Ok(IdForm::of_manufacturer(self.library.get_library_info()?.manufacturer_id()))
     }
 
-    /// A session that is logged in; it stays open until it is closed.
-    pub(super) fn connect(&self) -> Result<Session, Reason> {
+    /// Makes sure that the library is not made ready anew before this is dropped.
+    pub(super) fn calling(&self) -> RwLockReadGuard<'_, ()> {
+        self.calls.read()
+    }
+
+    /// A session that is logged in, and of which [beginning](Self::beginning); it stays open until it is closed.
+    pub(super) fn connect(&self) -> Result<(Session, u64), Reason> {
         if self.pin_refused.load(Ordering::Relaxed) {
             return Err(Reason::Pin("before".to_owned()));
         }
@@ -171,7 +182,10 @@ impl Link {
         {
             return Err(Reason::Other(reason.clone()));
         }
-        let connected = self.initialize().and_then(|()| self.slot()).and_then(|slot| self.log_in(slot));
+        let connected = self.initialize().and_then(|()| {
+            let _calling = self.calling();
+            Ok((self.log_in(self.slot()?)?, self.beginning()))
+        });
         *self.down.lock() = match &connected {
             Err(Reason::Call(error)) => Some((Instant::now() + pause(), words(error))),
             Err(Reason::Other(reason)) => Some((Instant::now() + pause(), reason.clone())),
@@ -182,6 +196,7 @@ impl Link {
 
     /// Does nothing when the library has been made ready before, perhaps by somebody else in this process.
     fn initialize(&self) -> Result<(), Reason> {
+        let _alone = self.calls.write();
         match self.library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) => {
                 self.beginnings.fetch_add(1, Ordering::Relaxed);
@@ -192,7 +207,7 @@ impl Link {
         }
     }
 
-    /// A number that changes when the library forgets everything.
+    /// A number that changes when the library forgets everything, which it does not while somebody is [calling](Self::calling).
     pub(super) fn beginning(&self) -> u64 {
         self.beginnings.load(Ordering::Relaxed)
     }

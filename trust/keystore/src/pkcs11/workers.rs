@@ -10,6 +10,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cryptoki::context::Function;
+use cryptoki::error::{Error as CallError, RvError};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use parking_lot::Mutex;
@@ -21,15 +23,20 @@ use crate::Error;
 const QUEUE: usize = 256;
 /// How often something is tried while sessions turn out to be lost: another thread may be at opening them anew.
 const ATTEMPTS: usize = 3;
+/// How long the threads may take to leave the library.
+const LEAVING: Duration = Duration::from_secs(2);
 
 /// Where keys were found, by id; good for as long as the session.
 pub(super) type Handles = HashMap<String, ObjectHandle>;
 
 type Job = Box<dyn FnOnce(&mut Worker) + Send>;
 
-/// The threads, which end when this is dropped.
+/// The threads. Whoever drops this waits for their end, because a process must not end while they are in the library.
 pub(super) struct Workers {
-    jobs: SyncSender<Job>,
+    /// None when they are to end.
+    jobs: Option<SyncSender<Job>>,
+    /// Disconnected when the last of them has ended.
+    ended: Mutex<Receiver<()>>,
     link: Arc<Link>,
 }
 
@@ -47,18 +54,21 @@ impl Workers {
     pub(super) fn start(link: Arc<Link>) -> Result<Self, Error> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
+        let (at_work, ended) = sync_channel(0);
         for number in 0..link.sessions() {
             let mut worker = Worker { link: Arc::clone(&link), session: None, beginning: 0, handles: Handles::new() };
-            let queue = Arc::clone(&queue);
+            let (queue, at_work) = (Arc::clone(&queue), at_work.clone());
             let thread = thread::Builder::new().name(format!("pkcs11-{number}"));
             let started = thread.spawn(move || {
                 while let Some(job) = next(&queue) {
                     job(&mut worker);
                 }
+                drop(worker);
+                drop(at_work);
             });
             started.map_err(|error| Reason::Other(error.to_string()).at(link.place(), "starting a thread"))?;
         }
-        Ok(Self { jobs, link })
+        Ok(Self { jobs: Some(jobs), ended: Mutex::new(ended), link })
     }
 
     /// Has one of the threads do something with its session, and waits for the result so long. What is done may be done
@@ -78,10 +88,10 @@ impl Workers {
                 let _ = answer.send(worker.run(&work));
             }
         });
-        match self.jobs.try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(Error::Busy { place: place(), what }),
-            Err(TrySendError::Disconnected(_)) => {
+        match self.jobs.as_ref().map(|jobs| jobs.try_send(job)) {
+            Some(Ok(())) => {}
+            Some(Err(TrySendError::Full(_))) => return Err(Error::Busy { place: place(), what }),
+            Some(Err(TrySendError::Disconnected(_))) | None => {
                 return Err(Reason::Other("its threads have ended".to_owned()).at(self.link.place(), what));
             }
         }
@@ -89,6 +99,14 @@ impl Workers {
             Ok(done) => done.map_err(|reason| reason.at(self.link.place(), what)),
             Err(_) => Err(Error::Timeout { place: place(), what, limit }),
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // Nothing is ever sent; a library that hangs is left behind.
+        let _ = self.ended.get_mut().recv_timeout(LEAVING);
     }
 }
 
@@ -111,16 +129,15 @@ impl Worker {
     }
 
     fn attempt<T>(&mut self, work: &impl Fn(&Session, &mut Handles) -> Result<T, Reason>) -> Result<T, Reason> {
+        if self.session.is_none() || self.beginning != self.link.beginning() {
+            self.handles.clear();
+            self.session = None;
+            let (session, beginning) = self.link.connect()?;
+            (self.session, self.beginning) = (Some(session), beginning);
+        }
+        let _calling = self.link.calling();
         let known = self.session.take().filter(|_| self.beginning == self.link.beginning());
-        let session = match known {
-            Some(session) => session,
-            None => {
-                self.handles.clear();
-                let session = self.link.connect()?;
-                self.beginning = self.link.beginning();
-                session
-            }
-        };
+        let session = known.ok_or(CallError::Pkcs11(RvError::SessionClosed, Function::OpenSession))?;
         let done = work(&session, &mut self.handles);
         match &done {
             Err(reason) if reason.is_about_session() => {}
@@ -133,6 +150,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
+        let _calling = self.link.calling();
         if let Some(session) = self.session.take().filter(|_| self.beginning == self.link.beginning()) {
             close(session);
         }
