@@ -126,6 +126,7 @@ impl Shared {
             state.engine.attach(again);
             let turn = self.turn.borrow().wrapping_add(1);
             self.turn.send_replace(turn);
+            self.doubt.send_replace(false); // of the one before: nobody is to replace this one because of that
             (turn, state.carrier.take()) // the next one leaves its own
         };
         if let Some(before) = before {
@@ -153,7 +154,6 @@ impl Shared {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.doubt.send_replace(false);
         let mut carrier = Carrier {
             shared: self,
             turn,
