@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 /// Addresses remembered at once; beyond that the ones that have been quiet are forgotten, and when there are none, those
 /// that were seen longest ago: whoever has many addresses must not keep everybody else out.
 const MAX_ADDRESSES: usize = 16_384;
+/// Addresses that are not forgotten when there is no place for another one.
+const MOST_KEPT: usize = MAX_ADDRESSES / 2;
 
 /// So much over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,16 +84,13 @@ fn of_one(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Forgets at least half of the addresses that are not quiet, so that this is seldom done.
+/// Forgets addresses until half of the places are free, so that this is seldom done: all are looked at each time.
 fn make_room(addresses: &mut HashMap<IpAddr, Buckets>, rates: &[Rate], now: Instant) {
     addresses.retain(|_, buckets| !buckets.is_full(rates, now));
-    if addresses.len() < MAX_ADDRESSES {
-        return;
-    }
+    let Some(excess) = addresses.len().checked_sub(MOST_KEPT).filter(|excess| *excess > 0) else { return };
     let mut seen: Vec<Instant> = addresses.values().map(|buckets| buckets.seen).collect();
-    let middle = seen.len() / 2;
-    let (_, median, _) = seen.select_nth_unstable(middle);
-    addresses.retain(|_, buckets| buckets.seen > *median);
+    let (_, last_forgotten, _) = seen.select_nth_unstable(excess - 1);
+    addresses.retain(|_, buckets| buckets.seen > *last_forgotten);
 }
 
 impl Buckets {
@@ -157,9 +156,22 @@ mod tests {
             assert!(limit.allow(address(number), at(number)));
         }
         assert!(limit.allow(IpAddr::from([198, 51, 100, 1]), at(MAX_ADDRESSES)));
-        let kept = limit.addresses.lock().len();
-        assert!((MAX_ADDRESSES / 4..=MAX_ADDRESSES / 2).contains(&kept), "{kept}");
+        assert_eq!(limit.addresses.lock().len(), MOST_KEPT + 1);
         assert!(!limit.allow(address(MAX_ADDRESSES - 1), at(MAX_ADDRESSES + 1)), "one seen lately is not forgotten");
+    }
+
+    #[test]
+    fn one_quiet_address_does_not_make_every_new_one_look_at_all() {
+        let limit = RateLimit::new([Rate::per_minute(60, 1)]);
+        let start = Instant::now();
+        let later = start + Duration::from_secs(2);
+        let address = |number: usize| IpAddr::from(u32::try_from(number).unwrap_or_default().to_be_bytes());
+        assert!(limit.allow(address(0), start), "quiet again when the others come");
+        for number in 1..=MAX_ADDRESSES {
+            assert!(limit.allow(address(number), later + Duration::from_nanos(number as u64)));
+        }
+        let kept = limit.addresses.lock().len();
+        assert!(kept <= MOST_KEPT + 1, "{kept}");
     }
 
     #[test]
