@@ -1,6 +1,7 @@
 //! One tunnel, seen from the proxy.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,8 +99,9 @@ impl Connection {
         silent > offline_threshold.saturating_mul(3) && self.streams.count() == 0
     }
 
-    /// Opens a stream and asks for it to be connected.
-    pub(super) async fn open(&self, request: &DialRequest) -> Result<TunnelStream, OpenError> {
+    /// Opens a stream and asks for it to be connected; `answers` is set as soon as the agent has taken it. Given up, it is
+    /// closed at the agent as well.
+    pub(super) async fn open(&self, request: &DialRequest, answers: &AtomicBool) -> Result<TunnelStream, OpenError> {
         let mut channel = match self.handle.channel_open_extension(TRANSPORT_CHANNEL, Vec::new()).await {
             Ok(channel) => channel,
             Err(Error::ChannelOpenFailure(rejection))
@@ -109,6 +111,8 @@ impl Connection {
             }
             Err(error) => return Err(OpenError::Ssh(error)),
         };
+        answers.store(true, Ordering::Relaxed);
+        let mut unanswered = Unanswered { handle: Some(self.handle.clone()), channel: channel.id() };
         channel.request(DIAL_REQUEST, true, request.to_payload()).await.map_err(OpenError::Ssh)?;
         let mut text = Vec::new();
         loop {
@@ -122,6 +126,7 @@ impl Connection {
         }
         // There is always a place: the agent has the limit.
         let place = self.streams.enter(usize::MAX).ok_or(OpenError::Ssh(Error::Disconnect))?;
+        unanswered.handle = None;
         Ok(TunnelStream::of_proxy(channel.into_stream(), request.client_source(), place))
     }
 
@@ -190,6 +195,22 @@ impl Drop for Opening<'_> {
     }
 }
 
+/// A stream whose dial the agent has not answered. When nobody waits for the answer any more, the agent is told.
+struct Unanswered {
+    /// None once there is nothing to close.
+    handle: Option<server::Handle>,
+    channel: ChannelId,
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return }; // the process ends
+        let channel = self.channel;
+        runtime.spawn(async move { tokio::time::timeout(REQUEST_TIMEOUT, handle.close(channel)).await });
+    }
+}
+
 /// Asks the proxy of another cluster for the version of its Auth Service.
 pub(super) async fn auth_version(handle: &server::Handle) -> Result<String, Error> {
     let asking = handle.send_global_request(VERSION_REQUEST, b"", true);
@@ -215,7 +236,6 @@ async fn refusal(mut channel: Channel<server::Msg>, mut text: Vec<u8>, request: 
         }
     };
     let _ = tokio::time::timeout(REASON_TIMEOUT, rest).await;
-    let _ = channel.close().await;
     let text = String::from_utf8_lossy(&text);
     OpenError::Refused(match text.trim() {
         "" => format!("failed connecting to {} [{}]", request.address, request.server_id),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -188,13 +189,16 @@ impl Registry {
         if waiting.is_empty() {
             return Err(DialError::NotFound { server_id: name.to_owned(), tunnel_type });
         }
-        let open = |connection: Arc<Connection>| async move { (connection.open(request).await, connection) };
-        let (mut asked, mut opening) = (Vec::new(), FuturesUnordered::new());
+        let open = |Asked { connection, answers }: Asked| async move {
+            (connection.open(request, &answers).await, connection)
+        };
+        let (mut asked, mut opening) = (Vec::<Asked>::new(), FuturesUnordered::new());
         let mut arrivals = None;
         let mut late = pin!(sleep(DIAL_TIMEOUT));
         loop {
             match waiting.pop_front() {
-                Some(next) => {
+                Some(connection) => {
+                    let next = Asked { connection, answers: Arc::default() };
                     asked.push(next.clone());
                     opening.push(open(next));
                 }
@@ -214,15 +218,13 @@ impl Registry {
                     continue;
                 }
                 () = &mut late => {
-                    asked.iter().for_each(|connection| connection.invalidate());
+                    asked.iter().for_each(Asked::give_up);
                     return Err(DialError::Timeout);
                 }
             };
             match outcome {
                 Ok(stream) => {
-                    // Those that were asked before this one have not answered.
-                    let others = asked.iter().filter(|other| !Arc::ptr_eq(other, &connection));
-                    others.for_each(|other| other.invalidate());
+                    asked.iter().for_each(Asked::give_up);
                     return Ok(stream);
                 }
                 Err(OpenError::Refused(reason)) if reason.ends_with(DRAINING) => connection.invalidate(),
@@ -282,9 +284,27 @@ impl Registry {
     }
 }
 
-fn untried(mut found: Vec<Arc<Connection>>, tried: &[Arc<Connection>]) -> Vec<Arc<Connection>> {
-    found.retain(|connection| !tried.iter().any(|other| Arc::ptr_eq(connection, other)));
+fn untried(mut found: Vec<Arc<Connection>>, tried: &[Asked]) -> Vec<Arc<Connection>> {
+    found.retain(|connection| !tried.iter().any(|other| Arc::ptr_eq(connection, &other.connection)));
     found
+}
+
+/// A tunnel that was asked for a stream.
+#[derive(Clone)]
+struct Asked {
+    connection: Arc<Connection>,
+    /// Whether its agent has taken the stream, which agents do by themselves.
+    answers: Arc<AtomicBool>,
+}
+
+impl Asked {
+    /// The tunnel is waited for no longer. It does not work if its agent said nothing at all: one that has taken the stream may
+    /// still be dialling, which takes the proxy of a leaf as long as its node needs.
+    fn give_up(&self) {
+        if !self.answers.load(Ordering::Relaxed) {
+            self.connection.invalidate();
+        }
+    }
 }
 
 /// Waits for a tunnel to come up; for ever if nobody listens for that.

@@ -105,6 +105,47 @@ async fn a_dial_does_not_wait_for_a_tunnel_that_hangs_when_another_one_comes_up(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dial_that_another_tunnel_overtakes_is_closed_at_the_agent_and_its_tunnel_is_not_taken_for_broken() {
+    let authority = Authority::new(CLUSTER);
+    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
+    let address = Address::of(&[&proxy]);
+    let fast = node(&authority, &address);
+    registered(&proxy, NODE, TunnelType::Node).await;
+    // The newest tunnel is asked first. Its agent takes what it is asked for, and is slow to connect it.
+    let (closed, mut was_closed) = tokio::sync::mpsc::unbounded_channel();
+    let slow = move |transport: IncomingTransport| {
+        let closed = closed.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            if let Ok(mut stream) = transport.accept().await {
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+            closed.send(()).unwrap();
+        }
+    };
+    let mut config = agent_config(identity(&authority, "Node", NODE), &authority, &address);
+    config.transports = Arc::new(slow);
+    let _slow = start(config);
+    let mut events = proxy.registry().subscribe();
+    while proxy.registry().len() < 2 {
+        soon(events.recv()).await.unwrap();
+    }
+    let since = Instant::now();
+    assert_eq!(line(&mut dial(&proxy).await.unwrap()).await, "198.51.100.9:1234");
+    assert!((2..4).contains(&since.elapsed().as_secs()), "took {:?}", since.elapsed());
+    soon(was_closed.recv()).await.unwrap();
+
+    fast.stop.cancel();
+    while proxy.registry().len() > 1 {
+        soon(events.recv()).await.unwrap();
+    }
+    assert!(proxy.registry().is_online(NODE, TunnelType::Node));
+    // Nor when it is too slow for the dial.
+    assert_eq!(dial(&proxy).await.unwrap_err(), DialError::Timeout);
+    assert!(proxy.registry().is_online(NODE, TunnelType::Node));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_agent_is_taken_for_offline_until_it_is_heard_again() {
     let authority = Authority::new(CLUSTER);
     let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
