@@ -4,6 +4,7 @@ mod identity;
 pub mod inventory;
 mod join;
 pub mod leases;
+pub mod locks;
 mod rotation;
 pub mod said;
 mod signed;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use cache::Cache;
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
+use process::locks;
 use resources::SystemRole;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 use tonic::Status;
 use wire::types::LockV2;
@@ -80,33 +80,25 @@ impl Gate {
 }
 
 impl Watch {
-    /// Returns when the connection must end, with the reason.
+    /// Returns when the connection must end, with the reason. Whether the list of locks can be relied on is for the host to say.
     pub(crate) async fn ended(&self) -> Status {
-        let mut changes = self.cache.subscribe();
-        loop {
-            let rest = self.ends.map(|end| (end - Utc::now()).to_std().unwrap_or(Duration::ZERO));
-            tokio::select! {
-                change = changes.recv() => {
-                    let relevant = matches!(
-                        change,
-                        Ok(cache::Change::Lock(_) | cache::Change::Everything) | Err(RecvError::Lagged(_))
-                    );
-                    if relevant && let Some(lock) = lock_in_force(&self.cache, &self.identity) {
-                        return Status::permission_denied(lock);
-                    }
-                    if matches!(change, Err(RecvError::Closed)) {
-                        return std::future::pending().await;
-                    }
+        let locked = locks::ended(&self.cache, false, || lock_in_force(&self.cache, &self.identity));
+        tokio::select! {
+            lock = locked => Status::permission_denied(lock),
+            end = self.expired() => {
+                if let Some(reports) = &self.reports {
+                    reports.disconnected(&self.peer, &format!("client certificate expired at {}", end.to_rfc3339())).await;
                 }
-                () = sleep(rest.unwrap_or(Duration::MAX)), if rest.is_some() => {
-                    let end = self.ends.map(|end| end.to_rfc3339()).unwrap_or_default();
-                    if let Some(reports) = &self.reports {
-                        reports.disconnected(&self.peer, &format!("client certificate expired at {end}")).await;
-                    }
-                    return Status::permission_denied("client certificate expired");
-                }
+                Status::permission_denied("client certificate expired")
             }
         }
+    }
+
+    /// Returns when the certificate has ended, if that ends the connection.
+    async fn expired(&self) -> DateTime<Utc> {
+        let Some(end) = self.ends else { return std::future::pending().await };
+        sleep((end - Utc::now()).to_std().unwrap_or(Duration::ZERO)).await;
+        end
     }
 }
 

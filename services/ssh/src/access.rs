@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use pki::identity::Identity;
+use process::leases::Lease;
 use rbac::{JoinMode, Participant, RoleSet, SessionOwner, SshPermit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wire::events::{ConnectionMetadata, SessionMetadata, UserMetadata};
 
-use crate::limits::Lease;
 use crate::session::{Moderation, SessionHandle, Who};
 
 /// Who is connected, and what the roles permit.

@@ -1,12 +1,14 @@
 //! One SSH connection to the node: who is there, and what they open.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use mux::rate::RateLimit;
 use parking_lot::Mutex;
+use process::leases::Lease;
 use resume::server::{Incoming, Interest};
 use russh::keys::Certificate;
 use russh::server::{Auth, ChannelOpenHandle, Handle, Handler, Msg, Session};
@@ -21,7 +23,6 @@ use crate::access::{Access, Refused};
 use crate::channel::{self, Refusal, find_account};
 use crate::cut::Cut;
 use crate::forward::{Forwards, Place};
-use crate::limits::Lease;
 use crate::monitor::Activity;
 use crate::node::Node;
 use crate::os::account::Account;
@@ -30,6 +31,8 @@ use crate::os::environment::Facts;
 use crate::os::host_users::InUse;
 use crate::os::pty::TerminalSize;
 
+/// Stands for the address of a client, or of this host, that nobody told.
+pub(crate) const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// The login with which sessions are joined, and nothing else.
 pub(crate) const JOIN_LOGIN: &str = "-teleport-internal-join";
 /// How long a client may take from its first byte to being authenticated.
@@ -230,8 +233,7 @@ pub(crate) async fn serve<S>(node: Node, stream: S, client: SocketAddr, server: 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Port 0 stands for an address that nobody told.
-    if client.port() != 0 && !node.rates.allow(client.ip(), Instant::now()) {
+    if !is_in_time(&node.rates, client, Instant::now()) {
         debug!(%client, "connection closed: too many of this address over time");
         return;
     }
@@ -239,6 +241,12 @@ where
     let shown = (tunnel::ssh::SERVER_VERSION, config.host_uuid.as_str());
     let ssh = |incoming| serve_ssh(node, incoming, client, server);
     resumable.serve(stream, client, shown, &stop, ssh).await;
+}
+
+/// Counts a connection of a client; false when there are too many over time. A port of 0 alone does not make an address
+/// unknown: proxies give it to addresses that they cannot vouch for.
+fn is_in_time(rates: &RateLimit, client: SocketAddr, now: Instant) -> bool {
+    client == UNKNOWN || rates.allow(client.ip(), now)
 }
 
 /// Speaks SSH.
@@ -490,5 +498,22 @@ impl Handler for Door {
             },
             _ => tunnel::ssh::answer(name, wire::VERSION, self.node.records_at_proxy()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mux::rate::Rate;
+
+    use super::*;
+
+    #[test]
+    fn addresses_that_nobody_vouches_for_are_counted_and_unknown_ones_are_not() {
+        let rates = RateLimit::new([Rate::per_minute(1, 3)]);
+        let now = Instant::now();
+        let passed = |client: SocketAddr| (0..10).filter(|_| is_in_time(&rates, client, now)).count();
+        assert_eq!(passed(SocketAddr::from(([192, 0, 2, 1], 0))), 3);
+        assert_eq!(passed(SocketAddr::from(([192, 0, 2, 2], 4711))), 3);
+        assert_eq!(passed(UNKNOWN), 10);
     }
 }

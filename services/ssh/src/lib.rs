@@ -14,7 +14,6 @@ mod forward;
 mod gate;
 mod heartbeat;
 mod labels;
-mod limits;
 mod monitor;
 mod node;
 pub mod os;
@@ -33,6 +32,7 @@ use cache::{Cache, Kind};
 use config::Labels;
 use mux::listener::{ConnectionLimit, Listener};
 use parking_lot::RwLock;
+use process::leases::Leases;
 use recording::{ToAuth, Uploader, UploaderConfig, Uploads};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,6 @@ pub use node::{Features, NodeConfig};
 use crate::audit::{Facts, NodeAudit};
 use ::resume::server::Resumable;
 use heartbeat::NodeRecord;
-use limits::Leases;
 use node::Node;
 use os::host_users::HostUsers;
 
@@ -271,9 +270,8 @@ fn keep_tunnels(
     let transports = move |transport: IncomingTransport| {
         let node = serving.clone();
         async move {
-            let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
-            let client = transport.client_addr().unwrap_or(unknown);
-            let server = transport.request().client_destination().unwrap_or(unknown);
+            let client = transport.client_addr().unwrap_or(connection::UNKNOWN);
+            let server = transport.request().client_destination().unwrap_or(connection::UNKNOWN);
             match transport.accept().await {
                 Ok(stream) => connection::serve(node, stream, client, server).await,
                 Err(error) => tracing::debug!(%error, "tunnelled connection lost"),

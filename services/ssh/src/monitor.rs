@@ -4,22 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cache::Change;
 use chrono::Utc;
-use rbac::Strictness;
-use tokio::sync::broadcast::error::RecvError;
+use process::locks;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::info;
 
 use crate::audit::connection_metadata;
 use crate::connection::Connection;
-use crate::node::{Node, lock_subject};
+use crate::node::Node;
 use crate::session::Command;
 
-/// For how long the list of locks may be out of date before strict mode refuses.
-pub(crate) const MAX_STALE_LOCKS: Duration = Duration::from_secs(5 * 60);
-/// How often the age of the list of locks is looked at.
-const STALE_CHECK: Duration = Duration::from_secs(15);
 /// How long the last words to a client may take to go out.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a session, or a client, may take to hear that it ends.
@@ -106,31 +100,9 @@ impl Node {
     /// Returns when a lock is on the user, or when strict mode cannot tell any more.
     async fn locked(&self, connection: &Connection) -> End {
         let access = &connection.access;
-        let subject = lock_subject(&access.identity, &access.login, &self.config);
-        let mut changes = self.cache.subscribe();
-        // A lock that came between the login and the subscription.
-        if let Some(message) = self.lock_on_either(&subject, &access.local_name) {
-            return End::because(message);
-        }
-        let strict = self.lock_mode(&access.roles) == Strictness::Strict;
-        loop {
-            tokio::select! {
-                change = changes.recv() => {
-                    let relevant = matches!(change, Ok(Change::Lock(_) | Change::Everything) | Err(RecvError::Lagged(_)));
-                    if relevant && let Some(message) = self.lock_on_either(&subject, &access.local_name) {
-                        return End::because(message);
-                    }
-                    if matches!(change, Err(RecvError::Closed)) {
-                        std::future::pending::<()>().await;
-                    }
-                }
-                () = sleep(STALE_CHECK), if strict => {
-                    if self.locks_are_stale() {
-                        return End::because(rbac::stale_locks_denial().message);
-                    }
-                }
-            }
-        }
+        let subject = self.lock_subject(&access.identity, &access.login);
+        let strict = locks::are_strict_for(&self.cache, &access.roles);
+        End::because(locks::ended(&self.cache, strict, || locks::on(&self.cache, &subject, &access.local_name)).await)
     }
 
     /// Returns when the client has been idle for longer than its roles and the cluster allow.

@@ -13,7 +13,9 @@ use parking_lot::{Mutex, RwLock};
 use pki::identity::Identity;
 use pki::keys::PublicKey;
 use pki::ssh_cert::{self, Kind, Requirements, UserCertificate};
-use rbac::{AccessState, Decision, KeyPolicy, LockSubject, MfaRequired, RoleSet, SshPermit, Strictness};
+use process::leases::{Leases, NoLease, too_many};
+use process::locks;
+use rbac::{AccessState, Decision, KeyPolicy, LockSubject, MfaRequired, RoleSet, SshPermit};
 use resume::server::Resumable;
 use russh::keys::Certificate;
 use tokio::sync::watch;
@@ -21,14 +23,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tunnel::HostIdentity;
 use tunnel::ssh::Algorithms;
-use wire::types::{CertAuthorityV2, LockV2, ServerV2};
+use wire::types::{CertAuthorityV2, ServerV2};
 
 use crate::access::{Access, Denial, Refused};
 use crate::audit::NodeAudit;
 use crate::connection::JOIN_LOGIN;
 use crate::heartbeat::NodeRecord;
-use crate::limits::{self, Leases, NoLease};
-use crate::monitor::MAX_STALE_LOCKS;
 use crate::os::host_users::HostUsers;
 use crate::record::Recorder;
 use crate::session::SessionRegistry;
@@ -203,10 +203,10 @@ impl Node {
 
     /// Why nothing may be opened although the roles allow the login: locks and the kind of key.
     fn refusal(&self, identity: &Identity, local_name: &str, login: &str, roles: &RoleSet) -> Option<String> {
-        if let Some(message) = self.lock_on_either(&lock_subject(identity, login, &self.config), local_name) {
+        if let Some(message) = locks::on(&self.cache, &self.lock_subject(identity, login), local_name) {
             return Some(message);
         }
-        if self.lock_mode(roles) == Strictness::Strict && self.locks_are_stale() {
+        if locks::are_strict_for(&self.cache, roles) && locks::are_stale(&self.cache) {
             return Some(rbac::stale_locks_denial().message);
         }
         let preference = self.cache.auth_preference();
@@ -216,16 +216,9 @@ impl Node {
         (!key.satisfies(required)).then(|| format!("private key policy not met: {}", required.name()))
     }
 
-    /// Whether this node's view of the locks is too old to be relied on in strict mode.
-    pub fn locks_are_stale(&self) -> bool {
-        self.cache.stale_for().is_some_and(|age| age > MAX_STALE_LOCKS)
-    }
-
-    /// What happens to somebody with these roles when locks cannot be relied on.
-    pub fn lock_mode(&self, roles: &RoleSet) -> Strictness {
-        let preference = self.cache.auth_preference();
-        let strict = preference.spec.as_ref().is_some_and(|s| s.locking_mode == "strict");
-        roles.options().lock_mode(if strict { Strictness::Strict } else { Strictness::BestEffort })
+    /// What locks may be on: somebody with a login here.
+    pub fn lock_subject(&self, identity: &Identity, login: &str) -> LockSubject {
+        locks::subject(identity, login, (&self.config.host_uuid, &self.config.cluster))
     }
 
     /// Takes a place among the user's simultaneous connections, where the roles limit them.
@@ -236,7 +229,7 @@ impl Node {
         match self.leases.take(&access.local_name, max, ttl.map(Duration::from_nanos)).await {
             Ok(lease) => access.hold(lease),
             Err(NoLease::AllTaken) => access.refuse(Refused {
-                message: limits::too_many(&access.user, max),
+                message: too_many(&access.user, max),
                 reason: "max_connections limit reached".to_owned(),
                 maximum: max,
             }),
@@ -326,36 +319,6 @@ impl Node {
         traits.insert("logins".to_owned(), logins.to_vec());
         identity.traits = Some(traits);
         Ok(identity)
-    }
-
-    /// The same, under the name that somebody brought or the one that they have here.
-    pub fn lock_on_either(&self, subject: &LockSubject, local_name: &str) -> Option<String> {
-        let under = |name: &str| self.lock_on(&LockSubject { user: name.to_owned(), ..subject.clone() });
-        self.lock_on(subject).or_else(|| (subject.user != local_name).then(|| under(local_name)).flatten())
-    }
-
-    /// The message of a lock on somebody, if one is in force.
-    pub fn lock_on(&self, subject: &LockSubject) -> Option<String> {
-        let now = Utc::now();
-        let targets = rbac::lock_targets(subject);
-        let matches = |lock: &LockV2| targets.iter().any(|target| rbac::lock_matches(lock, target));
-        let locks = self.cache.locks();
-        let lock = locks.iter().find(|lock| rbac::lock_in_force(lock, now) && matches(lock))?;
-        Some(rbac::lock_denial(lock).message)
-    }
-}
-
-pub(crate) fn lock_subject(identity: &Identity, login: &str, config: &NodeConfig) -> LockSubject {
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    LockSubject {
-        user: identity.username.clone(),
-        roles: identity.groups.clone(),
-        login: some(login),
-        mfa_device: some(&identity.mfa_verified),
-        device: some(&identity.device.device_id),
-        access_requests: identity.active_requests.clone(),
-        servers: vec![(config.host_uuid.clone(), some(&config.cluster))],
-        windows_desktop: None,
     }
 }
 

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::codes;
-use cache::Change;
 use chrono::Utc;
 use pki::identity::Identity;
 use pki::keys::{KeyAlgorithm, PrivateKey};
 use process::leases::{NoLease, too_many};
-use rbac::{AccessState, Decision, KeyPolicy, LockSubject, RoleSet, SessionOwner, SessionPolicies, Strictness};
+use process::locks;
+use rbac::{AccessState, Decision, KeyPolicy, RoleSet, SessionOwner, SessionPolicies};
 use russh::client::{AuthResult, Handle};
 use russh::keys::Certificate;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tonic::Request;
 use wire::events::{AuthAttempt, ClientDisconnect, Status};
 use wire::proto::OpenSshCertRequest;
@@ -30,10 +29,6 @@ use super::{Meeting, Shared, foreign};
 
 /// How long the Auth Service may take.
 const CALL: Duration = Duration::from_secs(10);
-/// For how long the list of locks may be out of date before strict mode refuses.
-const MAX_STALE_LOCKS: Duration = Duration::from_secs(5 * 60);
-/// How often the age of the list of locks is looked at.
-const STALE_CHECK: Duration = Duration::from_secs(15);
 /// The life of the proxy's certificate: it is used at once.
 const LIFE: Duration = Duration::from_secs(5 * 60);
 
@@ -110,7 +105,7 @@ fn judge(
         return Err(lock);
     }
     let spec = preference.spec.clone().unwrap_or_default();
-    if is_strict(shared, &roles) && is_stale(shared) {
+    if locks::are_strict_for(&shared.cache, &roles) && locks::are_stale(&shared.cache) {
         return Err(rbac::stale_locks_denial().message);
     }
     let required = roles.options().key_policy(spec.require_mfa_type);
@@ -127,39 +122,8 @@ fn judge(
 
 /// The message of a lock on somebody at this server, if one is in force.
 fn lock_on(shared: &Shared, meeting: &Meeting, identity: &Identity, login: &str) -> Option<String> {
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let subject = |user: String| LockSubject {
-        user,
-        roles: identity.groups.clone(),
-        login: some(login),
-        mfa_device: some(&identity.mfa_verified),
-        device: some(&identity.device.device_id),
-        access_requests: identity.active_requests.clone(),
-        servers: vec![(node_id(meeting).to_owned(), some(&meeting.cluster))],
-        windows_desktop: None,
-    };
-    // Under the name that somebody brought, and the one that they have here.
-    let names = [identity.username.clone(), foreign::local_name(shared, identity)];
-    let targets: Vec<_> = names.into_iter().flat_map(|name| rbac::lock_targets(&subject(name))).collect();
-    let now = Utc::now();
-    let locks = shared.cache.locks();
-    let lock = locks
-        .iter()
-        .find(|lock| rbac::lock_in_force(lock, now) && targets.iter().any(|target| rbac::lock_matches(lock, target)));
-    lock.map(|lock| rbac::lock_denial(lock).message)
-}
-
-/// Whether the locks that are known are too old to be relied on in strict mode.
-fn is_stale(shared: &Shared) -> bool {
-    shared.cache.stale_for().is_some_and(|age| age > MAX_STALE_LOCKS)
-}
-
-/// Whether somebody with these roles is let in only while the locks can be relied on.
-fn is_strict(shared: &Shared, roles: &RoleSet) -> bool {
-    let preference = shared.cache.auth_preference();
-    let strict = preference.spec.as_ref().is_some_and(|spec| spec.locking_mode == "strict");
-    let cluster_wide = if strict { Strictness::Strict } else { Strictness::BestEffort };
-    roles.options().lock_mode(cluster_wide) == Strictness::Strict
+    let subject = locks::subject(identity, login, (node_id(meeting), &meeting.cluster));
+    locks::on(&shared.cache, &subject, &foreign::local_name(shared, identity))
 }
 
 /// Returns when a connection must end, with the words for its user; the reason is in the audit log then.
@@ -189,25 +153,9 @@ async fn shut_out(visit: &Visit) -> String {
 /// Returns when a lock is on somebody at this server, or when strict mode cannot tell any more; with the reason.
 async fn locked(visit: &Visit) -> String {
     let Visit { shared, meeting, identity, login, .. } = visit;
-    let mut changes = shared.cache.subscribe();
-    let strict = role_set(shared, identity).map_or(true, |roles| is_strict(shared, &roles));
-    let mut changed = true;
-    loop {
-        if changed && let Some(message) = lock_on(shared, meeting, identity, login) {
-            return message;
-        }
-        if strict && is_stale(shared) {
-            return rbac::stale_locks_denial().message;
-        }
-        changed = tokio::select! {
-            change = changes.recv() => match change {
-                Ok(Change::Lock(_) | Change::Everything) | Err(RecvError::Lagged(_)) => true,
-                Ok(_) => false,
-                Err(RecvError::Closed) => std::future::pending().await,
-            },
-            () = sleep(STALE_CHECK), if strict => false,
-        };
-    }
+    // Whose roles are not known may be somebody for whom it is strict.
+    let strict = role_set(shared, identity).map_or(true, |roles| locks::are_strict_for(&shared.cache, &roles));
+    locks::ended(&shared.cache, strict, || lock_on(shared, meeting, identity, login)).await
 }
 
 /// Says in the audit log why a connection is ended.
