@@ -6,7 +6,7 @@
 //!
 //! The node decides about the user as it always does: it sees the user's own certificate. Servers without an agent
 //! (nodes of the sub-kind `openssh`) cannot decide: for them a proxy of their cluster does, enforces what the roles limit
-//! ([`limits`]), records whatever the mode is, tells what is done to files ([`copies`]), and logs in with a certificate of
+//! ([`limits`]), records whatever the mode is, tells what is done to files ([`copies`], [`operations`]), and logs in with a certificate of
 //! its own ([`agentless`]). For users of other clusters as well ([`foreign`]): a proxy of theirs leads to this one as it does
 //! to nodes.
 
@@ -17,6 +17,7 @@ mod door;
 mod foreign;
 mod host;
 mod limits;
+mod operations;
 mod session;
 mod target;
 mod trail;

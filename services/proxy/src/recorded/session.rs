@@ -1,8 +1,8 @@
 //! One session channel: what the client asks is asked of the node, and what the node shows is recorded on its way back.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::copies::{Copies, Done};
 use super::door::{Visit, opened};
+use super::operations::Operations;
 use super::trail::{Kind, NOT_RECORDED, SFTP, Trail, copy_refused, file_operation, subsystem};
 
 /// Request in which a node tells the id of a session.
@@ -41,8 +42,8 @@ struct Shared {
     /// Whether what is typed may go to the node.
     input: watch::Sender<Input>,
     received: AtomicU64,
-    /// Copies of files whose operations are told here, with the id under which they are.
-    copies: Mutex<Option<(Copies, String)>>,
+    /// What is done to files, where that is told here, with the id under which it is.
+    operations: OnceLock<(Operations, String)>,
 }
 
 /// Where what is typed goes. One thing runs on a channel at most.
@@ -74,6 +75,14 @@ struct Pending {
     /// Whether the client wants to know.
     want_reply: bool,
     what: What,
+    /// Requests that came right after it and are refused here: clients hear of each in its turn.
+    refused: u64,
+}
+
+impl Pending {
+    fn new(want_reply: bool, what: What) -> Self {
+        Self { want_reply, what, refused: 0 }
+    }
 }
 
 enum What {
@@ -97,7 +106,7 @@ pub(super) async fn serve(channel: Channel<server::Msg>, reply: ChannelOpenHandl
         accepted: Notify::new(),
         input: watch::Sender::new(Input::Nothing),
         received: AtomicU64::new(0),
-        copies: Mutex::default(),
+        operations: OnceLock::new(),
     };
     let (mut from_client, to_client) = channel.split();
     let (mut from_node, to_node) = target.split();
@@ -183,7 +192,7 @@ async fn request(
         }
         ChannelMsg::RequestSubsystem { want_reply, name } => (*want_reply, What::Run(Kind::Subsystem(name.clone()))),
         ChannelMsg::SetEnv { want_reply, variable_name, .. } if variable_name == JOIN_SESSION => {
-            return if *want_reply { answers.reply(false).await } else { Ok(()) };
+            return if *want_reply { shared.refuse(answers).await } else { Ok(()) };
         }
         ChannelMsg::SetEnv { want_reply, .. }
         | ChannelMsg::RequestX11 { want_reply, .. }
@@ -209,8 +218,8 @@ async fn request(
     // The recording is of one thing: a second one would run without.
     let runs = matches!(what, What::Run(_));
     let is_second = runs && *shared.input.borrow() != Input::Nothing;
-    if is_second || (asks && !shared.expect(Pending { want_reply, what })) {
-        return if want_reply { answers.reply(false).await } else { Ok(()) };
+    if is_second || (asks && !shared.expect(Pending::new(want_reply, what))) {
+        return if want_reply { shared.refuse(answers).await } else { Ok(()) };
     }
     if runs {
         shared.input.send_replace(Input::Waits);
@@ -310,6 +319,25 @@ async fn downward(
     }
 }
 
+impl State {
+    /// What the oldest request is about, and whether the client wants to hear of it.
+    fn oldest(&mut self) -> Option<(bool, What)> {
+        let oldest = self.pending.front_mut()?;
+        Some((oldest.want_reply, std::mem::replace(&mut oldest.what, What::Other)))
+    }
+
+    /// Whether the next to hear of is a request that was refused after the oldest one, which is done with otherwise.
+    fn is_next_refused(&mut self) -> bool {
+        let Some(oldest) = self.pending.front_mut() else { return false };
+        if let Some(left) = oldest.refused.checked_sub(1) {
+            oldest.refused = left;
+            return true;
+        }
+        self.pending.pop_front();
+        false
+    }
+}
+
 impl Shared {
     /// What a shell or command would be, given what was prepared.
     fn kind(&self, command: Option<String>) -> Kind {
@@ -336,16 +364,39 @@ impl Shared {
         room
     }
 
+    /// Refuses a request that the client wants to hear of: RFC 4254 §5.4 has it hear of those before first.
+    async fn refuse(&self, client: &ChannelWriteHalf<server::Msg>) -> Result<(), russh::Error> {
+        if let Some(before) = self.state.lock().pending.back_mut() {
+            before.refused += 1;
+            return Ok(());
+        }
+        client.reply(false).await
+    }
+
     /// The node has answered the oldest request.
     async fn answered(&self, accepted: bool, client: &ChannelWriteHalf<server::Msg>) -> Result<(), russh::Error> {
-        let Some(Pending { want_reply, what }) = self.state.lock().pending.pop_front() else { return Ok(()) };
+        // It stays the oldest until the client has heard of it: what is refused meanwhile waits behind it.
+        let Some((want_reply, what)) = self.state.lock().oldest() else { return Ok(()) };
+        self.decided(what, accepted, client).await;
+        if want_reply {
+            client.reply(accepted).await?;
+        }
+        while self.state.lock().is_next_refused() {
+            client.reply(false).await?;
+        }
+        Ok(())
+    }
+
+    /// Does what follows from the node's answer to a request.
+    async fn decided(&self, what: What, accepted: bool, client: &ChannelWriteHalf<server::Msg>) {
         match what {
             What::Terminal(size) if accepted => self.state.lock().size = Some(size),
             What::Run(Kind::Subsystem(name)) => {
                 let refused = (!accepted).then_some("the node refused the subsystem");
                 subsystem(&self.visit, &name, refused).await;
                 if accepted && name == SFTP && self.visit.meeting.agentless {
-                    *self.copies.lock() = Some((Copies::default(), SessionId::random().to_string()));
+                    let operations = Operations::new(&self.visit.shared.tasks);
+                    let _ = self.operations.set((operations, SessionId::random().to_string())); // one thing runs at most
                 }
                 self.input.send_replace(if accepted { Input::Open } else { Input::Nothing });
             }
@@ -366,7 +417,6 @@ impl Shared {
             }
             _ => {}
         }
-        if want_reply { client.reply(accepted).await } else { Ok(()) }
     }
 
     /// Returns when a session has been accepted for a while and the node has not told its id.
@@ -421,11 +471,13 @@ impl Shared {
 
     /// Says in the audit log what was done to files, where that is to be told.
     async fn told(&self, read: impl FnOnce(&mut Copies) -> Vec<Done>) {
-        let told = self.copies.lock().as_mut().map(|(copies, id)| (read(copies), copies.home(), id.clone()));
-        let Some((done, home, id)) = told else { return };
-        for done in done {
-            file_operation(&self.visit, &id, &home, done).await;
-        }
+        let Some((operations, id)) = self.operations.get() else { return };
+        let (visit, id) = (self.visit.clone(), id.clone());
+        let tell = move |done, home: String| {
+            let (visit, id) = (visit.clone(), id.clone());
+            async move { file_operation(&visit, &id, &home, done).await }
+        };
+        operations.tell(read, tell).await;
     }
 
     fn resized(&self, columns: u32, rows: u32) {
@@ -469,3 +521,7 @@ async fn say(client: &ChannelWriteHalf<server::Msg>, text: &str) {
     let said = client.extended_data_bytes(STDERR, Bytes::from(format!("{text}\r\n")));
     let _ = timeout(LAST_WORDS, said).await;
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

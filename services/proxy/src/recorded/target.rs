@@ -310,6 +310,17 @@ mod tests {
         }
     }
 
+    impl Target {
+        /// A connection to a node that lets everybody in.
+        pub(in crate::recorded) async fn of_test(stream: tokio::io::DuplexStream) -> Self {
+            let side = side(false, Vec::new());
+            let (client, notes) = (side.client.clone(), side.notes.clone());
+            let mut handle = russh::client::connect_stream(Arc::default(), stream, side).await.unwrap();
+            assert!(handle.authenticate_none("dev").await.unwrap().success());
+            Self { handle, client, notes }
+        }
+    }
+
     #[test]
     fn a_node_shows_a_certificate_of_its_cluster_and_a_key_alone_only_where_that_is_allowed() {
         let generate = || PrivateKey::generate(KeyAlgorithm::Ed25519).unwrap();
