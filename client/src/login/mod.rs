@@ -46,6 +46,8 @@ pub struct LoginRequest {
     pub insecure: bool,
     /// Where the credentials will be kept; `None` for an identity file, whose certificates share one key.
     pub home: Option<Home>,
+    /// The form of the SSH certificate, `standard` or `oldssh`; empty for what the roles say.
+    pub certificate_format: String,
 }
 
 /// Asks the person who logs in.
@@ -158,6 +160,7 @@ fn wanted(request: &LoginRequest, ping: &PingResponse, keys: &NewKeys) -> Wanted
         keys: PublicKeys::new(keys, !ping.auth.signature_algorithm_suite.is_empty()),
         ttl: i64::try_from(ttl.as_nanos()).unwrap_or(i64::MAX),
         route_to_cluster: request.cluster.clone().unwrap_or_default(),
+        compatibility: request.certificate_format.clone(),
         ..Default::default()
     }
 }

@@ -11,7 +11,7 @@ use client::home::Home;
 use client::login::{LoginRequest, login};
 use client::ssh::Target;
 use client::templates::Templates;
-use client::{Error, Result};
+use client::{Error, Result, text};
 
 use crate::args::Global;
 use crate::ask::Terminal;
@@ -144,7 +144,18 @@ impl Context {
             cluster: None,
             insecure: self.global.insecure,
             home: Some(self.home.clone()),
+            certificate_format: self.certificate_format()?,
         }))
+    }
+
+    /// The form of the SSH certificates of a login.
+    fn certificate_format(&self) -> Result<String> {
+        match self.global.cert_format.as_deref().unwrap_or_default() {
+            form @ ("" | "standard" | "oldssh") => Ok(form.to_owned()),
+            other => {
+                Err(Error::other(format!("--cert-format: expected standard or oldssh, found {:?}", text::line(other))))
+            }
+        }
     }
 
     /// Whether a login's key goes into the user's agent.

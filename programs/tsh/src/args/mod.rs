@@ -68,18 +68,27 @@ pub struct Global {
     /// Whether a login's key goes into the running ssh-agent as well: auto (if there is one), yes or no
     #[arg(short = 'k', long, global = true, env = "TELEPORT_ADD_KEYS_TO_AGENT", value_name = "WHEN", hide_env = true)]
     pub add_keys_to_agent: Option<String>,
-    /// Address for the browser's callback
-    #[arg(long, global = true, env = "TELEPORT_LOGIN_BIND_ADDR", hide = true)]
+    /// Form of the SSH certificates of a login: standard, or oldssh for servers that refuse those
+    #[arg(long, global = true, value_name = "FORM")]
+    pub cert_format: Option<String>,
+    /// Address to listen at in logins in a browser (not part of this build yet)
+    #[arg(long, global = true, env = "TELEPORT_LOGIN_BIND_ADDR", value_name = "HOST:PORT", hide_env = true)]
     pub bind_addr: Option<String>,
-    /// Which browser to open
-    #[arg(long, global = true, env = "TELEPORT_LOGIN_BROWSER", hide = true)]
-    pub browser: Option<String>,
-    /// How second factors are asked for
-    #[arg(long, global = true, env = "TELEPORT_MFA_MODE", hide = true)]
+    /// Address to show for it (not part of this build yet)
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub callback: Option<String>,
+    /// Which second factors to prefer: auto or otp (security keys are not part of this build yet)
+    #[arg(long, global = true, env = "TELEPORT_MFA_MODE", value_name = "MODE", hide_env = true)]
     pub mfa_mode: Option<String>,
-    /// Whether memory is locked
-    #[arg(long, global = true, env = "TELEPORT_MLOCK_MODE", hide = true)]
+    /// Log in for one command, with the help of another machine (not part of this build yet)
+    #[arg(long, global = true, env = "TELEPORT_HEADLESS", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub headless: bool,
+    /// Whether memory is locked: off, auto or best_effort (locking it is not part of this build yet)
+    #[arg(long, global = true, env = "TELEPORT_MLOCK_MODE", value_name = "MODE", hide_env = true)]
     pub mlock: Option<String>,
+    /// Slot of a hardware key (not part of this build yet)
+    #[arg(long, global = true, value_name = "SLOT")]
+    pub piv_slot: Option<String>,
     /// Another proxy to go through, of this cluster or of one that trusts it
     #[arg(short = 'J', long, global = true, value_name = "[LOGIN@]PROXY[:PORT]")]
     pub jumphost: Option<String>,
@@ -90,8 +99,22 @@ pub struct Global {
     #[arg(long, global = true)]
     pub no_enable_escape_sequences: bool,
     /// Switch on the escape sequences of interactive sessions (the default)
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true, overrides_with = "no_enable_escape_sequences")]
     pub enable_escape_sequences: bool,
+}
+
+impl Global {
+    /// What this build cannot do as it is told, in words. What would only be in vain is no such thing.
+    pub fn refusal(&self) -> Option<String> {
+        let refused = match self {
+            Self { headless: true, .. } => "--headless: logins with the help of another machine are".to_owned(),
+            Self { callback: Some(address), .. } => format!("--callback={address}: logins in a browser are"),
+            Self { piv_slot: Some(slot), .. } => format!("--piv-slot={slot}: hardware keys are"),
+            Self { mlock: Some(mode), .. } if mode == "strict" => format!("--mlock={mode}: locking memory is"),
+            _ => return None,
+        };
+        Some(format!("{refused} not part of this build yet"))
+    }
 }
 
 /// What to do.
@@ -189,8 +212,11 @@ pub struct LoginArgs {
     /// Use a request that was made
     #[arg(long, value_name = "ID", conflicts_with = "request_roles")]
     pub request_id: Option<String>,
-    /// Kubernetes cluster to select
-    #[arg(long, hide = true)]
+    /// Which browser to open; none for none (logins in a browser are not part of this build yet)
+    #[arg(long, env = "TELEPORT_LOGIN_BROWSER", hide_env = true)]
+    pub browser: Option<String>,
+    /// Kubernetes cluster to select (not part of this build yet)
+    #[arg(long, value_name = "NAME")]
     pub kube_cluster: Option<String>,
 }
 
@@ -246,6 +272,18 @@ mod tests {
         let after = Cli::try_parse_from(["tsh", "ls", "--insecure", "--proxy=p:1", "-i", "f"]).unwrap();
         for cli in [before, after] {
             assert!(cli.global.insecure && cli.global.proxy.as_deref() == Some("p:1") && cli.global.identity.is_some());
+        }
+    }
+
+    #[test]
+    fn options_that_this_build_cannot_follow_are_refused_by_name() {
+        let global = |option: &str| Cli::try_parse_from(["tsh", "ls", option]).unwrap().global;
+        for option in ["--headless", "--callback=a:1", "--piv-slot=9d", "--mlock=strict"] {
+            let refusal = global(option).refusal().unwrap();
+            assert!(refusal.starts_with(option) && refusal.contains("not part of this build"), "{refusal}");
+        }
+        for option in ["--mlock=auto", "--bind-addr=:1", "--mfa-mode=otp", "--cert-format=oldssh", "--insecure"] {
+            assert_eq!(global(option).refusal(), None);
         }
     }
 

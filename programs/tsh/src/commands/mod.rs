@@ -48,6 +48,9 @@ const LATER: &[&str] = &[
 
 /// Does what a command says; returns the exit code.
 pub async fn run(context: &Context, command: Command) -> Result<i32> {
+    if let Some(refusal) = context.global.refusal() {
+        return Err(Error::other(text::line(&refusal)));
+    }
     match command {
         Command::Login(args) => login::login(context, &args).await,
         Command::Logout => login::logout(context).await,

@@ -11,8 +11,8 @@ use wire::proto::paginated_resource::Resource;
 use wire::proto::{ListResourcesRequest, PaginatedResource};
 use wire::time::{moment, timestamp};
 use wire::types::{
-    AccessRequestFilter, AccessRequestScope, AccessRequestSpecV3, AccessRequestV3, AccessReview, Metadata,
-    RequestState, ResourceId,
+    AccessCapabilities, AccessRequestFilter, AccessRequestScope, AccessRequestSpecV3, AccessRequestV3, AccessReview,
+    Metadata, RequestState, ResourceId,
 };
 
 use super::{list, status};
@@ -289,10 +289,16 @@ pub async fn after_login(
     if wanted.id.is_some() || wanted.roles.is_some() || wanted.refused {
         return at_login(context, account, wanted).await;
     }
-    let made = automatic(context, account.clone(), wanted, terminal).await;
+    let may = requests::capabilities(&ClusterClient::new(account.clone()).await?).await?;
+    if !may.auto_request {
+        return Ok(account);
+    }
+    // Known from here on: a fault before it takes nobody's login away.
+    let host = client::profile::host(&account.profile.web_proxy_addr).to_owned();
+    let made = automatic(context, account, &may, wanted, terminal).await;
     if made.is_err() {
-        agent::remove(Some(client::profile::host(&account.profile.web_proxy_addr))).await;
-        leave::from_proxy(&context.home, client::profile::host(&account.profile.web_proxy_addr))?;
+        agent::remove(Some(&host)).await;
+        leave::from_proxy(&context.home, &host)?;
     }
     made
 }
@@ -300,13 +306,10 @@ pub async fn after_login(
 async fn automatic(
     context: &Context,
     account: Account,
+    may: &AccessCapabilities,
     wanted: &AtLogin<'_>,
     terminal: &mut Terminal,
 ) -> Result<Account> {
-    let may = requests::capabilities(&ClusterClient::new(account.clone()).await?).await?;
-    if !may.auto_request {
-        return Ok(account);
-    }
     let mut reason = wanted.reason.unwrap_or_default().to_owned();
     if may.require_reason && reason.trim().is_empty() {
         let prompt = match text::line(&may.request_prompt) {
