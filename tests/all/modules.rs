@@ -106,10 +106,13 @@ fn a_cluster_with_its_keys_in_a_module_works_rotates_and_restarts() {
         ("standby", ""),
     ] {
         step(&cluster, &cluster.auth, "host", phase);
-        wait_for(&format!("the node and the proxy in {phase}"), LIMIT, || {
-            let told = |log: &str, role: &str| log.lines().any(|line| line.contains(member) && line.contains(role));
-            if told(&node.log(), "Node") && told(&cluster.auth.log(), "Proxy") { Ok(()) } else { Err("not yet") }
-        });
+        // What members do in the last phase is not logged.
+        if !member.is_empty() {
+            wait_for(&format!("the node and the proxy in {phase}"), LIMIT, || {
+                let told = |log: &str, role: &str| log.lines().any(|line| line.contains(member) && line.contains(role));
+                if told(&node.log(), "Node") && told(&cluster.auth.log(), "Proxy") { Ok(()) } else { Err("not yet") }
+            });
+        }
         has_pairs(&hsm, if phase == "standby" { KEYS } else { KEYS + 2 });
     }
     assert_ne!(cluster.pin(), pin);

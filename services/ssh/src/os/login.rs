@@ -205,7 +205,9 @@ impl Worker {
             child.wait().await
         };
         if timeout(CLOSING, left).await.is_err() {
-            let _ = child.kill().await; // it has ended by itself then; a process that it started ends with it
+            // It has ended by itself if this fails. A process that it started ends with it; a worker that became the user, when
+            // its streams are closed, as they are for whoever is refused.
+            let _ = child.kill().await;
         }
     }
 }
@@ -257,39 +259,19 @@ impl Admitted {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::collections::BTreeMap;
     use std::path::Path;
 
     use super::*;
 
     /// A worker that is this script, and has read the request.
     fn begin(folder: &Path, script: &str) -> (Admitted, TaskTracker) {
-        let rules = Rules {
-            service: "e2e".into(),
-            authenticate: false,
-            variables: Vec::new(),
-            remote_host: "127.0.0.1".into(),
-        };
-        let request = Request {
-            rules: rules.clone(),
-            terminal: None,
-            account: "dev".into(),
-            uid: 1000,
-            gid: 1000,
-            groups: Vec::new(),
-            home: "/".into(),
-            program: "/bin/sh".into(),
-            name: "sh".into(),
-            arguments: Vec::new(),
-            environment: BTreeMap::new(),
-            worker: None,
-        };
+        let request = Request::of_test();
         let length = 4 + serde_json::to_vec(&request).unwrap().len();
         let tools = "PATH=/usr/bin:/bin; when() { while ! test -e $1; do sleep 0.02; done; }";
         let script = format!("{tools}; exec 3>&0; cd {}; head -c {length} >/dev/null; {script}", folder.display());
         let worker = ["/bin/sh", "-c", &script].map(OsString::from).to_vec();
         let nothing = || OwnedFd::from(File::options().read(true).write(true).open("/dev/null").unwrap());
-        let gate = Gate { worker, rules, tasks: TaskTracker::new() };
+        let gate = Gate { worker, rules: request.rules.clone(), tasks: TaskTracker::new() };
         let admitted = gate.start(&request, [nothing(), nothing(), nothing()], None).unwrap();
         gate.tasks.close();
         (admitted, gate.tasks)

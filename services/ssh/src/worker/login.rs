@@ -76,6 +76,28 @@ pub(crate) struct Request {
     pub worker: Option<Kind>,
 }
 
+#[cfg(test)]
+impl Request {
+    /// That of a test: a shell of an account that need not exist.
+    pub fn of_test() -> Self {
+        let (service, remote_host) = ("e2e".into(), "127.0.0.1".into());
+        Self {
+            rules: Rules { service, authenticate: false, variables: Vec::new(), remote_host },
+            terminal: None,
+            account: "dev".into(),
+            uid: 1000,
+            gid: 1001,
+            groups: vec![1001],
+            home: "/home/dev".into(),
+            program: "/bin/sh".into(),
+            name: "sh".into(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            worker: None,
+        }
+    }
+}
+
 /// What the daemon is told, a line of JSON each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
@@ -316,26 +338,8 @@ mod tests {
 
     #[test]
     fn workers_have_the_groups_that_modules_gave_the_user() {
-        let rules = Rules {
-            service: "e2e".into(),
-            authenticate: false,
-            variables: Vec::new(),
-            remote_host: "127.0.0.1".into(),
-        };
-        let request = Request {
-            rules,
-            terminal: None,
-            account: "dev".into(),
-            uid: 1000,
-            gid: 1001,
-            groups: vec![1001],
-            home: "/home/dev".into(),
-            program: "/bin/teleport".into(),
-            name: "teleport".into(),
-            arguments: vec!["worker".into()],
-            environment: BTreeMap::new(),
-            worker: Some(Kind::Sockets),
-        };
+        let (program, name, arguments) = ("/bin/teleport".into(), "teleport".into(), vec!["worker".into()]);
+        let request = Request { program, name, arguments, worker: Some(Kind::Sockets), ..Request::of_test() };
         let command = command(&request, Vec::new(), vec![Gid::from_raw(1001), Gid::from_raw(20)]).unwrap();
         let arguments: Vec<_> = command.get_args().collect();
         assert_eq!(arguments, ["worker", "sockets", "1000", "1001", "1001,20", "/home/dev"]);
