@@ -1,13 +1,13 @@
 //! What is measured under load: bulk data both ways, and many sessions at once, with what they cost.
 
-use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::{Client, Cluster, Daemon};
 
 use crate::openssh::OpenSsh;
-use crate::{line, memory, middle, seconds};
+use crate::usage::{cpu, memory};
+use crate::{line, middle, seconds};
 
 /// Bytes of one transfer, in MiB.
 const MEBIBYTES: u64 = 1024;
@@ -30,17 +30,6 @@ pub struct Parties<'a> {
     pub openssh: Option<&'a OpenSsh>,
 }
 
-/// Seconds of CPU that a process has used; see proc(5), `stat`.
-fn cpu(pid: u32) -> f64 {
-    /// Clock ticks in a second, as Linux shows them to programs on every architecture.
-    const TICKS: f64 = 100.0;
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the times of a process");
-    let (_, after_name) = text.rsplit_once(')').expect("a name in parentheses");
-    let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks = |index: usize| fields[index].parse::<f64>().expect("a number of ticks");
-    (ticks(11) + ticks(12)) / TICKS
-}
-
 impl Parties<'_> {
     /// A gibibyte from the host and to it.
     pub fn bulk(&self) {
@@ -49,10 +38,10 @@ impl Parties<'_> {
         let (mut proxy, mut node, mut grown) = (Vec::new(), Vec::new(), 0);
         for _ in 0..TRANSFERS {
             let processes = [self.cluster.auth.pid(), self.node.pid()];
-            let (before, held) = (processes.map(cpu), memory::of(processes[1]));
+            let (before, held) = (processes.map(cpu), memory(processes[1]));
             ours.push(timed(self.client.command(&["ssh", self.target, &down]).stdin(Stdio::null())));
             let after = processes.map(cpu);
-            grown = memory::of(processes[1]).saturating_sub(held);
+            grown = memory(processes[1]).saturating_sub(held);
             proxy.push(after[0] - before[0]);
             node.push(after[1] - before[1]);
             if let Some(openssh) = self.openssh {

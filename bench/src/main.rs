@@ -8,8 +8,8 @@
 
 mod copies;
 mod load;
-mod memory;
 mod openssh;
+mod usage;
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -46,8 +46,8 @@ fn main() {
     cluster.user("alice", &["access"]);
     let client = cluster.client_with(&cluster.sign_identity("alice", "1h"));
     std::thread::sleep(SETTLE);
-    line("auth and proxy, idle memory", &megabytes(memory::of(cluster.auth.pid())), "");
-    line("node, idle memory", &megabytes(memory::of(node.pid())), "");
+    line("auth and proxy, idle memory", &megabytes(usage::memory(cluster.auth.pid())), "");
+    line("node, idle memory", &megabytes(usage::memory(node.pid())), "");
 
     let target = format!("{}@node1", account());
     let ours = || {
@@ -77,13 +77,13 @@ fn main() {
         || timed(Command::new(&shell).args(["-c", "true"]).env("SSH_CLIENT", "127.0.0.1 1 1").env("SHLVL", "0"));
     line("the account's shell alone", &seconds(median(RUNS, alone)), "part of both times above");
 
-    let before = memory::of(node.pid());
+    let before = usage::memory(node.pid());
     let mut held: Vec<_> = (0..HELD).map(|_| client.terminal(&["ssh", &target])).collect();
     for terminal in &mut held {
         terminal.expect(r"[$#%>] ?");
     }
     std::thread::sleep(SETTLE);
-    let each = memory::of(node.pid()).saturating_sub(before) / HELD as u64;
+    let each = usage::memory(node.pid()).saturating_sub(before) / HELD as u64;
     line("node, memory for each held session", &megabytes(each), "without the user's own processes");
     drop(held);
 

@@ -7,8 +7,8 @@
 
 #[path = "../held.rs"]
 mod held;
-#[path = "../memory.rs"]
-mod memory;
+#[path = "../usage.rs"]
+mod usage;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -32,7 +32,7 @@ fn main() {
     cluster.user("alice", &["access"]);
     let client = cluster.client_with(&cluster.sign_identity("alice", "8h"));
     thread::sleep(SETTLE);
-    let before = memory::private(proxy(&cluster).pid());
+    let before = usage::private_memory(proxy(&cluster).pid());
 
     let start = Instant::now();
     let mut agents = Vec::new();
@@ -43,7 +43,7 @@ fn main() {
     wait_connected(proxy(&cluster), tunnels);
     line("agents joined and connected", &tunnels.to_string(), &format!("in {}", seconds(start.elapsed())));
     thread::sleep(SETTLE);
-    let idle = memory::private(proxy(&cluster).pid());
+    let idle = usage::private_memory(proxy(&cluster).pid());
     let each = idle.saturating_sub(before) as f64 / tunnels as f64;
     line("proxy, memory for each idle tunnel", &format!("{each:.0} KiB"), "");
 
@@ -58,7 +58,7 @@ fn main() {
     assert_eq!(lost(&mut held), 0, "all sessions open");
     line("sessions opened", &sessions.to_string(), &format!("in {}", seconds(start.elapsed())));
     thread::sleep(SETTLE);
-    let busy = memory::private(proxy(&cluster).pid());
+    let busy = usage::private_memory(proxy(&cluster).pid());
     let each = busy.saturating_sub(idle) as f64 / sessions.max(1) as f64;
     line("proxy, memory for each session", &format!("{each:.0} KiB"), "");
 
@@ -74,6 +74,11 @@ fn main() {
     line("an agent killed and started: sessions lost", &gone.to_string(), "its own");
     wait_connected(proxy(&cluster), tunnels);
 
+    let used = |cluster: &Cluster| {
+        let agents: f64 = agents.iter().map(|agent| usage::cpu(agent.pid())).sum();
+        [usage::cpu(proxy(cluster).pid()), usage::cpu(cluster.auth.pid()), agents]
+    };
+    let [_, auth, agents] = used(&cluster);
     let old = cluster.proxy.as_mut().expect("a proxy of its own");
     old.kill();
     old.launch();
@@ -81,10 +86,13 @@ fn main() {
     let ready = Instant::now();
     wait_connected(proxy(&cluster), tunnels);
     line("proxy killed and started: all agents back", &seconds(ready.elapsed()), "after it was ready");
+    let after = used(&cluster);
+    let cost = format!("proxy, {:.2} s Auth, {:.2} s all agents", after[1] - auth, after[2] - agents);
+    line("CPU for that", &format!("{:.2} s", after[0]), &cost);
     line("sessions lost", &lost(&mut held).to_string(), "all went through it");
     drop(held);
     thread::sleep(SETTLE);
-    let after = memory::private(proxy(&cluster).pid());
+    let after = usage::private_memory(proxy(&cluster).pid());
     line("proxy, memory before and after", &megabytes(idle), &format!("and {}", megabytes(after)));
 }
 

@@ -8,7 +8,7 @@ use cache::Cache;
 use config::{Config, HostPort, JoinMethod, Secret, Server};
 use dialer::webapi::JsonClient;
 use dialer::{AuthEndpoint, AuthTrust, Credentials, Dialer, Line, ProxyEndpoint, Service, Verify};
-use process::{HostIdentity, IdentityStore, JoinError, JoinRequest, join_at_auth, join_through_proxy};
+use process::{HostIdentity, IdentityStore, JoinError, JoinRequest, TunnelDialer, join_at_auth, join_through_proxy};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 use wire::client::{ApiChannel, api_channel};
@@ -67,8 +67,8 @@ pub struct Member {
     /// What the channel's connection is on.
     pub line: Line,
     pub http: JsonClient,
-    /// The proxy, when the way leads through one.
-    pub proxy: Option<ProxyEndpoint>,
+    /// The way to the proxies' tunnel port, when the way leads through proxies.
+    pub tunnel: Option<Arc<TunnelDialer>>,
     /// What is shown on that way; follows the identity when it is renewed.
     pub credentials: Credentials,
     /// What the identity's certificates were asked for.
@@ -103,7 +103,7 @@ impl Process {
         let agent = format!("teleport/{}", wire::VERSION);
         let credentials = identity.credentials();
         let line = Line::default();
-        let (channel, http, proxy) = match &route {
+        let (channel, http, tunnel) = match &route {
             Route::Auth(addresses) => {
                 let addresses = addresses.iter().map(host_port).collect();
                 let endpoint =
@@ -116,11 +116,14 @@ impl Process {
                 let endpoint =
                     ProxyEndpoint::with_credentials(self.dialer.clone(), address, self.verify(), credentials.clone());
                 let endpoint = endpoint.with_user_agent(&agent);
-                let cluster = identity.cluster.clone();
-                (endpoint.channel_on(&line, Service::auth_grpc(&cluster)), endpoint.auth_http(&cluster), Some(endpoint))
+                let http = endpoint.auth_http(&identity.cluster);
+                let auth = endpoint.connector(Service::auth_grpc(&identity.cluster));
+                let tunnel = TunnelDialer::new(endpoint, self.dialer.clone());
+                let channel = dialer::channel(line.over(tunnel.after_tunnel(auth)), Some(&agent));
+                (channel, http, Some(Arc::new(tunnel)))
             }
         };
-        Ok(Member { identity, route, channel: api_channel(channel), line, http, proxy, credentials, names: wanted })
+        Ok(Member { identity, route, channel: api_channel(channel), line, http, tunnel, credentials, names: wanted })
     }
 
     /// What keeps a member's identity current.

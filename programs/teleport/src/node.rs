@@ -1,9 +1,7 @@
 //! The SSH Service of this process.
 
-use std::sync::Arc;
-
 use auth_service::SystemRole;
-use process::{HostIdentity, TunnelDialer};
+use process::HostIdentity;
 use ssh_service::{EnhancedRecording, Features, NodeConfig, PerKind, Reach, SshService};
 
 use crate::error::{Failure, Result};
@@ -24,11 +22,8 @@ pub async fn start(process: &Process) -> Result<(SshService, Identities)> {
     let names = Names { principals: principals.chain(advertised).collect(), dns_names: Vec::new() };
     let member = process.member(SystemRole::Node, names).await?;
     let identity = ssh_identity(&member.identity)?;
-    let (reach, address) = match member.proxy.clone() {
-        Some(proxy) => {
-            let dialer = TunnelDialer::new(proxy, process.dialer.clone());
-            (Reach::Tunnel { dialer: Arc::new(dialer) }, None)
-        }
+    let (reach, address) = match member.tunnel.clone() {
+        Some(dialer) => (Reach::Tunnel { dialer }, None),
         None => {
             let listen = socket(&ssh.listen_addr)?;
             let mut address = listen;

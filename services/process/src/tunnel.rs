@@ -1,18 +1,25 @@
 //! The way to the tunnel port of a cluster's proxies.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use dialer::{Dialer, HostPort, ProxyEndpoint, Service, Traffic};
+use dialer::{BoxStream, Connect, DialError, Dialer, HostPort, ProxyEndpoint, Service, Traffic};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 use tunnel::BoxedStream;
 use tunnel::agent::ProxyDialer;
 
 /// For how long the proxy's word about its tunnel port is believed once nothing more is reached there. A proxy that
 /// restarts is away for less, and need not tell all its agents again.
 const BELIEVED: Duration = Duration::from_secs(3);
+/// For how long other connections to a proxy that was away let the tunnel come first.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The time over which the agents of a proxy that was away spread their other connections.
+const SPREAD: Duration = Duration::from_secs(3);
 /// Port of tunnels where a proxy names none.
 const TUNNEL_PORT: u16 = 3024;
 /// Environment variable that says where tunnels go, whatever the proxy says.
@@ -32,6 +39,8 @@ pub struct TunnelDialer {
     proxy: ProxyEndpoint,
     dialer: Dialer,
     found: Mutex<Option<Found>>,
+    /// Whether the last dial led to a proxy.
+    leads: watch::Sender<bool>,
 }
 
 /// What the proxy said about its tunnel port.
@@ -45,7 +54,14 @@ struct Found {
 impl TunnelDialer {
     /// Dials the tunnel port of the proxies at an address.
     pub fn new(proxy: ProxyEndpoint, dialer: Dialer) -> Self {
-        Self { proxy, dialer, found: Mutex::default() }
+        Self { proxy, dialer, found: Mutex::default(), leads: watch::Sender::new(true) }
+    }
+
+    /// Connects to the same proxies in another way, such as to the Auth Service. When they were away, tunnels come first:
+    /// users wait for them, and what a connection to the Auth Service costs all agents at once, who fetch the state of the
+    /// cluster anew, would keep them waiting.
+    pub fn after_tunnel(&self, connect: Arc<dyn Connect>) -> Arc<dyn Connect> {
+        Arc::new(AfterTunnel { connect, failed: AtomicBool::new(false), leads: self.leads.subscribe() })
     }
 
     async fn port(&self) -> io::Result<TunnelPort> {
@@ -112,9 +128,31 @@ impl ProxyDialer for TunnelDialer {
     }
 
     fn led_to_a_proxy(&self, led: bool) {
+        self.leads.send_replace(led);
         if let Some(found) = &mut *self.found.lock() {
             found.lost = if led { None } else { found.lost.or_else(|| Some(Instant::now())) };
         }
+    }
+}
+
+struct AfterTunnel {
+    connect: Arc<dyn Connect>,
+    /// Whether the last attempt failed.
+    failed: AtomicBool,
+    leads: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl Connect for AfterTunnel {
+    async fn connect(&self) -> Result<BoxStream, DialError> {
+        let mut leads = self.leads.clone();
+        if self.failed.load(Ordering::Relaxed) && !*leads.borrow_and_update() {
+            let _ = timeout(PATIENCE, leads.wait_for(|leads| *leads)).await;
+            sleep(SPREAD.mul_f64(rand::random_range(0.0..=1.0))).await;
+        }
+        let outcome = self.connect.connect().await;
+        self.failed.store(outcome.is_err(), Ordering::Relaxed);
+        outcome
     }
 }
 
@@ -125,9 +163,57 @@ mod tests {
     use std::net::TcpListener;
 
     use dialer::Verify;
+    use tokio::io::duplex;
     use tokio::time::advance;
 
     use super::*;
+
+    /// A server that is there or is not.
+    struct Switch(AtomicBool);
+
+    #[async_trait]
+    impl Connect for Switch {
+        async fn connect(&self) -> Result<BoxStream, DialError> {
+            if self.0.load(Ordering::Relaxed) {
+                return Ok(Box::new(duplex(1).0));
+            }
+            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+            Err(DialError::Connect { target: "localhost:1".into(), source: refused })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_connections_come_after_the_tunnel() {
+        let proxy = ProxyEndpoint::new(Dialer::direct(), HostPort::new("localhost", 1), Verify::Insecure);
+        let tunnel = TunnelDialer::new(proxy, Dialer::direct());
+        let there = Arc::new(Switch(AtomicBool::new(true)));
+        let other = tunnel.after_tunnel(there.clone());
+        let begin = Instant::now();
+        let try_once = async || (other.connect().await.is_ok(), begin.elapsed());
+        // A connection that ends while the tunnel is there is made anew at once, and so is one that was never refused.
+        tunnel.led_to_a_proxy(true);
+        assert_eq!(try_once().await, (true, Duration::ZERO));
+        tunnel.led_to_a_proxy(false);
+        assert_eq!(try_once().await, (true, Duration::ZERO));
+        there.0.store(false, Ordering::Relaxed);
+        assert_eq!(try_once().await, (false, Duration::ZERO));
+        // The proxy is away.
+        there.0.store(true, Ordering::Relaxed);
+        let back = async {
+            sleep(PATIENCE / 2).await;
+            tunnel.led_to_a_proxy(true);
+        };
+        let ((connected, after), ()) = tokio::join!(try_once(), back);
+        assert!(connected && (PATIENCE / 2..=PATIENCE / 2 + SPREAD).contains(&after), "{after:?}");
+        // A tunnel that stays away keeps nobody waiting for ever.
+        there.0.store(false, Ordering::Relaxed);
+        assert!(!try_once().await.0);
+        tunnel.led_to_a_proxy(false);
+        there.0.store(true, Ordering::Relaxed);
+        let before = begin.elapsed();
+        let (connected, after) = try_once().await;
+        assert!(connected && (PATIENCE..=PATIENCE + SPREAD).contains(&(after - before)), "{after:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_proxy_is_asked_again_only_when_it_was_away_for_long() {

@@ -203,6 +203,10 @@ impl Door {
         }
     }
 
+    /// Finds out what a connection is, and serves it.
+    ///
+    /// A proxy has two connections for each agent, most of them idle, and a future has room for the largest of its ways: each
+    /// way is boxed here and in [`Self::route`], so that a connection keeps memory for the way it has taken only.
     async fn serve<S>(&self, stream: S, arrival: Arrival, purpose: Purpose, place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -210,7 +214,7 @@ impl Door {
         // MySQL's server speaks first, so nothing can be read of the client before.
         if purpose == Purpose::Database(Database::MySql) {
             let mut stream = stream;
-            return absent::refuse(Database::MySql, &mut stream).await;
+            return Box::pin(absent::refuse(Database::MySql, &mut stream)).await;
         }
         let config = DetectConfig {
             // Proxies dial each other without a balancer in between.
@@ -222,7 +226,7 @@ impl Door {
             silence_means_ssh: purpose.greets_silence().then_some(Duration::from_secs(1)),
             ..Default::default()
         };
-        let detected = match mux::detect(stream, arrival, &config).await {
+        let detected = match Box::pin(mux::detect(stream, arrival, &config)).await {
             Ok(detected) => detected,
             Err(error) => {
                 debug!(client = %arrival.peer, %error, "connection closed");
@@ -235,18 +239,18 @@ impl Door {
         }
         match (detected.protocol, purpose) {
             (Protocol::Tls | Protocol::Postgres, Purpose::Database(database)) => {
-                self.database_port(detected.stream, database, client).await;
+                Box::pin(self.database_port(detected.stream, database, client)).await;
             }
-            (Protocol::Tls, Purpose::Peers) => self.peer(detected.stream, client).await,
-            (Protocol::Tls, Purpose::Kubernetes) => self.kubernetes_port(detected.stream, client).await,
-            (Protocol::Tls, _) => self.route(detected.stream, client, server, purpose, place).await,
-            (Protocol::Ssh, Purpose::Tunnel) => self.tunnel(detected.stream, client).await,
+            (Protocol::Tls, Purpose::Peers) => Box::pin(self.peer(detected.stream, client)).await,
+            (Protocol::Tls, Purpose::Kubernetes) => Box::pin(self.kubernetes_port(detected.stream, client)).await,
+            (Protocol::Tls, _) => Box::pin(self.route(detected.stream, client, server, purpose, place)).await,
+            (Protocol::Ssh, Purpose::Tunnel) => self.tunnel(Box::new(detected.stream), client).await,
             (Protocol::Ssh, Purpose::Public) if self.settings.tunnel_on_web() => {
-                self.tunnel(detected.stream, client).await;
+                self.tunnel(Box::new(detected.stream), client).await;
             }
-            (Protocol::Ssh, Purpose::Ssh) => self.ssh.serve(detected.stream, client, server).await,
+            (Protocol::Ssh, Purpose::Ssh) => Box::pin(self.ssh.serve(detected.stream, client, server)).await,
             (Protocol::Postgres, Purpose::Public) if self.settings.postgres.is_none() => {
-                self.database_port(detected.stream, Database::Postgres, client).await;
+                Box::pin(self.database_port(detected.stream, Database::Postgres, client)).await;
             }
             (protocol, _) => debug!(%client, ?protocol, "connection closed: nothing serves this protocol here"),
         }
@@ -278,7 +282,7 @@ impl Door {
             Purpose::Upgraded => &self.upgraded_routes,
             _ => &self.routes,
         };
-        let routed = match mux::tls::route(stream, routes).await {
+        let routed = match Box::pin(mux::tls::route(stream, routes)).await {
             Ok(routed) => routed,
             Err(error) => {
                 debug!(%client, %error, "connection closed");
@@ -291,7 +295,7 @@ impl Door {
         }
         let (handler, accepted) = match routed {
             mux::tls::Routed::Forwarded { stream, hello, .. } => {
-                return self.pass_to_auth(stream, client, server, &hello).await;
+                return Box::pin(self.pass_to_auth(stream, client, server, &hello)).await;
             }
             mux::tls::Routed::Terminated { handler, accepted, .. } => (handler, *accepted),
         };
@@ -303,18 +307,18 @@ impl Door {
                     _ => &self.http.public,
                 };
                 let about = (Extension(ClientAddress(client)), Extension(place));
-                self.http(accepted.stream, http.clone().layer(about.0).layer(about.1)).await;
+                Box::pin(self.http(accepted.stream, http.clone().layer(about.0).layer(about.1))).await;
             }
-            Service::Tunnel => self.tunnel(accepted.stream, client).await,
-            Service::Ssh => self.ssh.serve(accepted.stream, client, server).await,
-            Service::Transport => self.transport(accepted, client, server).await,
-            Service::NoGrpc => self.http(accepted.stream, Routes::default().into_axum_router()).await,
-            Service::Kubernetes => self.http(accepted.stream, absent::kubernetes()).await,
+            Service::Tunnel => self.tunnel(Box::new(accepted.stream), client).await,
+            Service::Ssh => Box::pin(self.ssh.serve(accepted.stream, client, server)).await,
+            Service::Transport => Box::pin(self.transport(accepted, client, server)).await,
+            Service::NoGrpc => Box::pin(self.http(accepted.stream, Routes::default().into_axum_router())).await,
+            Service::Kubernetes => Box::pin(self.http(accepted.stream, absent::kubernetes())).await,
             Service::Application => {
                 debug!(%client, "connection closed: application access is not part of this build yet");
             }
-            Service::Database(database) => absent::refuse(database, &mut unframed(accepted)).await,
-            Service::DatabaseTls(database) => self.database_tls(unframed(accepted), database, client).await,
+            Service::Database(database) => Box::pin(absent::refuse(database, &mut unframed(accepted))).await,
+            Service::DatabaseTls(database) => Box::pin(self.database_tls(unframed(accepted), database, client)).await,
             Service::Auth => debug!(%client, "connection closed: the auth service ends its own TLS"),
         }
     }
@@ -425,10 +429,7 @@ impl Door {
         }
     }
 
-    async fn tunnel<S>(&self, stream: S, client: SocketAddr)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn tunnel(&self, stream: BoxedStream, client: SocketAddr) {
         if let Err(error) = self.tunnels.serve(stream, client).await {
             debug!(%client, %error, "tunnel ended");
         }

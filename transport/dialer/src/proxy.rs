@@ -18,7 +18,6 @@ use crate::channel::{Connect, channel};
 use crate::credentials::{ClusterCredentials, Credentials};
 use crate::deadline::Deadline;
 use crate::environment::Traffic;
-use crate::line::Line;
 use crate::stream::{BoxStream, TlsStream};
 use crate::tcp::Dialer;
 use crate::tls::{TlsSetup, Verify};
@@ -218,14 +217,12 @@ impl ProxyEndpoint {
 
     /// A gRPC channel to a service behind the web port. Dials lazily and reconnects; see [`channel()`].
     pub fn channel(&self, service: Service) -> Channel {
-        let connect = ServiceConnect { proxy: self.clone(), service, at: None };
-        channel(Arc::new(connect), self.0.user_agent.as_deref())
+        channel(self.connector(service), self.0.user_agent.as_deref())
     }
 
-    /// The same on a line, so that its connection can be given up.
-    pub fn channel_on(&self, line: &Line, service: Service) -> Channel {
-        let connect = ServiceConnect { proxy: self.clone(), service, at: None };
-        channel(line.over(Arc::new(connect)), self.0.user_agent.as_deref())
+    /// Makes the connections of such a channel.
+    pub fn connector(&self, service: Service) -> Arc<dyn Connect> {
+        Arc::new(ServiceConnect { proxy: self.clone(), service, at: None })
     }
 
     /// A gRPC channel to a service on a listener of its own.

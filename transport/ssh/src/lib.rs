@@ -16,7 +16,8 @@
 //! The second patch repairs flow control, without which connections that carry many channels would not do: the peer of
 //! a channel gets room when data was *taken* from the channel, so that a channel nobody reads stops its own sender and
 //! nothing else; and a connection is read while its output waits. The third lets a server say why it refuses a login.
-//! The fourth hands data of channels on in the memory of the packet that it came in.
+//! The fourth hands data of channels on in the memory of the packet that it came in. The fifth halves what an idle
+//! connection holds, the sixth signs with RSA keys by AWS-LC.
 //!
 //! When upstream offers the same, this crate goes away and `russh` in the workspace names the crate directly.
 

@@ -24,7 +24,7 @@ use crate::certificate::{CertificateError, HostIdentity, host_id};
 use crate::discovery::{self, DiscoveredProxy};
 use crate::keep_alive::KeepAlive;
 use crate::ssh::{self, HANDSHAKE_TIMEOUT};
-use crate::stream::{BoxedStream, Stream};
+use crate::stream::BoxedStream;
 
 /// The keys that sign host certificates, by cluster.
 #[async_trait]
@@ -127,7 +127,7 @@ impl TunnelServer {
     }
 
     /// Serves one connection until it ends.
-    pub async fn serve(&self, stream: impl Stream, peer: SocketAddr) -> Result<(), TunnelError> {
+    pub async fn serve(&self, stream: BoxedStream, peer: SocketAddr) -> Result<(), TunnelError> {
         let config = self.shared.ssh.read().clone();
         let gate = gate::Gate::new(self.shared.clone(), peer);
         let login = gate.login();
