@@ -303,3 +303,29 @@ fn net_46_net_47_net_48_net_49_net_50_services_of_later_versions_are_refused_by_
     }
     assert!(cluster.nodes().is_empty());
 }
+
+#[test]
+fn whoever_names_others_in_a_header_that_nobody_configured_counts_as_who_they_are() {
+    let rates = json!([{ "period": "10m", "average": 60, "burst": 60 }]);
+    let (kubernetes, mysql) = (free_port(), free_port());
+    let ports = json!({ "kube_listen_addr": listen(kubernetes), "mysql_listen_addr": listen(mysql) });
+    let limits = json!({ "connection_limits": { "rates": rates } });
+    let cluster = ClusterSetup::new("counted.test").teleport(&limits).proxy(&ports).start();
+    let answered = |address: &str, says: &[u8]| {
+        let mut stream = dial(address);
+        let _ = stream.write_all(says); // it may be closed already
+        stream.read(&mut [0]).unwrap_or(0) > 0
+    };
+    // A record of TLS that is no ClientHello is answered with an alert.
+    let hello = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0];
+    let (kubernetes, mysql) = (listen(kubernetes), listen(mysql));
+    assert!(answered(&kubernetes, &hello) && answered(&mysql, b""));
+    let greeted: Vec<bool> = (0..80)
+        .map(|i| {
+            let says = format!("PROXY TCP4 198.51.100.{i} 127.0.0.1 4000 443\r\nSSH-2.0-test\r\n");
+            answered(&cluster.address(), says.as_bytes())
+        })
+        .collect();
+    assert_eq!((greeted.first(), greeted.last()), (Some(&true), Some(&false)), "{greeted:?}");
+    assert!(!answered(&kubernetes, &hello) && !answered(&mysql, b""), "these are counted as well");
+}

@@ -1,6 +1,6 @@
 //! The public port: from an accepted connection to whoever serves it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use mux::proxy_protocol::VerifySignedHeader;
 use mux::rate::RateLimit;
 use mux::router::{ConfigSource, Route, Router};
 use mux::server_name::KUBERNETES_PREFIX;
-use mux::{Arrival, DetectConfig, Protocol};
+use mux::{Arrival, DetectConfig, HeaderSeen, Protocol, ProxyProtocolMode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -151,7 +151,12 @@ pub(crate) struct Door {
 }
 
 /// The place of a connection among those that one address may have; given back with the last clone.
-pub(crate) type Place = Arc<Permit>;
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The address for which counts what is asked for over time.
+    pub counted: IpAddr,
+    _permit: Arc<Permit>,
+}
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +182,11 @@ impl Purpose {
     fn greets_silence(self) -> bool {
         matches!(self, Self::Tunnel | Self::Ssh)
     }
+
+    /// Whether TLS may lead to the web, whose requests are counted one by one: only the handshake tells what it leads to.
+    fn leads_to_web(self) -> bool {
+        matches!(self, Self::Public | Self::Tunnel | Self::Upgraded)
+    }
 }
 
 impl Door {
@@ -189,7 +199,7 @@ impl Door {
             };
             let door = self.clone();
             self.tasks.spawn(async move {
-                let place = Arc::new(incoming.permit);
+                let place = Place { counted: incoming.arrival.peer.ip(), _permit: Arc::new(incoming.permit) };
                 door.until_stopped(door.serve(incoming.stream, incoming.arrival, purpose, place)).await;
             });
         }
@@ -207,19 +217,22 @@ impl Door {
     ///
     /// A proxy has two connections for each agent, most of them idle, and a future has room for the largest of its ways: each
     /// way is boxed here and in [`Self::route`], so that a connection keeps memory for the way it has taken only.
-    async fn serve<S>(&self, stream: S, arrival: Arrival, purpose: Purpose, place: Place)
+    async fn serve<S>(&self, stream: S, arrival: Arrival, purpose: Purpose, mut place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // MySQL's server speaks first, so nothing can be read of the client before.
         if purpose == Purpose::Database(Database::MySql) {
-            let mut stream = stream;
-            return Box::pin(absent::refuse(Database::MySql, &mut stream)).await;
+            if self.in_time(&place) {
+                let mut stream = stream;
+                Box::pin(absent::refuse(Database::MySql, &mut stream)).await;
+            }
+            return;
         }
         let config = DetectConfig {
             // Proxies dial each other without a balancer in between.
             proxy_protocol: match purpose {
-                Purpose::Peers => mux::ProxyProtocolMode::Off,
+                Purpose::Peers => ProxyProtocolMode::Off,
                 _ => self.settings.proxy_protocol,
             },
             verifier: Some(self.signed_headers.clone()),
@@ -234,7 +247,12 @@ impl Door {
             }
         };
         let (client, server) = (detected.client_addr, detected.server_addr);
-        if detected.protocol == Protocol::Ssh && !self.in_time(client) {
+        if is_believed(detected.header, config.proxy_protocol) {
+            place.counted = client.ip();
+        }
+        // Before anything that is work. Other proxies of the cluster are not counted.
+        let counts = purpose != Purpose::Peers && !(detected.protocol == Protocol::Tls && purpose.leads_to_web());
+        if counts && !self.in_time(&place) {
             return;
         }
         match (detected.protocol, purpose) {
@@ -256,11 +274,11 @@ impl Door {
         }
     }
 
-    /// Counts a connection of a client; `false` when there are too many over time.
-    fn in_time(&self, client: SocketAddr) -> bool {
-        let allowed = self.rates.allow(client.ip(), Instant::now());
+    /// Counts a connection; `false` when there are too many over time.
+    fn in_time(&self, place: &Place) -> bool {
+        let allowed = self.rates.allow(place.counted, Instant::now());
         if !allowed {
-            debug!(%client, "connection closed: too many of this address over time");
+            debug!(address = %place.counted, "connection closed: too many of this address over time");
         }
         allowed
     }
@@ -289,8 +307,8 @@ impl Door {
                 return;
             }
         };
-        let counted = matches!(&routed, mux::tls::Routed::Terminated { handler: Service::Web, .. });
-        if !counted && !self.in_time(client) {
+        let is_web = matches!(&routed, mux::tls::Routed::Terminated { handler: Service::Web, .. });
+        if purpose.leads_to_web() && !is_web && !self.in_time(&place) {
             return;
         }
         let (handler, accepted) = match routed {
@@ -493,6 +511,12 @@ impl Door {
     }
 }
 
+/// Whether what a header says about the client is more than the client's own words: where nobody is configured to send headers,
+/// a stranger may name any address, to have what they ask for counted for others.
+fn is_believed(header: HeaderSeen, mode: ProxyProtocolMode) -> bool {
+    header != HeaderSeen::Unsigned || mode == ProxyProtocolMode::On
+}
+
 /// The content of a connection, without the frames of names with pings.
 fn unframed<S>(accepted: mux::tls::Accepted<S>) -> BoxedStream
 where
@@ -501,5 +525,24 @@ where
     match &accepted.alpn {
         Some(name) if alpn::is_ping(name) => Box::new(PingStream::server(accepted.stream)),
         _ => Box::new(accepted.stream),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_that_nobody_configured_names_nobody_for_whom_things_count() {
+        use {HeaderSeen::*, ProxyProtocolMode::*};
+        for (header, mode, believed) in [
+            (None, Unspecified, true),
+            (Unsigned, Unspecified, false),
+            (Signed, Unspecified, true),
+            (Unsigned, On, true),
+            (Signed, Off, true),
+        ] {
+            assert_eq!(is_believed(header, mode), believed, "{header:?} {mode:?}");
+        }
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use error::{WebError, WebResult};
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
+use crate::listen::Place;
 use crate::settings::Settings;
 use crate::upstream::Upstream;
 
@@ -170,33 +171,33 @@ async fn not_found() -> Response {
 
 async fn limit_normal(
     State(web): State<Web>,
-    Extension(client): Extension<ClientAddress>,
+    Extension(place): Extension<Place>,
     request: Request,
     next: Next,
 ) -> Response {
-    limited(&web.limits.normal, client, request, next).await
+    limited(&web.limits.normal, &place, request, next).await
 }
 
 async fn limit_high(
     State(web): State<Web>,
-    Extension(client): Extension<ClientAddress>,
+    Extension(place): Extension<Place>,
     request: Request,
     next: Next,
 ) -> Response {
-    limited(&web.limits.high, client, request, next).await
+    limited(&web.limits.high, &place, request, next).await
 }
 
 async fn limit_all(
     State(web): State<Web>,
-    Extension(client): Extension<ClientAddress>,
+    Extension(place): Extension<Place>,
     request: Request,
     next: Next,
 ) -> Response {
-    limited(&web.limits.all, client, request, next).await
+    limited(&web.limits.all, &place, request, next).await
 }
 
-async fn limited(limit: &RateLimit, client: ClientAddress, request: Request, next: Next) -> Response {
-    if limit.allow(client.0.ip(), Instant::now()) {
+async fn limited(limit: &RateLimit, place: &Place, request: Request, next: Next) -> Response {
+    if limit.allow(place.counted, Instant::now()) {
         next.run(request).await
     } else {
         WebError::new(ErrorKind::LimitExceeded, "too many requests from this address, try again in a minute")
