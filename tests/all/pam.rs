@@ -5,7 +5,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use e2e::{AgentSetup, Cluster, Finished, account, free_port, in_own_folder, wait_for};
@@ -129,19 +130,23 @@ fn count(said: &Path, line: &str) -> usize {
     fs::read_to_string(said).unwrap_or_default().lines().filter(|said| *said == line).count()
 }
 
+/// A script that says what PAM asks of it, and lets sessions be opened when the file is there.
+fn slow(cluster: &Cluster, said: &Path, open: &Path) -> String {
+    let text = format!(
+        "echo $PAM_TYPE >> {}\ntest $PAM_TYPE = close_session && exit 0\n\
+         for i in $(seq 900); do test -e {} && exit 0; sleep 0.1; done",
+        said.display(),
+        open.display()
+    );
+    script(&cluster.path("slow"), &text)
+}
+
 #[test]
 fn a_process_that_nobody_waits_for_any_more_is_not_started() {
     in_own_folder("pam::a_process_that_nobody_waits_for_any_more_is_not_started", Path::new(FOLDER), || {
         let cluster = Cluster::start("slow-pam.test");
         let (said, open) = (cluster.path("said"), cluster.path("open"));
-        // Sessions are opened when the file is there.
-        let slow = format!(
-            "echo $PAM_TYPE >> {}\ntest $PAM_TYPE = close_session && exit 0\n\
-             for i in $(seq 900); do test -e {} && exit 0; sleep 0.1; done",
-            said.display(),
-            open.display()
-        );
-        let slow = script(&cluster.path("slow"), &slow);
+        let slow = slow(&cluster, &said, &open);
         let service = format!("account required pam_permit.so\nsession required pam_exec.so {slow}\n");
         fs::write(format!("{FOLDER}/e2e"), service).unwrap();
         let pam = json!({"pam": {"enabled": true, "service_name": "e2e"}});
@@ -227,4 +232,66 @@ fn forwards_have_the_groups_that_pam_gives_the_user() {
         running.kill().unwrap();
         running.wait().unwrap();
     });
+}
+
+#[test]
+fn a_forward_that_pam_is_slow_to_allow_holds_up_nothing_else_on_its_connection() {
+    in_own_folder(
+        "pam::a_forward_that_pam_is_slow_to_allow_holds_up_nothing_else_on_its_connection",
+        Path::new(FOLDER),
+        || {
+            let cluster = Cluster::start("patient.test");
+            let (opened, open) = (cluster.path("opened"), cluster.path("open"));
+            let slow = slow(&cluster, &opened, &open);
+            let service = format!("account required pam_permit.so\nsession required pam_exec.so {slow}\n");
+            fs::write(format!("{FOLDER}/e2e"), service).unwrap();
+            let pam = json!({"pam": {"enabled": true, "service_name": "e2e"}});
+            let _node = cluster.agent(&AgentSetup::node("node1").ssh(&pam));
+            let mut alice = cluster.user("alice", &["access"]);
+            let client = cluster.login(&mut alice);
+            let (configuration, socket) = (client.home().join("ssh_config"), client.home().join("control"));
+            fs::write(&configuration, client.tsh(&["config"]).succeeded().stdout).unwrap();
+            let target = format!("{}@node1.patient.test", account());
+            let ssh = |arguments: &[&str]| {
+                let mut command = Command::new("ssh");
+                command.arg("-F").arg(&configuration).args(["-o", "BatchMode=yes", "-S"]).arg(&socket).args(arguments);
+                command.env_clear().envs(client.environment()).stdin(Stdio::piped()).stdout(Stdio::piped());
+                command.spawn().unwrap()
+            };
+            fs::write(&open, "").unwrap();
+            let mut running = ssh(&["-M", &target, "cat"]);
+            let (mut typed, shown) = (running.stdin.take().unwrap(), lines(running.stdout.take().unwrap()));
+            let mut repeats = |line: &str| {
+                typed.write_all(format!("{line}\n").as_bytes()).unwrap();
+                assert_eq!(shown.recv_timeout(LIMIT).unwrap(), line);
+            };
+            repeats("before");
+            fs::remove_file(&open).unwrap();
+            let port = free_port();
+            let mut forward = ssh(&["-O", "forward", "-R", &format!("127.0.0.1:{port}:127.0.0.1:1"), &target]);
+            wait_for("PAM to be asked about the forward", LIMIT, || match count(&opened, "open_session") {
+                2.. => Ok(()),
+                times => Err(times),
+            });
+            repeats("meanwhile");
+            assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+            fs::write(&open, "").unwrap();
+            wait_for("the forward", LIMIT, || TcpStream::connect(("127.0.0.1", port)));
+            repeats("after");
+            assert!(forward.wait().unwrap().success());
+            running.kill().unwrap();
+            running.wait().unwrap();
+        },
+    );
+}
+
+/// The lines of a program, as they come.
+fn lines(source: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(source).lines().map_while(Result::ok) {
+            let _ = sender.send(line); // the test may be over
+        }
+    });
+    lines
 }

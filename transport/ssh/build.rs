@@ -11,13 +11,14 @@ use std::process::Command;
 const UPSTREAM: &str = "russh";
 const VERSION: &str = "0.65.1";
 /// In the order in which they are applied.
-const PATCHES: [&str; 6] = [
+const PATCHES: [&str; 7] = [
     "patches/1-extensions.patch",
     "patches/2-flow-control.patch",
     "patches/3-rejection-reason.patch",
     "patches/4-fewer-copies.patch",
     "patches/5-smaller-sessions.patch",
     "patches/6-rsa-signatures.patch",
+    "patches/7-later-answers.patch",
 ];
 
 type Result<T> = std::result::Result<T, String>;

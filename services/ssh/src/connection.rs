@@ -18,11 +18,12 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
+use tunnel::InOrder;
 
 use crate::access::{Access, Refused};
 use crate::channel::{self, Refusal, find_account};
 use crate::cut::Cut;
-use crate::forward::{Forwards, Place};
+use crate::forward::{Ask, Forwards, Place};
 use crate::monitor::Activity;
 use crate::node::Node;
 use crate::os::account::Account;
@@ -259,7 +260,8 @@ where
     let state = State::Stranger;
     let cut = CancellationToken::new();
     let stream = Cut::new(stream, &cut);
-    let handler = Door { node: node.clone(), client, server, state, refusal: None, authenticated, interest, cut };
+    let asks = InOrder::default();
+    let handler = Door { node: node.clone(), client, server, state, refusal: None, authenticated, interest, cut, asks };
     let config = Arc::new(node.ssh_config(identification));
     let running = match timeout(LOGIN_GRACE, russh::server::run_stream(config, stream, handler)).await {
         Ok(Ok(running)) => running,
@@ -307,6 +309,8 @@ struct Door {
     authenticated: watch::Sender<bool>,
     interest: Interest,
     cut: CancellationToken,
+    /// What the client asks about places to listen at.
+    asks: InOrder,
 }
 
 impl Door {
@@ -337,6 +341,15 @@ impl Door {
         });
         self.state = State::Connected(connection.clone());
         Some(connection)
+    }
+
+    /// Has something done about a place to listen at; PAM may take its time to let the worker in that does it. What this gives is
+    /// the answer only where nobody is connected.
+    fn ask(&mut self, session: &mut Session, ask: Ask) -> bool {
+        if let Some(connection) = self.connection(session) {
+            self.asks.put(&self.node.tasks, connection.do_what_is_asked(ask), session.answer_later());
+        }
+        false
     }
 }
 
@@ -426,18 +439,8 @@ impl Handler for Door {
     }
 
     async fn tcpip_forward(&mut self, host: &str, port: &mut u32, session: &mut Session) -> Result<bool, Self::Error> {
-        let Some(connection) = self.connection(session) else { return Ok(false) };
-        let Ok(asked) = u16::try_from(*port) else { return Ok(false) };
-        Ok(match connection.listen_at(Place::Port(host.to_owned(), asked)).await {
-            Ok(bound) => {
-                *port = bound.into();
-                true
-            }
-            Err(reason) => {
-                debug!(reason, host, port, "not listening for the client");
-                false
-            }
-        })
+        let Ok(port) = u16::try_from(*port) else { return Ok(false) };
+        Ok(self.ask(session, Ask::Listen(Place::Port(host.to_owned(), port))))
     }
 
     async fn cancel_tcpip_forward(
@@ -446,23 +449,16 @@ impl Handler for Door {
         port: u32,
         session: &mut Session,
     ) -> Result<bool, Self::Error> {
-        let Some(connection) = self.connection(session) else { return Ok(false) };
         let Ok(port) = u16::try_from(port) else { return Ok(false) };
-        Ok(connection.stop_listening(&Place::Port(host.to_owned(), port)).await)
+        Ok(self.ask(session, Ask::Stop(Place::Port(host.to_owned(), port))))
     }
 
     async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
-        let Some(connection) = self.connection(session) else { return Ok(false) };
-        let listening = connection.listen_at(Place::Socket(path.to_owned())).await;
-        if let Err(reason) = &listening {
-            debug!(reason, path, "not listening for the client");
-        }
-        Ok(listening.is_ok())
+        Ok(self.ask(session, Ask::Listen(Place::Socket(path.to_owned()))))
     }
 
     async fn cancel_streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
-        let Some(connection) = self.connection(session) else { return Ok(false) };
-        Ok(connection.stop_listening(&Place::Socket(path.to_owned())).await)
+        Ok(self.ask(session, Ask::Stop(Place::Socket(path.to_owned()))))
     }
 
     async fn channel_request(

@@ -2,6 +2,7 @@
 //!
 //! Everything is opened by a worker with the login's rights ([`helper`]); the bytes are then copied here.
 
+mod asks;
 mod copy;
 mod display;
 mod helper;
@@ -24,6 +25,7 @@ use crate::os::account::Account;
 use crate::worker::protocol::{Answer, Operation};
 use helper::Helper;
 
+pub(crate) use asks::Ask;
 pub(crate) use display::{Display, DisplayRequest};
 
 /// Listeners one connection may have.

@@ -18,6 +18,7 @@ pub mod agent;
 pub mod certificate;
 pub mod dial;
 pub mod discovery;
+mod in_order;
 mod keep_alive;
 pub mod modes;
 mod protocol;
@@ -31,5 +32,6 @@ mod tests;
 
 pub use self::certificate::HostIdentity;
 pub use self::dial::{DialRequest, TunnelType};
+pub use self::in_order::InOrder;
 pub use self::keep_alive::KeepAlive;
 pub use self::stream::{BoxedStream, Stream, TunnelStream};

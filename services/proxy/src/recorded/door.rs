@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tonic::Request;
 use tracing::{debug, info};
-use tunnel::{BoxedStream, HostIdentity};
+use tunnel::{BoxedStream, HostIdentity, InOrder};
 use wire::proto::GetSessionTrackerRequest;
 use wire::proto::auth_service_client::AuthServiceClient;
 
@@ -28,8 +28,10 @@ use crate::ssh::{JOIN_LOGIN, admitted, see_off};
 
 /// How long a client may take until it is logged in, at the node as well.
 const LOGIN_GRACE: Duration = Duration::from_secs(45);
-/// How long the node may take to open a channel or a listener.
+/// How long the node may take to open a channel.
 const OPENING: Duration = Duration::from_secs(20);
+/// How long the node may take to listen somewhere, which it may have to ask PAM for first.
+const LISTENING: Duration = Duration::from_secs(150);
 /// How long a node may take to register a session that it has named, and the pause between looks.
 const REGISTERING: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -104,6 +106,7 @@ pub(super) async fn serve(
         refusal: None,
         entered,
         places: Arc::new(Semaphore::new(MOST_CHANNELS)),
+        asks: InOrder::default(),
     };
     let config = tunnel::ssh::server_config(vec![(*shown.key).clone()], vec![shown.certificate]);
     let mut running = match timeout(LOGIN_GRACE, russh::server::run_stream(Arc::new(config), stream, door)).await {
@@ -155,6 +158,8 @@ struct Door {
     refusal: Option<String>,
     entered: watch::Sender<bool>,
     places: Arc<Semaphore>,
+    /// What the client asks the node for.
+    asks: InOrder,
 }
 
 impl Door {
@@ -202,6 +207,22 @@ impl Door {
         let visit = self.visit.get().cloned().ok_or("not logged in")?;
         let place = self.places.clone().try_acquire_owned().map_err(|_| "too many channels on this connection")?;
         Ok((visit, place))
+    }
+
+    /// Asks the node for what the client asks for; gives it the content of the node's answer. Nothing waits for that but the
+    /// answers to what the client asks later.
+    fn ask<F>(&mut self, session: &mut Session, asking: impl FnOnce(Arc<Visit>) -> F)
+    where
+        F: Future<Output = Result<Vec<u8>, russh::Error>> + Send + 'static,
+    {
+        let Some(asking) = self.visit.get().cloned().map(asking) else { return };
+        let answered = async move {
+            match timeout(LISTENING, asking).await {
+                Ok(Ok(content)) => GlobalRequestReply::Success(content),
+                _ => GlobalRequestReply::Failure,
+            }
+        };
+        self.asks.put(&self.shared.tasks, answered, session.answer_later());
     }
 
     /// Opens a channel at the node for one of the client, and carries bytes.
@@ -330,32 +351,42 @@ impl Handler for Door {
         Ok(())
     }
 
-    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, _: &mut Session) -> Result<bool, Self::Error> {
-        let Some(visit) = self.visit.get() else { return Ok(false) };
-        match timeout(OPENING, visit.target.handle.tcpip_forward(host, *port)).await {
-            Ok(Ok(bound)) => {
-                if *port == 0 {
-                    *port = bound;
-                }
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
+    async fn tcpip_forward(&mut self, host: &str, port: &mut u32, session: &mut Session) -> Result<bool, Self::Error> {
+        let (host, port) = (host.to_owned(), *port);
+        self.ask(session, move |visit| async move {
+            let bound = visit.target.handle.tcpip_forward(host, port).await?;
+            Ok(if port == 0 { bound.to_be_bytes().to_vec() } else { Vec::new() })
+        });
+        Ok(false)
     }
 
-    async fn cancel_tcpip_forward(&mut self, host: &str, port: u32, _: &mut Session) -> Result<bool, Self::Error> {
-        let Some(visit) = self.visit.get() else { return Ok(false) };
-        Ok(matches!(timeout(OPENING, visit.target.handle.cancel_tcpip_forward(host, port)).await, Ok(Ok(()))))
+    async fn cancel_tcpip_forward(
+        &mut self,
+        host: &str,
+        port: u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let host = host.to_owned();
+        self.ask(session, move |visit| async move {
+            visit.target.handle.cancel_tcpip_forward(host, port).await.map(|()| Vec::new())
+        });
+        Ok(false)
     }
 
-    async fn streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
-        let Some(visit) = self.visit.get() else { return Ok(false) };
-        Ok(matches!(timeout(OPENING, visit.target.handle.streamlocal_forward(path)).await, Ok(Ok(()))))
+    async fn streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let path = path.to_owned();
+        self.ask(session, move |visit| async move {
+            visit.target.handle.streamlocal_forward(path).await.map(|()| Vec::new())
+        });
+        Ok(false)
     }
 
-    async fn cancel_streamlocal_forward(&mut self, path: &str, _: &mut Session) -> Result<bool, Self::Error> {
-        let Some(visit) = self.visit.get() else { return Ok(false) };
-        Ok(matches!(timeout(OPENING, visit.target.handle.cancel_streamlocal_forward(path)).await, Ok(Ok(()))))
+    async fn cancel_streamlocal_forward(&mut self, path: &str, session: &mut Session) -> Result<bool, Self::Error> {
+        let path = path.to_owned();
+        self.ask(session, move |visit| async move {
+            visit.target.handle.cancel_streamlocal_forward(path).await.map(|()| Vec::new())
+        });
+        Ok(false)
     }
 
     async fn channel_request(
