@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use auth_service::AuthConfig;
-use config::{Config, KeyModule};
+use config::Config;
 use keystore::KeyStore;
-use keystore::pkcs11::{Pin, Pkcs11Module, Settings, TokenChoice};
+use keystore::pkcs11::Pkcs11Module;
 use pki::suite::SignatureSuite;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use crate::error::{Failure, Result};
 
@@ -21,7 +20,7 @@ pub async fn configure(config: &Config, settings: &mut AuthConfig, host_uuid: &s
     let Some(module) = &config.auth.key_module else { return Ok(()) };
     let path = module.module_path.display();
     let failed = |reason: &str| Failure(format!("PKCS#11 module {path}: {reason}"));
-    let (module, host) = (module_settings(module), host_uuid.to_owned());
+    let (module, host) = (module.clone(), host_uuid.to_owned());
     let opening = tokio::task::spawn_blocking(move || {
         let module = Pkcs11Module::open(&module, &host)?;
         Ok::<_, keystore::Error>(KeyStore::in_module(&host, Arc::new(module)))
@@ -34,18 +33,4 @@ pub async fn configure(config: &Config, settings: &mut AuthConfig, host_uuid: &s
     // What a new cluster has otherwise needs keys that modules do not make.
     settings.default_suite = SignatureSuite::HsmV1;
     Ok(())
-}
-
-fn module_settings(module: &KeyModule) -> Settings {
-    Settings {
-        module_path: module.module_path.clone(),
-        token: match &module.token {
-            config::TokenChoice::Label(label) => TokenChoice::Label(label.clone()),
-            config::TokenChoice::Slot(number) => TokenChoice::Slot(*number),
-        },
-        pin: match &module.pin {
-            config::Pin::Value(pin) => Pin::Text(Zeroizing::new(pin.expose().to_owned())),
-            config::Pin::File(path) => Pin::File(path.clone()),
-        },
-    }
 }

@@ -61,6 +61,21 @@ pub enum Error {
         /// Their ids.
         missing: Vec<String>,
     },
+    /// The module holds keys of this host, and nothing that is stored names one of them; perhaps it is another storage.
+    #[error(
+        "{place}: the module holds {count} keys of this host that the storage does not name: is it the right storage? If it is, remove them from the module, where their label is {host_id}"
+    )]
+    Unnamed {
+        /// The module and its slot.
+        place: String,
+        /// How many.
+        count: usize,
+        /// What they are labelled with.
+        host_id: String,
+    },
+    /// What is stored for a key may name one in this module, but cannot be read.
+    #[error("a reference to a key in a module cannot be read")]
+    Unreadable,
     /// A stored key that cannot be used here.
     #[error("the key is not usable here: {0}")]
     Foreign(String),

@@ -11,10 +11,11 @@ use crate::{Error, Module};
 
 const PLACE: &str = "module in memory";
 
-/// Keys of a module that is none.
+/// Keys of a module that is none. It does not care for upper and lower case in their ids.
 #[derive(Debug, Default)]
 pub struct MemoryModule {
     keys: Mutex<HashMap<String, PrivateKey>>,
+    room: Mutex<Option<usize>>,
     made: AtomicUsize,
     held: Mutex<Held>,
     changed: Condvar,
@@ -43,6 +44,11 @@ impl MemoryModule {
         self.changed.wait_while(&mut held, |held| held.waiting == 0);
     }
 
+    /// Gives it room for so many keys, those included that it has; without this there is always room.
+    pub fn set_room(&self, keys: usize) {
+        *self.room.lock() = Some(keys);
+    }
+
     /// The ids of its keys.
     pub fn ids(&self) -> Vec<String> {
         self.keys.lock().keys().cloned().collect()
@@ -65,6 +71,9 @@ impl Module for MemoryModule {
         if algorithm == KeyAlgorithm::Ed25519 {
             return Err(Self::failed("making a key", "no such kind of key"));
         }
+        if self.room.lock().is_some_and(|room| self.keys.lock().len() >= room) {
+            return Err(Self::failed("making a key", "there is no room"));
+        }
         let key = PrivateKey::generate(algorithm)?;
         let (id, public) = (format!("key-{}", self.made.fetch_add(1, Ordering::Relaxed)), key.public().clone());
         self.keys.lock().insert(id.clone(), key);
@@ -78,7 +87,7 @@ impl Module for MemoryModule {
         self.changed.wait_while(&mut held, |held| held.closed);
         held.waiting -= 1;
         drop(held);
-        let key = self.keys.lock().get(key_id).cloned();
+        let key = self.keys.lock().get(&self.canonical_id(key_id)).cloned();
         let key = key.ok_or_else(|| Self::failed("signing", "no such key"))?;
         Ok(Signer::sign(&key, scheme, message)?)
     }
@@ -89,6 +98,10 @@ impl Module for MemoryModule {
 
     fn delete(&self, key_id: &str) -> Result<(), Error> {
         self.keys.lock().remove(key_id).map(drop).ok_or_else(|| Self::failed("removing a key", "no such key"))
+    }
+
+    fn canonical_id(&self, key_id: &str) -> String {
+        key_id.to_lowercase()
     }
 
     fn place(&self) -> &str {

@@ -34,6 +34,11 @@ pub trait Module: fmt::Debug + Send + Sync {
     /// When the module does not remove it.
     fn delete(&self, key_id: &str) -> Result<(), Error>;
 
+    /// A key's id as [`key_ids`](Self::key_ids) tells it. What is stored may spell it otherwise.
+    fn canonical_id(&self, key_id: &str) -> String {
+        key_id.to_owned()
+    }
+
     /// What it is called in messages.
     fn place(&self) -> &str;
 }

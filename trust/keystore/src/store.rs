@@ -115,29 +115,57 @@ impl KeyStore {
         }
     }
 
-    /// Removes the keys of this host from the module that are not among those stored; how many there were. Waits for the
+    /// Refuses a module with keys of this host of which none is among all those stored: before something else is stored with
+    /// it, and [`delete_unused`](Self::delete_unused) takes them for unused. Waits for the module: not for asynchronous code.
+    ///
+    /// # Errors
+    /// [`Error::Unnamed`], and when the module does not answer.
+    pub fn check_named<'a>(&self, stored: impl IntoIterator<Item = &'a [u8]>) -> Result<(), Error> {
+        let Some(own) = &self.own else { return Ok(()) };
+        match own.keys(stored) {
+            Ok((used, present)) if used.is_empty() && !present.is_empty() => {
+                let (place, host_id) = (own.module.place().to_owned(), own.host_id.clone());
+                Err(Error::Unnamed { place, count: present.len(), host_id })
+            }
+            // It may be the name of one; nothing is removed while that is so.
+            Ok(_) | Err(Error::Unreadable) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the keys of this host from the module that are not among all those stored; how many there were. Waits for the
     /// module: not for asynchronous code.
     ///
     /// # Errors
     /// [`Error::Missing`] when stored keys are not in the module; then nothing is removed, because it is not the module
-    /// that it should be. And when the module does not answer.
+    /// that it should be. [`Error::Unreadable`], and when the module does not answer.
     pub fn delete_unused<'a>(&self, stored: impl IntoIterator<Item = &'a [u8]>) -> Result<usize, Error> {
-        let Some(Own { host_id, module }) = &self.own else { return Ok(0) };
-        let places = stored.into_iter().map(Place::of);
-        let used: HashSet<String> = places
-            .filter_map(|place| match place {
-                Place::Pkcs11(reference) if reference.host_id == *host_id => Some(reference.key_id),
-                _ => None,
-            })
-            .collect();
-        let present = module.key_ids()?;
+        let Some(own) = &self.own else { return Ok(0) };
+        let (used, present) = own.keys(stored)?;
         let missing: Vec<String> = used.iter().filter(|id| !present.contains(*id)).cloned().collect();
         if !missing.is_empty() {
-            return Err(Error::Missing { place: module.place().to_owned(), missing });
+            return Err(Error::Missing { place: own.module.place().to_owned(), missing });
         }
         let unused: Vec<&String> = present.iter().filter(|id| !used.contains(*id)).collect();
-        unused.iter().try_for_each(|id| module.delete(id))?;
+        unused.iter().try_for_each(|id| own.module.delete(id))?;
         Ok(unused.len())
+    }
+}
+
+impl Own {
+    /// The ids of the keys of this host: of those stored, and of those in the module.
+    fn keys<'a>(&self, stored: impl IntoIterator<Item = &'a [u8]>) -> Result<(HashSet<String>, Vec<String>), Error> {
+        let mut used = HashSet::new();
+        for place in stored.into_iter().map(Place::of) {
+            match place {
+                Place::Pkcs11(reference) if reference.host_id == self.host_id => {
+                    used.insert(self.module.canonical_id(&reference.key_id));
+                }
+                Place::Unreadable => return Err(Error::Unreadable),
+                _ => {}
+            }
+        }
+        Ok((used, self.module.key_ids()?))
     }
 }
 
@@ -214,7 +242,37 @@ mod tests {
         let error = store.delete_unused([unused.stored.as_slice()]).unwrap_err();
         assert!(matches!(&error, Error::Missing { missing, .. } if missing.len() == 1), "{error}");
         assert!(fresh.signer.sign(BOTH[0].x509_scheme(), b"text").is_ok());
-        assert_eq!(KeyStore::default().delete_unused([]).unwrap(), 0);
+        let (nothing, unclear) = ([], [used.stored.as_slice(), b"pkcs11:{"]);
+        assert!(matches!(store.delete_unused(unclear), Err(Error::Unreadable)));
+        assert_eq!((KeyStore::default().delete_unused(nothing).unwrap(), module.ids().len()), (0, 2));
+    }
+
+    #[test]
+    fn an_id_that_is_spelled_otherwise_is_the_same_key() {
+        let module = Arc::new(MemoryModule::default());
+        let store = of_host("here", &module);
+        let (key, unused) = (store.generate(BOTH[0]).unwrap(), store.generate(BOTH[0]).unwrap());
+        let stored = String::from_utf8(key.stored).unwrap().replace("key-", "KEY-").into_bytes();
+        assert_eq!(store.delete_unused([stored.as_slice()]).unwrap(), 1);
+        assert_eq!(module.ids().len(), 1);
+        assert!(key.signer.sign(BOTH[0].x509_scheme(), b"text").is_ok());
+        assert!(unused.signer.sign(BOTH[0].x509_scheme(), b"text").is_err());
+    }
+
+    #[test]
+    fn keys_of_a_host_of_which_none_is_stored_are_noticed() {
+        let module = Arc::new(MemoryModule::default());
+        let store = of_host("here", &module);
+        let other = of_host("there", &Arc::new(MemoryModule::default())).generate(BOTH[0]).unwrap();
+        let foreign = [other.stored.as_slice(), b"-----BEGIN"];
+        assert!(store.check_named(foreign).is_ok() && KeyStore::default().check_named([]).is_ok());
+        let (one, _two) = (store.generate(BOTH[0]).unwrap(), store.generate(BOTH[0]).unwrap());
+        for stored in [&foreign[..], &[]] {
+            let error = store.check_named(stored.iter().copied()).unwrap_err().to_string();
+            assert!(error.contains("2 keys of this host that the storage does not name"), "{error}");
+        }
+        assert!(store.check_named([one.stored.as_slice()]).is_ok());
+        assert!(store.check_named([b"pkcs11:{".as_slice()]).is_ok(), "a name that cannot be read may be one of theirs");
     }
 
     #[test]

@@ -1,61 +1,21 @@
-//! A real module: SoftHSM, which keeps tokens in a folder. Its library reads from the environment where, so the tests run
-//! in a process of their own. Without SoftHSM they are passed over, unless `TESTS_COMPLETE` is set.
+//! A real module: SoftHSM.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+mod token;
 
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use config::{KeyModule, TokenChoice};
 use cryptoki::context::Pkcs11;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass};
-use keystore::pkcs11::{Pin, Pkcs11Module, Settings, TokenChoice};
+use keystore::pkcs11::Pkcs11Module;
 use keystore::{Error, KeyStore, Module};
 use pki::keys::{KeyAlgorithm, SignatureScheme};
+use token::{PIN, settings, with_token};
 
 const HOST: &str = "6d1f5a3e-0000-4000-8000-000000000001";
-const PIN: &str = "24681357";
-const CONF: &str = "SOFTHSM2_CONF";
-
-fn library() -> Option<PathBuf> {
-    let folders = fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    let found = folders.flat_map(|folder| [folder.join("libsofthsm2.so"), folder.join("softhsm/libsofthsm2.so")]);
-    found.into_iter().find(|path| path.is_file())
-}
-
-/// Runs a test of this file once more, in a process that has a token `keys`; nothing where there is no SoftHSM. The library,
-/// in that process.
-fn with_token(test: &str) -> Option<PathBuf> {
-    let library = library();
-    assert!(library.is_some() || env::var_os("TESTS_COMPLETE").is_none(), "SoftHSM is missing: run tests/setup --all");
-    let library = library?;
-    if env::var_os(CONF).is_some() {
-        return Some(library);
-    }
-    let folder = tempfile::tempdir().unwrap();
-    make_token(folder.path());
-    let mut again = Command::new(env::current_exe().unwrap());
-    again.args(["--exact", test, "--nocapture"]).env(CONF, folder.path().join("conf"));
-    let ran = again.output().unwrap();
-    assert!(ran.status.success(), "{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    None
-}
-
-fn make_token(folder: &Path) {
-    let (tokens, conf) = (folder.join("tokens"), folder.join("conf"));
-    fs::create_dir(&tokens).unwrap();
-    fs::write(&conf, format!("directories.tokendir = {}\nlog.level = ERROR\n", tokens.display())).unwrap();
-    let mut init = Command::new("softhsm2-util");
-    init.args(["--init-token", "--free", "--label", "keys", "--so-pin", "9999", "--pin", PIN]).env(CONF, &conf);
-    let made = init.output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-}
-
-fn settings(library: &Path, label: &str, pin: &str) -> Settings {
-    let (module_path, token) = (library.to_owned(), TokenChoice::Label(label.to_owned()));
-    Settings { module_path, token, pin: Pin::Text(pin.to_owned().into()) }
-}
 
 #[test]
 fn a_token_makes_keys_that_sign_and_cannot_be_read_out() {
@@ -131,7 +91,7 @@ fn a_wrong_pin_is_refused_and_shown_to_the_token_once() {
         "{error}"
     );
     assert!(started.elapsed() < Duration::from_secs(20));
-    let slot = Settings { token: TokenChoice::Slot(4_000_000_000), ..settings(&library, "keys", PIN) };
+    let slot = KeyModule { token: TokenChoice::Slot(4_000_000_000), ..settings(&library, "keys", PIN) };
     let error = Pkcs11Module::open(&slot, HOST).err().unwrap().to_string();
     assert!(error.contains("slot 4000000000: logging in: not there; found slots"), "{error}");
 }

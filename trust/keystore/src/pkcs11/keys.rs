@@ -57,6 +57,11 @@ impl IdForm {
         }
     }
 
+    /// An id as the module itself tells it; what is no id of this form stays as it is.
+    pub(super) fn canonical(self, id: &str) -> String {
+        self.bytes(id).ok().and_then(|bytes| self.text(&bytes)).unwrap_or_else(|| id.to_owned())
+    }
+
     /// An id that no key has.
     fn free(self, session: &Session) -> Result<String, Reason> {
         for _ in 0..TRIES {
@@ -212,6 +217,8 @@ mod tests {
         assert_eq!(form.bytes("1a2b").unwrap(), [0x1a, 0x2b]);
         assert_eq!(form.text(&[0x1a, 0x2b]).as_deref(), Some("1a2b"));
         assert_eq!(form.bytes(id).unwrap(), [0x00, 0x11], "an older key");
+        assert_eq!(["1A2B", id, "?"].map(|id| form.canonical(id)), ["1a2b", "0011", "?"]);
+        assert_eq!(IdForm::Uuid.canonical(&id.to_uppercase()), id);
         assert_eq!(IdForm::of_manufacturer("SoftHSM"), IdForm::Uuid);
     }
 

@@ -1,8 +1,9 @@
 //! The way to a token: finding it, opening sessions, logging in.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use config::{KeyModule, TokenChoice};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as CallError, RvError};
 use cryptoki::session::{Session, UserType};
@@ -11,13 +12,14 @@ use cryptoki::types::AuthPin;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::keys::IdForm;
-use super::{Settings, TokenChoice};
 use crate::Error;
 
 /// How many sessions there are at most.
 const SESSIONS: u64 = 8;
 /// How long a token that could not be reached is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long one thread waits for what another has to finish first. Calls into a library may never come back.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The library and what it takes to use the token.
 pub(super) struct Link {
@@ -25,15 +27,25 @@ pub(super) struct Link {
     token: TokenChoice,
     pin: AuthPin,
     place: String,
-    pin_refused: AtomicBool,
+    /// What the last login came to. Held during the next one: a wrong PIN is shown once and not by several threads, and a
+    /// token that is away is looked for by one of them.
+    last_login: Mutex<Login>,
     /// Counts how often the library was made ready: what it knew before is nothing to it since, and the numbers of its
     /// sessions may mean others.
     beginnings: AtomicU64,
     /// Held for writing while the library is made ready, and for reading around every other call: what calls a library that is
     /// being made ready by another thread may bring the process down.
     calls: RwLock<()>,
-    /// When the token may be tried again that could not be reached, and why it could not.
-    down: Mutex<Option<(Instant, String)>>,
+}
+
+/// What a login came to.
+enum Login {
+    /// Nothing keeps anybody from the next one.
+    Open,
+    /// The PIN was refused, and is not shown again.
+    Refused,
+    /// The token could not be reached: why, and until when it is left alone.
+    Down(String, Instant),
 }
 
 /// Why something was not done.
@@ -86,6 +98,11 @@ impl Reason {
         )
     }
 
+    /// Whether the library has to be made ready first.
+    fn is_uninitialized(&self) -> bool {
+        matches!(self, Self::Call(CallError::Pkcs11(RvError::CryptokiNotInitialized, _)))
+    }
+
     /// Whether the number of the session means nothing to the library any more, or another session.
     pub(super) fn is_about_session(&self) -> bool {
         use RvError::{CryptokiNotInitialized, SessionClosed, SessionHandleInvalid};
@@ -125,7 +142,7 @@ fn words(error: &CallError) -> String {
 
 impl Link {
     /// Loads the library; the token is not looked at yet.
-    pub(super) fn load(settings: &Settings, pin: &str) -> Result<Self, Error> {
+    pub(super) fn load(settings: &KeyModule, pin: &str) -> Result<Self, Error> {
         let which = match &settings.token {
             TokenChoice::Label(label) => format!("token {label:?}"),
             TokenChoice::Slot(number) => format!("slot {number}"),
@@ -138,10 +155,9 @@ impl Link {
             token: settings.token.clone(),
             pin: AuthPin::new(pin.into()),
             place,
-            pin_refused: AtomicBool::new(false),
+            last_login: Mutex::new(Login::Open),
             beginnings: AtomicU64::new(0),
             calls: RwLock::default(),
-            down: Mutex::default(),
         })
     }
 
@@ -174,29 +190,33 @@ impl Link {
 
     /// A session that is logged in, and of which [beginning](Self::beginning); it stays open until it is closed.
     pub(super) fn connect(&self) -> Result<(Session, u64), Reason> {
-        if self.pin_refused.load(Ordering::Relaxed) {
-            return Err(Reason::Pin("before".to_owned()));
+        let last = self.last_login.try_lock_for(PATIENCE);
+        let mut last = last.ok_or_else(|| Reason::Other("another login did not come back".to_owned()))?;
+        match &*last {
+            Login::Refused => return Err(Reason::Pin("before".to_owned())),
+            Login::Down(reason, until) if Instant::now() < *until => return Err(Reason::Other(reason.clone())),
+            _ => {}
         }
-        if let Some((until, reason)) = &*self.down.lock()
-            && Instant::now() < *until
-        {
-            return Err(Reason::Other(reason.clone()));
-        }
-        let connected = self.initialize().and_then(|()| {
-            let _calling = self.calling();
-            Ok((self.log_in(self.slot()?)?, self.beginning()))
-        });
-        *self.down.lock() = match &connected {
-            Err(Reason::Call(error)) => Some((Instant::now() + pause(), words(error))),
-            Err(Reason::Other(reason)) => Some((Instant::now() + pause(), reason.clone())),
-            _ => None,
+        let connected = match self.log_in() {
+            // Not before every login: it waits for the calls of all others, of which one may hang.
+            Err(reason) if reason.is_uninitialized() => self.initialize().and_then(|()| self.log_in()),
+            done => done,
+        };
+        *last = match &connected {
+            Ok(_) => Login::Open,
+            Err(Reason::Pin(_)) => Login::Refused,
+            Err(Reason::Call(error)) => Login::Down(words(error), Instant::now() + pause()),
+            Err(Reason::Other(reason)) => Login::Down(reason.clone(), Instant::now() + pause()),
         };
         connected
     }
 
     /// Does nothing when the library has been made ready before, perhaps by somebody else in this process.
     fn initialize(&self) -> Result<(), Reason> {
-        let _alone = self.calls.write();
+        let alone = self.calls.try_write_for(PATIENCE);
+        let _alone = alone.ok_or_else(|| {
+            Reason::Other("the library cannot be made ready anew, because a call did not come back".to_owned())
+        })?;
         match self.library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
             Ok(()) => {
                 self.beginnings.fetch_add(1, Ordering::Relaxed);
@@ -240,19 +260,16 @@ impl Link {
         }
     }
 
-    fn log_in(&self, slot: Slot) -> Result<Session, Reason> {
-        let session = self.library.open_rw_session_no_drop(slot)?;
+    fn log_in(&self) -> Result<(Session, u64), Reason> {
+        let _calling = self.calling();
+        let session = self.library.open_rw_session_no_drop(self.slot()?)?;
         let error = match session.login(UserType::User, Some(&self.pin)) {
             // A login counts for all sessions with the token.
-            Ok(()) | Err(CallError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => return Ok(session),
+            Ok(()) | Err(CallError::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => return Ok((session, self.beginning())),
             Err(error) => error,
         };
         close(session);
-        if Reason::is_about_pin(&error) {
-            self.pin_refused.store(true, Ordering::Relaxed);
-            return Err(Reason::Pin(words(&error)));
-        }
-        Err(error.into())
+        if Reason::is_about_pin(&error) { Err(Reason::Pin(words(&error))) } else { Err(error.into()) }
     }
 }
 
@@ -272,8 +289,13 @@ fn pause() -> Duration {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Barrier;
+    use std::thread;
+
+    use config::Pin;
     use cryptoki::context::Function;
 
+    use super::super::token;
     use super::*;
 
     #[test]
@@ -287,10 +309,31 @@ mod tests {
     #[test]
     fn a_file_that_is_no_module_is_named() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let pin = super::super::Pin::File("/p".into());
-        let settings = Settings { module_path: file.path().to_owned(), token: TokenChoice::Slot(7), pin };
+        let (module_path, pin) = (file.path().to_owned(), Pin::File("/p".into()));
+        let settings = KeyModule { module_path, token: TokenChoice::Slot(7), pin };
         let error = Link::load(&settings, "9876").err().unwrap().to_string();
         assert!(error.contains(&format!("{}, slot 7: loading the library", file.path().display())), "{error}");
         assert!(!error.contains("9876"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_pin_is_shown_once_by_all_threads_together() {
+        const THREADS: usize = 8;
+        let test = "pkcs11::link::tests::a_wrong_pin_is_shown_once_by_all_threads_together";
+        let Some(library) = token::with_token(test) else { return };
+        let link = Link::load(&token::settings(&library, "keys", ""), "13572468").unwrap();
+        link.sessions();
+        let start = Barrier::new(THREADS);
+        let connect = || {
+            start.wait();
+            link.connect().err().unwrap()
+        };
+        let refusals: Vec<Reason> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(connect)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(refusals.iter().all(|reason| matches!(reason, Reason::Pin(_))), "{refusals:?}");
+        let shown = refusals.iter().filter(|reason| !matches!(reason, Reason::Pin(when) if when == "before"));
+        assert_eq!(shown.count(), 1, "{refusals:?}");
     }
 }

@@ -9,12 +9,16 @@
 mod keys;
 mod link;
 mod settings;
+#[cfg(test)]
+#[path = "../../tests/token/mod.rs"]
+mod token;
 mod workers;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::KeyModule;
 use cryptoki::session::Session;
 use pki::keys::{KeyAlgorithm, PublicKey, SignatureScheme};
 
@@ -22,8 +26,6 @@ use crate::{Error, Module};
 use keys::IdForm;
 use link::{Link, Reason};
 use workers::{Handles, Workers};
-
-pub use settings::{Pin, Settings, TokenChoice};
 
 /// How long a signature may take.
 const SIGNING: Duration = Duration::from_secs(10);
@@ -43,10 +45,10 @@ impl Pkcs11Module {
     ///
     /// # Errors
     /// For settings that cannot be used, a token that is not there and a PIN that is refused.
-    pub fn open(settings: &Settings, host_id: &str) -> Result<Self, Error> {
-        settings.check_library()?;
-        let pin = settings.read_pin()?;
-        let link = Arc::new(Link::load(settings, &pin)?);
+    pub fn open(settings: &KeyModule, host_id: &str) -> Result<Self, Error> {
+        settings::check_library(&settings.module_path)?;
+        let pin = settings::read_pin(&settings.pin)?;
+        let link = Arc::new(Link::load(settings, pin.expose())?);
         let place = link.place().to_owned();
         let workers = Workers::start(Arc::clone(&link))?;
         // The first session says whether token and PIN are right.
@@ -87,6 +89,10 @@ impl Module for Pkcs11Module {
     fn delete(&self, key_id: &str) -> Result<(), Error> {
         let (label, form, id) = (self.host_id.clone(), self.ids, key_id.to_owned());
         self.call("removing a key", OTHERWISE, move |session, _| keys::delete(session, &label, form, &id))
+    }
+
+    fn canonical_id(&self, key_id: &str) -> String {
+        self.ids.canonical(key_id)
     }
 
     fn place(&self) -> &str {

@@ -1,10 +1,11 @@
-//! What a module is opened with, and the files that are named there.
+//! The files that the settings of a module name.
 
 use std::fs;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use config::{Pin, Secret};
 use zeroize::Zeroizing;
 
 use crate::Error;
@@ -15,74 +16,31 @@ const PIN_PATH: &str = "auth_service.ca_key_params.pkcs11.pin_path";
 /// More than any PIN has.
 const LONGEST_PIN: u64 = 4096;
 
-/// What a module is opened with.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The library that the module's vendor gives out.
-    pub module_path: PathBuf,
-    /// Which of its tokens.
-    pub token: TokenChoice,
-    /// What the token is logged in with.
-    pub pin: Pin,
+/// Refuses a library that everybody could replace: it runs within this process and sees the PIN.
+pub(super) fn check_library(path: &Path) -> Result<(), Error> {
+    let refused = |reason: String| Error::Setting { setting: MODULE_PATH, reason };
+    if !path.is_absolute() {
+        return Err(refused(format!("expected an absolute path, found {:?}", path.display().to_string())));
+    }
+    let about = fs::metadata(path).map_err(|error| refused(format!("{}: {error}", path.display())))?;
+    if !about.is_file() {
+        return Err(refused(format!("{} is not a file", path.display())));
+    }
+    if about.mode() & 0o002 != 0 {
+        return Err(refused(format!("everybody may write to {}: run chmod o-w on it", path.display())));
+    }
+    Ok(())
 }
 
-/// Which token of a module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TokenChoice {
-    /// The one with this label.
-    Label(String),
-    /// The one in this slot.
-    Slot(u64),
-}
-
-/// What a token is logged in with.
-#[derive(Clone)]
-pub enum Pin {
-    /// The PIN itself.
-    Text(Zeroizing<String>),
-    /// The file that holds it.
-    File(PathBuf),
-}
-
-impl std::fmt::Debug for Pin {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Text(_) => f.write_str("<secret>"),
-            Self::File(path) => write!(f, "{}", path.display()),
-        }
+/// The PIN, from its file when it is in one.
+pub(super) fn read_pin(pin: &Pin) -> Result<Secret, Error> {
+    match pin {
+        Pin::Value(pin) => Ok(pin.clone()),
+        Pin::File(path) => read_file(path).map_err(|reason| Error::Setting { setting: PIN_PATH, reason }),
     }
 }
 
-impl Settings {
-    /// Refuses a library that everybody could replace: it runs within this process and sees the PIN.
-    pub(super) fn check_library(&self) -> Result<(), Error> {
-        let path = &self.module_path;
-        let refused = |reason: String| Error::Setting { setting: MODULE_PATH, reason };
-        if !path.is_absolute() {
-            return Err(refused(format!("expected an absolute path, found {:?}", path.display().to_string())));
-        }
-        let about = fs::metadata(path).map_err(|error| refused(format!("{}: {error}", path.display())))?;
-        if !about.is_file() {
-            return Err(refused(format!("{} is not a file", path.display())));
-        }
-        if about.mode() & 0o002 != 0 {
-            return Err(refused(format!("everybody may write to {}: run chmod o-w on it", path.display())));
-        }
-        Ok(())
-    }
-
-    /// The PIN.
-    pub(super) fn read_pin(&self) -> Result<Zeroizing<String>, Error> {
-        match &self.pin {
-            Pin::Text(pin) => Ok(pin.clone()),
-            Pin::File(path) => {
-                read_pin(path).map_err(|reason| Error::Setting { setting: PIN_PATH, reason: reason.to_string() })
-            }
-        }
-    }
-}
-
-fn read_pin(path: &Path) -> Result<Zeroizing<String>, String> {
+fn read_file(path: &Path) -> Result<Secret, String> {
     let named = |error: std::io::Error| format!("{}: {error}", path.display());
     let file = fs::File::open(path).map_err(named)?;
     if file.metadata().map_err(named)?.mode() & 0o004 != 0 {
@@ -92,7 +50,7 @@ fn read_pin(path: &Path) -> Result<Zeroizing<String>, String> {
     file.take(LONGEST_PIN).read_to_string(&mut text).map_err(named)?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(format!("{} is empty", path.display())),
-        pin => Ok(Zeroizing::new(pin.to_owned())),
+        pin => Ok(Secret::new(pin)),
     }
 }
 
@@ -100,6 +58,7 @@ fn read_pin(path: &Path) -> Result<Zeroizing<String>, String> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
 
     use super::*;
 
@@ -110,15 +69,10 @@ mod tests {
         path
     }
 
-    fn settings(module_path: PathBuf, pin: Pin) -> Settings {
-        Settings { module_path, token: TokenChoice::Slot(0), pin }
-    }
-
     #[test]
     fn a_library_that_everybody_could_replace_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let check = |path: PathBuf| settings(path, Pin::File("/p".into())).check_library();
-        assert!(check(file(folder.path(), "x", 0o755)).is_ok());
+        assert!(check_library(&file(folder.path(), "x", 0o755)).is_ok());
         let cases = [
             (file(folder.path(), "x", 0o757), "everybody may write to"),
             (folder.path().to_owned(), "is not a file"),
@@ -126,7 +80,7 @@ mod tests {
             ("module.so".into(), "expected an absolute path"),
         ];
         for (path, reason) in cases {
-            let error = check(path).unwrap_err().to_string();
+            let error = check_library(&path).unwrap_err().to_string();
             assert!(error.starts_with(MODULE_PATH) && error.contains(reason), "{error}");
         }
     }
@@ -134,8 +88,8 @@ mod tests {
     #[test]
     fn a_pin_is_read_from_a_file_that_not_everybody_can_read() {
         let folder = tempfile::tempdir().unwrap();
-        let read = |path: PathBuf| settings("/m".into(), Pin::File(path)).read_pin();
-        assert_eq!(*read(file(folder.path(), "12 34\n", 0o640)).unwrap(), "12 34");
+        let read = |path: PathBuf| read_pin(&Pin::File(path));
+        assert_eq!(read(file(folder.path(), "12 34\n", 0o640)).unwrap().expose(), "12 34");
         let cases = [
             (file(folder.path(), "9876", 0o644), "everybody may read"),
             (file(folder.path(), "\n", 0o600), "is empty"),
@@ -145,7 +99,6 @@ mod tests {
             let error = read(path).unwrap_err().to_string();
             assert!(error.starts_with(PIN_PATH) && error.contains(reason) && !error.contains("9876"), "{error}");
         }
-        let shown = format!("{:?}", settings("/m".into(), Pin::Text(Zeroizing::new("9876".to_owned()))));
-        assert!(!shown.contains("9876"), "{shown}");
+        assert_eq!(read_pin(&Pin::Value(Secret::new("9876"))).unwrap().expose(), "9876");
     }
 }

@@ -1,8 +1,11 @@
 //! The threads that call into the library, each with its own session.
 //!
 //! The queue in front of them is short: what would wait too long is refused at once. What nobody waits for any more when
-//! its turn comes is not done. A thread that the library does not give back stays lost; with all of them lost, every call
-//! fails after its time or at once, and nothing else does.
+//! its turn comes is not done. A thread that the library does not give back stays lost, and the others go on without it;
+//! with all of them lost, every call fails after its time or at once, and nothing else does.
+//!
+//! What the others cannot do while a call hangs is to make the library ready anew, which it needs after something else in
+//! this process has ended it: then nothing is signed until that call has come back, or the process is started again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -154,5 +157,41 @@ impl Drop for Worker {
         if let Some(session) = self.session.take().filter(|_| self.beginning == self.link.beginning()) {
             close(session);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::mpsc::channel;
+
+    use super::super::token;
+    use super::*;
+
+    #[test]
+    fn a_call_that_hangs_keeps_no_other_thread_from_its_first_session() {
+        let test = "pkcs11::workers::tests::a_call_that_hangs_keeps_no_other_thread_from_its_first_session";
+        let Some(library) = token::with_token(test) else { return };
+        let settings = token::settings(&library, "keys", token::PIN);
+        let link = Arc::new(Link::load(&settings, token::PIN).unwrap());
+        let workers = Workers::start(link).unwrap();
+        let ((hangs, hanging), (release, released)) = (channel(), channel::<()>());
+        let released = Mutex::new(released);
+        let limit = Duration::from_secs(5);
+        thread::scope(|scope| {
+            let hung = scope.spawn(|| {
+                workers.call("hanging", limit * 4, move |_, _| {
+                    hangs.send(()).unwrap();
+                    released.lock().recv().unwrap_err();
+                    Ok(())
+                })
+            });
+            hanging.recv().unwrap();
+            let others = (0..16).map(|_| workers.call("signing", limit, |_, _| Ok(())));
+            let done: Result<Vec<()>, Error> = others.collect();
+            drop(release);
+            hung.join().unwrap().unwrap();
+            done.unwrap();
+        });
     }
 }
