@@ -5,7 +5,10 @@ mod tend;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -28,7 +31,7 @@ use wire::{
 };
 
 pub(crate) use signers::{Signers, usability};
-pub(crate) use tend::append;
+pub(crate) use tend::{append, check_module};
 
 use crate::{Auth, rotation::Phase, store::kind};
 
@@ -41,8 +44,8 @@ pub(crate) struct Authorities {
     pub(crate) making: tokio::sync::Mutex<()>,
     /// The generation of authorities whose keys were looked after.
     tended: AtomicU64,
-    /// What administrators were told about keys.
-    told: Mutex<Option<String>>,
+    /// What administrators were told about keys, if anything; not known after a start, when an alert of before may be left.
+    told: Mutex<Option<Option<String>>>,
 }
 
 struct Snapshot {
@@ -61,7 +64,7 @@ struct Trusted {
 ///
 /// # Errors
 /// When the module or the cryptographic library does not make them.
-pub(crate) fn new_keys(
+fn new_keys(
     store: &KeyStore,
     ca_type: CaType,
     cluster: &str,
@@ -102,7 +105,11 @@ pub(crate) fn generate(
     suite: SignatureSuite,
     now: DateTime<Utc>,
 ) -> Result<CertAuthorityV2> {
-    let keys = new_keys(store, ca_type, cluster, suite, now)?;
+    Ok(with_keys(ca_type, cluster, new_keys(store, ca_type, cluster, suite, now)?))
+}
+
+/// An authority that signs with these keys.
+fn with_keys(ca_type: CaType, cluster: &str, keys: CaKeySet) -> CertAuthorityV2 {
     let mut ca = CertAuthorityV2 {
         sub_kind: ca_type.as_str().to_owned(),
         metadata: Some(Metadata { name: cluster.to_owned(), ..Metadata::default() }),
@@ -116,7 +123,7 @@ pub(crate) fn generate(
         ..CertAuthorityV2::default()
     };
     ca.set_defaults();
-    Ok(ca)
+    ca
 }
 
 /// Whether the keys of an authority are so quick to make that a first start can wait for them.
@@ -205,13 +212,8 @@ impl Auth {
             return Ok(signers.clone());
         }
         let mut signers = HashMap::new();
-        for ca in self.store().cached_list::<kind::CertAuthority>() {
-            let Some(spec) = &ca.spec else { continue };
-            if spec.cluster_name == self.cluster_name()
-                && let Ok(ca_type) = spec.r#type.parse::<CaType>()
-            {
-                signers.insert(ca_type, Arc::new(Signers::of(self.key_store(), &ca)?));
-            }
+        for (ca_type, ca) in self.own_authorities() {
+            signers.insert(ca_type, Arc::new(Signers::of(self.key_store(), &ca)?));
         }
         let found = signers.get(&ca_type).cloned();
         authorities.current.store(Some(Arc::new(Snapshot { generation, signers })));
@@ -231,8 +233,7 @@ impl Auth {
     /// In this phase the keys that are only trusted, otherwise those that sign.
     async fn signers_in(&self, ca_type: CaType, phase: Phase) -> Result<Arc<Signers>> {
         let signers = self.signers(ca_type).await?;
-        let name = format!("{ca_type}/{}", self.cluster_name());
-        match self.store().cached::<kind::CertAuthority>(&name) {
+        match self.own_authority(ca_type) {
             Ok(ca) if Phase::of(&ca) == phase => Ok(Arc::new(self.only_trusted(&ca)?.or(&signers))),
             _ => Ok(signers),
         }
@@ -244,8 +245,7 @@ impl Auth {
         if signers.tls.is_some() && signers.ssh.is_some() {
             return Ok(signers);
         }
-        let ca = self.store().cached::<kind::CertAuthority>(&format!("{ca_type}/{}", self.cluster_name()))?;
-        Ok(Arc::new(signers.or(&self.only_trusted(&ca)?)))
+        Ok(Arc::new(signers.or(&self.only_trusted(&*self.own_authority(ca_type)?)?)))
     }
 
     fn only_trusted(&self, ca: &CertAuthorityV2) -> Result<Signers> {
@@ -255,23 +255,28 @@ impl Auth {
 
     /// Makes an authority of this cluster when it is missing: slow keys are left out at the first start.
     pub(crate) async fn ensure_authority(&self, ca_type: CaType) -> Result<()> {
-        let name = format!("{ca_type}/{}", self.cluster_name());
-        if self.store().cached::<kind::CertAuthority>(&name).is_ok() {
+        if self.own_authority(ca_type).is_ok() {
             return Ok(());
         }
         let _one_at_a_time = self.0.authorities.making.lock().await;
-        if self.store().cached::<kind::CertAuthority>(&name).is_ok() {
+        if self.own_authority(ca_type).is_ok() {
             return Ok(());
         }
-        let (cluster, suite, now) = (self.cluster_name().to_owned(), self.signature_suite(), self.now());
-        let keys = self.key_store().clone();
-        let ca = tokio::task::spawn_blocking(move || generate(&keys, ca_type, &cluster, suite, now))
-            .await
-            .map_err(|_| Error::other("making an authority failed"))??;
+        let ca = with_keys(ca_type, self.cluster_name(), self.make_keys(ca_type).await?);
         match self.store().create::<kind::CertAuthority>(ca).await {
             Err(e) if e.kind != ErrorKind::AlreadyExists => Err(e),
             _ => Ok(()),
         }
+    }
+
+    /// Makes new keys for an authority of this cluster, for those who hold [`Authorities::making`].
+    pub(crate) async fn make_keys(&self, ca_type: CaType) -> Result<CaKeySet> {
+        // What comes of them is not known yet: those that no authority names in the end are to be removed.
+        self.0.authorities.tended.store(0, Ordering::Relaxed);
+        let (cluster, suite, now) = (self.cluster_name().to_owned(), self.signature_suite(), self.now());
+        let store = self.key_store().clone();
+        let made = tokio::task::spawn_blocking(move || new_keys(&store, ca_type, &cluster, suite, now));
+        made.await.map_err(|_| Error::other("making keys of an authority failed"))?
     }
 
     /// The key algorithms of new keys.
@@ -435,7 +440,22 @@ impl Auth {
 
     /// The host authority of this cluster.
     pub(crate) fn host_authority(&self) -> Result<Arc<CertAuthorityV2>> {
-        self.store().cached::<kind::CertAuthority>(&format!("{}/{}", CaType::Host, self.cluster_name()))
+        self.own_authority(CaType::Host)
+    }
+
+    /// The name under which an authority of this cluster is stored.
+    pub(crate) fn authority_name(&self, ca_type: CaType) -> String {
+        format!("{ca_type}/{}", self.cluster_name())
+    }
+
+    /// An authority of this cluster.
+    pub(crate) fn own_authority(&self, ca_type: CaType) -> Result<Arc<CertAuthorityV2>> {
+        self.store().cached::<kind::CertAuthority>(&self.authority_name(ca_type))
+    }
+
+    /// Those authorities of this cluster whose types are known.
+    pub(crate) fn own_authorities(&self) -> impl Iterator<Item = (CaType, Arc<CertAuthorityV2>)> {
+        CaType::ALL.into_iter().filter_map(|ca_type| Some((ca_type, self.own_authority(ca_type).ok()?)))
     }
 
     /// An empty revocation list of an authority, DER.

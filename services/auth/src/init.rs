@@ -117,6 +117,7 @@ pub(crate) fn recordings(config: &AuthConfig, keys: &recording::Keyring) -> Resu
 
 /// The cluster in the storage, after making it or taking over the settings of the file.
 pub(crate) async fn cluster(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNameV2>> {
+    authority::check_module(store, &config.key_store).await?;
     match store.cached::<kind::ClusterName>("") {
         Ok(name) => {
             let stored = name.spec.as_ref().map_or("", |spec| &spec.cluster_name);
@@ -186,7 +187,14 @@ async fn first_authorities(
         move |ca_type: &CaType| matches!(ca_type, CaType::Host | CaType::User) || authority::is_quick(*ca_type, suite);
     let make = move || {
         let types = CaType::ALL.into_iter().filter(needed);
-        types.map(|ca_type| authority::generate(&keys, ca_type, &cluster, suite, now)).collect()
+        let made: Result<_> = types.map(|ca_type| authority::generate(&keys, ca_type, &cluster, suite, now)).collect();
+        // With keys left that nothing names, the next start would be refused.
+        if made.is_err()
+            && let Err(error) = keys.delete_unused([])
+        {
+            tracing::warn!(%error, "keys that were made for nothing could not be removed from the module");
+        }
+        made
     };
     tokio::task::spawn_blocking(make).await.map_err(|_| Error::other("making the authorities failed"))?
 }

@@ -126,16 +126,17 @@ impl Auth {
     }
 
     async fn take_step(&self, ca_type: CaType, plan: &Plan) -> Result<()> {
-        let name = format!("{ca_type}/{}", self.cluster_name());
         let making = self.0.authorities.making.lock().await;
-        let ca = self.store().cached::<kind::CertAuthority>(&name)?;
+        let ca = self.own_authority(ca_type)?;
         let fresh = match (plan.target, Phase::of(&ca)) {
             // Keys that wait for a rotation, as those of a host with a new module do, need no others beside them.
             (Phase::Init, Phase::Standby) if !self.has_waiting_keys(ca_type, &ca) => self.make_keys(ca_type).await?,
             _ => CaKeySet::default(),
         };
         let now = self.now();
-        self.store().change::<kind::CertAuthority>(&name, |ca| step(ca, plan, &fresh, now)).await?;
+        self.store()
+            .change::<kind::CertAuthority>(&self.authority_name(ca_type), |ca| step(ca, plan, &fresh, now))
+            .await?;
         drop(making);
         tracing::info!(%ca_type, phase = plan.target.name(), "rotation of an authority went on");
         self.tend_changed_keys().await;
@@ -145,14 +146,6 @@ impl Auth {
     fn has_waiting_keys(&self, ca_type: CaType, ca: &CertAuthorityV2) -> bool {
         let trusted = ca.spec.as_ref().and_then(|spec| spec.additional_trusted_keys.as_ref());
         trusted.is_some_and(|keys| usability(self.key_store(), ca_type, keys) == Usability::Preferred)
-    }
-
-    /// Makes new keys for an authority of this cluster.
-    pub(crate) async fn make_keys(&self, ca_type: CaType) -> Result<CaKeySet> {
-        let (cluster, suite, now) = (self.cluster_name().to_owned(), self.signature_suite(), self.now());
-        let store = self.key_store().clone();
-        let made = tokio::task::spawn_blocking(move || authority::new_keys(&store, ca_type, &cluster, suite, now));
-        made.await.map_err(|_| Error::other("making keys of an authority failed"))?
     }
 
     /// Takes the steps of automatic rotations when their time has come; ends only by being dropped.
@@ -167,10 +160,9 @@ impl Auth {
 
     /// Takes every step whose time has come.
     pub(crate) async fn rotate_by_schedule(&self) {
-        for ca in self.store().cached_list::<kind::CertAuthority>() {
-            let Some(spec) = ca.spec.as_ref().filter(|spec| spec.cluster_name == self.cluster_name()) else { continue };
-            let (Ok(ca_type), Some(target)) = (spec.r#type.parse::<CaType>(), due(&ca, self.now())) else { continue };
-            let rotation = spec.rotation.clone().unwrap_or_default();
+        for (ca_type, ca) in self.own_authorities() {
+            let Some(target) = due(&ca, self.now()) else { continue };
+            let rotation = ca.spec.as_ref().and_then(|spec| spec.rotation.clone()).unwrap_or_default();
             let plan = Plan {
                 target,
                 from: Some(Phase::of(&ca)),

@@ -2,9 +2,12 @@
 //!
 //! A key in a module signs for one Auth Service only. One that finds none it can use adds its own to those that are
 //! trusted, so that it can sign after the next rotation; during the first phase of a rotation every Auth Service adds one.
-//! What no authority names any more is removed from the module.
+//!
+//! What no authority names any more is removed from the module, for good. So what they name is read from the storage itself,
+//! and nothing is removed unless all of it can be read and the storage is still that of the cluster. See also
+//! [`check_module`].
 
-use std::{collections::BTreeSet, sync::Arc, sync::atomic::Ordering};
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use keystore::{KeyStore, Place, Usability};
 use pki::authority::{CaKeyKind, CaType};
@@ -15,9 +18,58 @@ use wire::{
 };
 
 use super::{kept, key_sets, signers::stored, usability};
-use crate::{Auth, grpc::alerts::VERB_PERMIT, rotation::Phase, store::kind};
+use crate::{
+    Auth,
+    grpc::alerts::VERB_PERMIT,
+    rotation::Phase,
+    store::{
+        self, Store,
+        kind::{self, Kind as _},
+    },
+};
 
 const KINDS: [CaKeyKind; 3] = [CaKeyKind::Ssh, CaKeyKind::Tls, CaKeyKind::Jwt];
+
+/// Refuses a module with keys of this host of which the storage names none: as when it is empty or another cluster's, which
+/// must not cost the right one its keys.
+///
+/// # Errors
+/// Then, and when the module does not answer.
+pub(crate) async fn check_module(store: &Store, keys: &KeyStore) -> Result<()> {
+    if !keys.has_module() {
+        return Ok(());
+    }
+    let authorities = match store.cached::<kind::ClusterName>("") {
+        Ok(_) => all_authorities(store).await,
+        // A cluster that is yet to be made has none, whatever is left in its storage.
+        Err(_) => Ok(Vec::new()),
+    };
+    let authorities = match authorities {
+        Ok(authorities) => authorities,
+        Err(error) => {
+            tracing::warn!(%error, "not all authorities can be read: no key is removed from the module while that is so");
+            return Ok(());
+        }
+    };
+    let keys = keys.clone();
+    let checked = tokio::task::spawn_blocking(move || keys.check_named(stored_keys(&authorities)));
+    checked.await.map_err(|_| Error::other("looking at the keys in the module failed"))?.map_err(kept)
+}
+
+/// Every authority that is stored, also of other clusters and of types that are not known here.
+///
+/// # Errors
+/// When one of them cannot be read.
+async fn all_authorities(store: &Store) -> Result<Vec<CertAuthorityV2>> {
+    let stored = backend::get_all(store.backend(), kind::CertAuthority::PLACE.root().children()).await;
+    stored.map_err(|error| store::storage(&error))?.iter().map(kind::decode::<kind::CertAuthority>).collect()
+}
+
+/// What is stored for all private keys of authorities.
+fn stored_keys(authorities: &[CertAuthorityV2]) -> impl Iterator<Item = &[u8]> {
+    let sets = authorities.iter().flat_map(key_sets);
+    sets.flat_map(|keys| KINDS.iter().flat_map(|kind| stored(keys, *kind)))
+}
 
 impl Auth {
     /// Looks after the keys of this service if authorities have changed since.
@@ -34,15 +86,16 @@ impl Auth {
     /// removes keys of this service that are not used.
     ///
     /// # Errors
-    /// When keys cannot be made or stored.
+    /// When keys cannot be made or stored; the rest is done all the same, and what was made for nothing removed.
     pub(crate) async fn tend_keys(&self) -> Result<()> {
         let _one_at_a_time = self.0.authorities.making.lock().await;
         let generation = self.store().authority_generation();
         let store = self.key_store();
-        let (mut unusable, mut elsewhere) = (Vec::new(), Vec::new());
+        let (mut unusable, mut elsewhere, mut added) = (Vec::new(), Vec::new(), Ok(()));
         for (ca_type, ca) in self.own_authorities() {
-            if wants_keys(store, ca_type, &ca) {
-                self.add_keys(ca_type).await?;
+            // After a failure no more are made: each may take the module a minute.
+            if added.is_ok() && wants_keys(store, ca_type, &ca) {
+                added = self.add_keys(ca_type).await;
             }
             let active = ca.spec.as_ref().and_then(|spec| spec.active_keys.clone()).unwrap_or_default();
             match usability(store, ca_type, &active) {
@@ -56,23 +109,15 @@ impl Auth {
             tracing::warn!(%error, "an alert about keys of authorities could not be stored");
         }
         self.delete_unused_keys().await;
+        added?;
         self.0.authorities.tended.store(generation, Ordering::Relaxed);
         Ok(())
-    }
-
-    fn own_authorities(&self) -> Vec<(CaType, Arc<CertAuthorityV2>)> {
-        let all = self.store().cached_list::<kind::CertAuthority>().into_iter();
-        let own = all.filter_map(|ca| {
-            let spec = ca.spec.as_ref().filter(|spec| spec.cluster_name == self.cluster_name())?;
-            Some((spec.r#type.parse().ok()?, Arc::clone(&ca)))
-        });
-        own.collect()
     }
 
     /// Makes keys and adds them to those that are trusted, unless somebody was faster.
     async fn add_keys(&self, ca_type: CaType) -> Result<()> {
         let made = self.make_keys(ca_type).await?;
-        let name = format!("{ca_type}/{}", self.cluster_name());
+        let name = self.authority_name(ca_type);
         let added = self.store().change::<kind::CertAuthority>(&name, |ca| {
             if !wants_keys(self.key_store(), ca_type, ca) {
                 return Err(Error::already_exists("the authority has usable keys by now"));
@@ -93,7 +138,7 @@ impl Auth {
 
     /// Stores the alert, or removes it when there is nothing to tell any more.
     async fn tell(&self, advice: Option<String>) -> Result<()> {
-        if *self.0.authorities.told.lock() == advice && (advice.is_some() || !self.key_store().has_module()) {
+        if self.0.authorities.told.lock().as_ref() == Some(&advice) {
             return Ok(());
         }
         let name = format!("authority-keys-{}", self.host_uuid());
@@ -110,7 +155,7 @@ impl Auth {
                 _ => {}
             },
         }
-        *self.0.authorities.told.lock() = advice;
+        *self.0.authorities.told.lock() = Some(advice);
         Ok(())
     }
 
@@ -119,15 +164,32 @@ impl Auth {
         if !self.key_store().has_module() {
             return;
         }
-        let (store, authorities) = (self.key_store().clone(), self.own_authorities());
-        let deleting = tokio::task::spawn_blocking(move || {
-            let named = authorities.iter().flat_map(|(_, ca)| key_sets(ca));
-            store.delete_unused(named.flat_map(|keys| KINDS.iter().flat_map(|kind| stored(keys, *kind))))
-        });
+        let authorities = match self.stored_authorities().await {
+            Ok(authorities) => authorities,
+            Err(error) => {
+                tracing::warn!(%error, "unused keys stay in the module, because not all authorities can be read");
+                return;
+            }
+        };
+        let store = self.key_store().clone();
+        let deleting = tokio::task::spawn_blocking(move || store.delete_unused(stored_keys(&authorities)));
         match deleting.await {
             Ok(Ok(0)) | Err(_) => {}
             Ok(Ok(count)) => tracing::info!(count, "keys that no authority names were removed from the module"),
             Ok(Err(error)) => tracing::error!(error = %kept(error), "unused keys of authorities could not be removed"),
+        }
+    }
+
+    /// Every authority in the storage, unless that was emptied or replaced since the start.
+    async fn stored_authorities(&self) -> Result<Vec<CertAuthorityV2>> {
+        let authorities = all_authorities(self.store()).await?;
+        let name = kind::ClusterName::key("")?;
+        let name = self.store().backend().get(&name).await.map_err(|error| store::storage(&error))?;
+        let name = kind::decode::<kind::ClusterName>(&name)?;
+        if name.spec.is_some_and(|spec| spec.cluster_id == self.cluster_id()) {
+            Ok(authorities)
+        } else {
+            Err(Error::other("the storage is that of another cluster by now"))
         }
     }
 }
@@ -187,8 +249,12 @@ fn alert(name: &str, message: &str) -> ClusterAlert {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use backend::{Backend as _, Item};
     use keystore::memory::MemoryModule;
-    use pki::{suite::SignatureSuite, x509::Certificate};
+    use pki::{keys::KeyAlgorithm, suite::SignatureSuite, x509::Certificate};
+    use wire::types::{CertAuthoritySpecV2, JwtKeyPair};
 
     use super::*;
     use crate::{LocalIdentityRequest, RotationRequest, SystemRole, testing::Service};
@@ -278,7 +344,7 @@ mod tests {
             assert!(active.tls.len() == 1 && active.tls[0].key_type == 1 && trusted == CaKeySet::default());
             assert_eq!(module.ids().len(), 2, "what was rotated away is removed");
         }
-        for (ca_type, _) in auth.own_authorities().into_iter().filter(|(ca_type, _)| *ca_type != CaType::Host) {
+        for ca_type in CaType::ALL.into_iter().filter(|ca_type| *ca_type != CaType::Host) {
             for phase in ["init", "update_clients", "update_servers", "standby"] {
                 step(&auth, ca_type, phase).await;
             }
@@ -337,6 +403,129 @@ mod tests {
         auth.store().refresh().await;
         auth.tend_changed_keys().await;
         assert!(module.ids().is_empty());
+    }
+
+    /// A host whose module is full before an authority has all its keys.
+    #[tokio::test]
+    async fn what_was_made_for_nothing_is_removed_and_tried_again() {
+        let (_module, store) = module("one");
+        let service = first(store).await;
+        let (full, store) = module(SECOND);
+        full.set_room(1);
+        let mut config = service.config();
+        (config.host_uuid, config.key_store) = (Some(SECOND.to_owned()), store.clone());
+        assert!(Auth::open(config).await.err().unwrap().message.contains("there is no room"));
+        assert!(full.ids().is_empty());
+        service.auth.store().refresh().await;
+        assert!(is_told(&service.auth, "Auth Service 22222222-0000-4000-8000-000000000002 cannot sign").await);
+
+        full.set_room(usize::MAX);
+        let auth =
+            service.again(|config| (config.host_uuid, config.key_store) = (Some(SECOND.to_owned()), store)).await;
+        let before = full.ids().len();
+        full.set_room(before + 1);
+        step(&service.auth, CaType::Host, "init").await;
+        step(&service.auth, CaType::Host, "rollback").await;
+        step(&service.auth, CaType::Host, "standby").await;
+        auth.store().refresh().await;
+        auth.tend_changed_keys().await;
+        assert!(full.ids().len() < before, "there is room for one of two keys");
+        full.set_room(usize::MAX);
+        auth.tend_changed_keys().await;
+        assert_eq!(full.ids().len(), before);
+    }
+
+    #[tokio::test]
+    async fn a_first_start_that_fails_leaves_no_keys_behind() {
+        let service = Service::start().await;
+        let (full, store) = module("one");
+        full.set_room(3);
+        let mut config = service.config();
+        (config.host_uuid, config.key_store) = (Some("one".to_owned()), store);
+        config.backend = Some(Arc::new(backend::Memory::new()));
+        config.default_suite = SignatureSuite::HsmV1;
+        assert!(Auth::open(config).await.err().unwrap().message.contains("there is no room"));
+        assert!(full.ids().is_empty());
+    }
+
+    #[tokio::test]
+    async fn keys_that_any_stored_authority_names_stay_and_all_do_while_one_cannot_be_read() {
+        let (module, store) = module("one");
+        let service = first(store.clone()).await;
+        let before = module.ids().len();
+        let [named, _unnamed] = [(); 2].map(|()| store.generate(KeyAlgorithm::EcdsaP256).unwrap());
+        let jwt = vec![JwtKeyPair { private_key: named.stored, private_key_type: 1, ..JwtKeyPair::default() }];
+        let spec = CertAuthoritySpecV2 {
+            r#type: "of_a_later_release".to_owned(),
+            cluster_name: service.auth.cluster_name().to_owned(),
+            additional_trusted_keys: Some(CaKeySet { jwt, ..CaKeySet::default() }),
+            ..CertAuthoritySpecV2::default()
+        };
+        let ca = CertAuthorityV2 { spec: Some(spec), ..CertAuthorityV2::default() };
+        let key = |name: &str| kind::CertAuthority::key(&format!("{name}/main.test")).unwrap();
+        let later = kind::encode_at::<kind::CertAuthority>(key("of_a_later_release"), &ca).unwrap();
+        service.backend.put(later).await.unwrap();
+        service.backend.put(Item::new(key("unreadable"), b"{".to_vec())).await.unwrap();
+        service.auth.tend_keys().await.unwrap();
+        assert_eq!(module.ids().len(), before + 2, "one cannot be read");
+        service.backend.delete(&key("unreadable")).await.unwrap();
+        service.auth.tend_keys().await.unwrap();
+        assert_eq!(module.ids().len(), before + 1, "one is not named");
+        service.backend.delete(&key("of_a_later_release")).await.unwrap();
+        service.auth.tend_keys().await.unwrap();
+        assert_eq!(module.ids().len(), before);
+    }
+
+    #[tokio::test]
+    async fn storage_that_was_emptied_costs_no_keys() {
+        let (module, store) = module("one");
+        let service = first(store.clone()).await;
+        let before = module.ids();
+        for item in backend::get_all(&*service.backend, backend::Key::root("").children()).await.unwrap() {
+            service.backend.delete(&item.key).await.unwrap();
+        }
+        service.auth.store().refresh().await;
+        service.auth.tend_changed_keys().await;
+        // As a login would.
+        service.auth.ensure_authority(CaType::Host).await.unwrap();
+        service.auth.tend_changed_keys().await;
+        let mut config = service.config();
+        (config.host_uuid, config.key_store) = (Some("one".to_owned()), store);
+        config.default_suite = SignatureSuite::HsmV1;
+        assert!(Auth::open(config).await.err().unwrap().message.contains("is it the right storage?"));
+        let now = module.ids();
+        assert!(before.iter().all(|id| now.contains(id)) && now.len() > before.len());
+    }
+
+    #[tokio::test]
+    async fn a_module_whose_keys_the_storage_does_not_name_is_refused_and_keeps_them() {
+        let (module, store) = module("one");
+        let _right = first(store.clone()).await;
+        let before = module.ids();
+        let other = Service::start().await;
+        let empty = Arc::new(backend::Memory::new());
+        for storage in [empty.clone(), other.backend.clone()] {
+            let mut config = other.config();
+            (config.host_uuid, config.key_store) = (Some("one".to_owned()), store.clone());
+            config.backend = Some(storage);
+            config.default_suite = SignatureSuite::HsmV1;
+            let refused = Auth::open(config).await.err().unwrap().message;
+            let count = format!("{} keys of this host that the storage does not name", before.len());
+            assert!(refused.contains(&count) && refused.contains("is it the right storage?"), "{refused}");
+        }
+        assert_eq!(module.ids().len(), before.len());
+        let made = backend::get_all(&*empty, backend::Key::root("").children()).await.unwrap();
+        assert!(made.is_empty(), "nothing was stored that a second start would take for its cluster");
+    }
+
+    #[tokio::test]
+    async fn an_alert_of_before_is_removed_when_there_is_nothing_to_tell() {
+        let service = first(KeyStore::default()).await;
+        let (_module, auth) = second(&service).await;
+        assert!(is_told(&auth, "raw software keys").await);
+        service.again(|config| config.host_uuid = Some(SECOND.to_owned())).await;
+        auth.store().refresh().await;
+        assert!(!is_told(&auth, "raw software keys").await, "the module is not used any more");
     }
 
     #[tokio::test]
