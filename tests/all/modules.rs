@@ -149,6 +149,31 @@ fn a_module_that_cannot_be_used_is_named_at_the_start() {
 }
 
 #[test]
+fn a_module_keeps_its_keys_when_the_storage_is_another() {
+    let Some(hsm) = SoftHsm::make() else { return };
+    let mut cluster = cluster("moved.test", &hsm).start();
+    has_pairs(&hsm, KEYS);
+    cluster.auth.stop();
+    let (storage, aside) = (cluster.path("auth").join("backend"), cluster.new_path("backend"));
+    fs::rename(&storage, &aside).expect("put the storage aside");
+    // As after a restart by the system.
+    for _ in 0..2 {
+        let before = cluster.auth.log().len();
+        cluster.auth.launch();
+        assert_ne!(cluster.auth.wait_end(LIMIT), 0);
+        let said = cluster.auth.log()[before..].to_owned();
+        let reason = format!("the module holds {KEYS} keys of this host that the storage does not name");
+        assert!(said.contains(&reason), "expected {reason:?} in {said}");
+    }
+    fs::remove_dir_all(&storage).expect("remove the empty storage");
+    fs::rename(&aside, &storage).expect("put the storage back");
+    cluster.auth.launch();
+    cluster.wait_ready();
+    assert_eq!(hsm.pairs(), KEYS);
+    cluster.tctl(&["auth", "crl", "--type=user"]).succeeded();
+}
+
+#[test]
 fn a_second_auth_service_with_a_module_of_its_own_signs_after_a_rotation() {
     let (Some(first), Some(second)) = (SoftHsm::make(), SoftHsm::make()) else { return };
     let Some(database) = Database::etcd() else { return };
@@ -175,4 +200,8 @@ fn a_second_auth_service_with_a_module_of_its_own_signs_after_a_rotation() {
         let signed = sign();
         if signed.code == 0 { Ok(()) } else { Err(signed) }
     });
+    let exported = cluster.tctl(&["auth", "export", "--type=tls-user"]).succeeded().stdout;
+    assert_eq!(exported.matches("-----BEGIN CERTIFICATE").count(), 2, "one of each module: {exported}");
+    let refused = cluster.tctl(&["auth", "export", "--type=windows"]).refused();
+    assert!(refused.stderr.contains("expected one TLS key pair, got 2"), "{refused}");
 }

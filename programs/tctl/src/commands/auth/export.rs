@@ -128,13 +128,27 @@ impl Wanted<'_> {
                 let next = authority.additional_trusted_keys.clone().unwrap_or_default();
                 self.ssh_lines(active.ssh.iter().chain(&next.ssh), &authority.cluster_name, ca_type)
             }
-            form => {
-                let [pair] = active.tls.as_slice() else {
-                    return Err(Error::bad(format!("expected one TLS key pair, got {}", active.tls.len())));
-                };
-                self.tls(pair, form)
-            }
+            form => self.tls_pairs(&active.tls, form),
         }
+    }
+
+    /// Several security modules have a pair each.
+    fn tls_pairs(&self, pairs: &[TlsKeyPair], form: Form) -> Result<Zeroizing<Vec<u8>>> {
+        match (pairs, form) {
+            ([], _) => return Err(Error::bad("expected one TLS key pair, got 0")),
+            ([_, _, ..], Form::Der) => {
+                return Err(Error::bad(format!(
+                    "expected one TLS key pair, got {}: DER holds one only, PEM all of them, as of --type=tls-user, db or db-client",
+                    pairs.len()
+                )));
+            }
+            _ => {}
+        }
+        let mut out = Zeroizing::new(Vec::new());
+        for pair in pairs {
+            out.extend_from_slice(&self.tls(pair, form)?);
+        }
+        Ok(out)
     }
 
     fn matches(&self, key: &PublicKey) -> bool {
@@ -262,14 +276,21 @@ mod tests {
     }
 
     #[test]
-    fn certificates_need_exactly_one_key_pair() {
+    fn certificates_of_several_key_pairs_are_written_one_after_the_other() {
         let (_, mut spec) = authority();
-        assert!(text(&PLAIN, CaType::User, Form::Pem, &spec).starts_with("-----BEGIN CERTIFICATE"));
+        let (_, other) = authority();
+        let [one, two] = [&spec, &other].map(|spec| text(&PLAIN, CaType::User, Form::Pem, spec));
+        assert!(one.starts_with("-----BEGIN CERTIFICATE") && one.ends_with("-----\n") && one != two);
         assert_eq!(PLAIN.of(&spec, CaType::User, Form::Der).unwrap().first(), Some(&0x30));
-        let keys = spec.active_keys.as_mut().unwrap();
-        keys.tls.push(keys.tls[0].clone());
-        let error = PLAIN.of(&spec, CaType::User, Form::Pem).unwrap_err();
-        assert_eq!(error.to_string(), "expected one TLS key pair, got 2");
+        spec.active_keys.as_mut().unwrap().tls.extend(other.active_keys.unwrap().tls);
+        assert_eq!(text(&PLAIN, CaType::User, Form::Pem, &spec), one + &two);
+        let keys = text(&Wanted { keys: true, ..PLAIN }, CaType::User, Form::Pem, &spec);
+        assert_eq!(keys.matches("-----BEGIN PRIVATE KEY").count(), 2);
+        let error = PLAIN.of(&spec, CaType::User, Form::Der).unwrap_err().to_string();
+        assert!(error.starts_with("expected one TLS key pair, got 2: DER holds one only"), "{error}");
+        spec.active_keys.as_mut().unwrap().tls.clear();
+        let error = PLAIN.of(&spec, CaType::User, Form::Pem).unwrap_err().to_string();
+        assert_eq!(error, "expected one TLS key pair, got 0");
     }
 
     #[test]
