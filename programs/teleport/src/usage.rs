@@ -28,23 +28,31 @@ impl Collector for Usage {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
         let kib = 1024.0;
-        for (name, help, value) in [
-            ("process_cpu_seconds_total", "CPU time", cpu().map(|time| time.as_secs_f64())),
-            ("process_start_time_seconds", "When the process started", Some(started.as_secs_f64())),
-            ("process_resident_memory_bytes", "Memory in use", field(&status, "VmRSS").map(|size| size * kib)),
-            ("process_virtual_memory_bytes", "Addresses in use", field(&status, "VmSize").map(|size| size * kib)),
-            ("process_threads", "Threads", field(&status, "Threads")),
-            ("process_open_fds", "Open files", fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as f64)),
-            ("process_max_fds", "Most open files", getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(now, _)| now as f64)),
+        let (gauge, counter) = (MetricType::Gauge, MetricType::Counter);
+        let most_files = getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(now, _)| now as f64);
+        let open_files = fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as f64);
+        for (name, help, kind, value) in [
+            ("process_cpu_seconds_total", "CPU time", counter, cpu().map(|time| time.as_secs_f64())),
+            ("process_start_time_seconds", "When the process started", gauge, Some(started.as_secs_f64())),
+            ("process_resident_memory_bytes", "Memory in use", gauge, field(&status, "VmRSS").map(|size| size * kib)),
+            (
+                "process_virtual_memory_bytes",
+                "Addresses in use",
+                gauge,
+                field(&status, "VmSize").map(|size| size * kib),
+            ),
+            ("process_threads", "Threads", gauge, field(&status, "Threads")),
+            ("process_open_fds", "Open files", gauge, open_files),
+            ("process_max_fds", "Most open files", gauge, most_files),
+            ("teleport_cache_events", "Changes taken by caches", counter, Some(cache::events() as f64)),
         ] {
             if let Some(value) = value {
-                let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                // Not as one of the library's counters, which have "_total" behind the name of the value but not of the type:
+                // readers of the served format would not know the type, nor find `teleport_cache_events`.
+                let metric = encoder.encode_descriptor(name, help, None, kind)?;
                 ConstGauge::new(value).encode(metric)?;
             }
         }
-        let metric =
-            encoder.encode_descriptor("teleport_cache_events", "Changes taken by caches", None, MetricType::Gauge)?;
-        ConstGauge::new(cache::events()).encode(metric)?;
         let build = [("version", wire::VERSION)];
         let mut family = encoder.encode_descriptor("teleport_build_info", "This build", None, MetricType::Gauge)?;
         ConstGauge::new(1_u64).encode(family.encode_family(&build)?)
@@ -89,5 +97,12 @@ mod tests {
             assert!(value.unwrap().parse::<f64>().unwrap() >= 0.0, "{name} in {text}");
         }
         assert!(text.contains("teleport_build_info{version="), "{text}");
+        for (name, kind) in [
+            ("process_cpu_seconds_total", "counter"),
+            ("teleport_cache_events", "counter"),
+            ("process_open_fds", "gauge"),
+        ] {
+            assert!(text.contains(&format!("# TYPE {name} {kind}\n{name} ")), "{name} in {text}");
+        }
     }
 }
