@@ -1,22 +1,27 @@
 //! The gRPC service through which clients reach nodes and the Auth Service.
 
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
+use parking_lot::Mutex;
 use pki::identity::Identity;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, info};
-use tunnel::BoxedStream;
+use tunnel::{BoxedStream, TunnelStream};
 use wire::transport::transport_service_server::TransportService;
 use wire::transport::{
     ClusterDetails, Frame, GetClusterDetailsRequest, GetClusterDetailsResponse, ProxyClusterRequest,
@@ -160,7 +165,8 @@ async fn relay_ssh(
     agent: DuplexStream,
     replies: &mpsc::Sender<Result<ProxySshResponse, Status>>,
 ) {
-    let (mut from_node, mut to_node) = tokio::io::split(stream);
+    let node = Mutex::new(NodeStream::from(stream));
+    let mut to_node = ToNode(&node);
     let (mut to_agent, mut from_agent) = tokio::io::split(agent);
     let upward = async {
         let mut prefix = PrefixCheck::default();
@@ -191,15 +197,23 @@ async fn relay_ssh(
             };
         }
     };
-    let downward = pump(&mut from_node, |payload| {
-        let frame = proxy_ssh_response::Frame::Ssh(Frame { payload });
-        replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
-    });
-    let to_agent = async {
-        pump(&mut to_agent, |payload| {
-            let frame = proxy_ssh_response::Frame::Agent(Frame { payload });
+    let mut buffer = BytesMut::new();
+    let downward = pump(
+        |cx| node.lock().poll_data(cx, &mut buffer),
+        |payload| {
+            let frame = proxy_ssh_response::Frame::Ssh(Frame { payload });
             replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
-        })
+        },
+    );
+    let mut agent_buffer = BytesMut::new();
+    let to_agent = async {
+        pump(
+            |cx| poll_frame(&mut to_agent, cx, &mut agent_buffer),
+            |payload| {
+                let frame = proxy_ssh_response::Frame::Agent(Frame { payload });
+                replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
+            },
+        )
         .await;
         std::future::pending::<()>().await // the agent is asked at the beginning only
     };
@@ -234,28 +248,83 @@ async fn relay_cluster(
             }
         }
     };
-    let downward =
-        pump(&mut from_auth, |payload| replies.send(Ok(ProxyClusterResponse { frame: Some(Frame { payload }) })));
+    let mut buffer = BytesMut::new();
+    let downward = pump(
+        |cx| poll_frame(&mut from_auth, cx, &mut buffer),
+        |payload| replies.send(Ok(ProxyClusterResponse { frame: Some(Frame { payload }) })),
+    );
     tokio::select! {
         () = upward => {}
         () = downward => {}
     }
 }
 
-/// Sends what a stream yields, frame by frame, until it ends or nobody listens.
-async fn pump<F, S, E>(stream: &mut (impl AsyncReadExt + Unpin), send: F)
+/// A node's side of a connection.
+enum NodeStream {
+    /// What comes through a tunnel is passed on in the memory that it came in.
+    Tunnel(Box<TunnelStream>),
+    Other(BoxedStream),
+}
+
+impl From<BoxedStream> for NodeStream {
+    fn from(stream: BoxedStream) -> Self {
+        TunnelStream::of_stream(stream).map_or_else(Self::Other, Self::Tunnel)
+    }
+}
+
+impl NodeStream {
+    fn poll_data(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<Option<Bytes>> {
+        match self {
+            Self::Tunnel(stream) => stream.poll_data(cx),
+            Self::Other(stream) => poll_frame(stream, cx, buffer),
+        }
+    }
+
+    fn writer(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
+        match self {
+            Self::Tunnel(stream) => Pin::new(&mut **stream),
+            Self::Other(stream) => Pin::new(stream),
+        }
+    }
+}
+
+/// The direction to a node.
+struct ToNode<'a>(&'a Mutex<NodeStream>);
+
+impl AsyncWrite for ToNode<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.lock().writer().poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().writer().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.lock().writer().poll_shutdown(cx)
+    }
+}
+
+/// The next frame of a stream; none at its end.
+fn poll_frame(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut BytesMut,
+) -> Poll<Option<Bytes>> {
+    buffer.reserve(FRAME);
+    Poll::Ready(match ready!(poll_read_buf(Pin::new(stream), cx, buffer)) {
+        Ok(1..) => Some(buffer.split().freeze()),
+        Ok(0) | Err(_) => None,
+    })
+}
+
+/// Sends frames until there are no more or nobody listens.
+async fn pump<S, E>(mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Bytes>>, send: impl Fn(Bytes) -> S)
 where
-    F: Fn(Bytes) -> S,
     S: Future<Output = Result<(), E>>,
 {
-    let mut buffer = BytesMut::new();
-    loop {
-        buffer.reserve(FRAME);
-        match stream.read_buf(&mut buffer).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {}
-        }
-        if !matches!(timeout(STALLED, send(buffer.split().freeze())).await, Ok(Ok(()))) {
+    while let Some(frame) = poll_fn(&mut next).await {
+        if !matches!(timeout(STALLED, send(frame)).await, Ok(Ok(()))) {
             return;
         }
     }

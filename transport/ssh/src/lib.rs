@@ -18,7 +18,8 @@
 //! nothing else; and a connection is read while its output waits. The third lets a server say why it refuses a login.
 //! The fourth hands data of channels on in the memory of the packet that it came in. The fifth halves what an idle
 //! connection holds, the sixth signs with RSA keys by AWS-LC. The seventh lets a server answer a global request in a task
-//! (`Session::answer_later`), so that a forward which takes its time holds up nothing else.
+//! (`Session::answer_later`), so that a forward which takes its time holds up nothing else. The eighth lets data be taken from a
+//! [`ChannelStream`] in the memory that it came in.
 //!
 //! When upstream offers the same, this crate goes away and `russh` in the workspace names the crate directly.
 

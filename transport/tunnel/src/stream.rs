@@ -1,5 +1,6 @@
 //! A byte stream through a tunnel.
 
+use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -8,12 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use russh::{ChannelStream, client, server};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 /// Anything that bytes can be read from and written to.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Stream: Any + AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for S {}
 
@@ -47,6 +49,29 @@ impl TunnelStream {
         place: StreamPlace,
     ) -> Self {
         Self { channel: Side::Proxy(channel), client, _place: place }
+    }
+
+    /// Takes a stream for one through a tunnel, if it is one.
+    ///
+    /// # Errors
+    ///
+    /// The stream, if it is another.
+    pub fn of_stream(stream: BoxedStream) -> Result<Box<Self>, BoxedStream> {
+        let any: &dyn Any = &*stream;
+        if !any.is::<Self>() {
+            return Err(stream);
+        }
+        let any: Box<dyn Any> = stream;
+        // It is one, as was just seen.
+        any.downcast().map_err(|_| Box::new(tokio::io::empty()) as BoxedStream)
+    }
+
+    /// The next data, in the memory that it came in: no more than a packet of a channel holds. `None` at the end.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match &mut self.channel {
+            Side::Agent(channel) => channel.poll_data(cx),
+            Side::Proxy(channel) => channel.poll_data(cx),
+        }
     }
 
     /// Where the client at the far end of the whole path comes from, if the dial request said so.

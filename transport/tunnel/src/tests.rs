@@ -250,6 +250,28 @@ async fn a_large_transfer_through_a_tunnel_arrives_whole() {
 }
 
 #[tokio::test]
+async fn data_is_taken_from_a_stream_as_it_came_and_nothing_is_lost_in_between() {
+    let authority = Authority::new(CLUSTER);
+    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
+    let _agent = node(&authority, &Address::of(&[&proxy]));
+    registered(&proxy, NODE, TunnelType::Node).await;
+    let stream: crate::BoxedStream = Box::new(dial(&proxy).await.unwrap());
+    let mut stream = crate::TunnelStream::of_stream(stream).map_err(|_| "not a tunnel's").unwrap();
+    // Some of it is read as bytes, the rest of the same packet is taken as it is.
+    assert_eq!(soon(stream.read_u8()).await.unwrap(), b'1');
+    let expected: Vec<u8> = (0..300_000_u32).map(|number| number.to_le_bytes()[0]).collect();
+    let (sent, mut taken) = (expected.clone(), Vec::new());
+    soon(stream.write_all(&sent)).await.unwrap();
+    soon(stream.shutdown()).await.unwrap();
+    while let Some(data) = soon(std::future::poll_fn(|cx| stream.poll_data(cx))).await {
+        taken.extend_from_slice(&data);
+    }
+    assert_eq!(taken.strip_prefix(b"98.51.100.9:1234\n"), Some(&expected[..]));
+    let other = crate::TunnelStream::of_stream(Box::new(tokio::io::empty()));
+    assert!(other.is_err(), "a stream of another kind");
+}
+
+#[tokio::test]
 async fn a_refused_dial_comes_back_with_the_agents_text() {
     let authority = Authority::new(CLUSTER);
     let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
