@@ -18,18 +18,22 @@ struct Watched {
     moderator: Terminal,
 }
 
+/// Makes the role `guarded`, whose sessions need a moderator.
+fn guard(cluster: &Cluster) {
+    let watch = json!([{
+        "name": "watched", "filter": "contains(user.roles, \"watching\")", "kinds": ["ssh"], "count": 1,
+        "modes": ["moderator"], "on_leave": "pause",
+    }]);
+    let allow = json!({"logins": [account()], "node_labels": {"*": "*"}, "require_session_join": watch});
+    cluster
+        .create(&json!({"kind": "role", "version": "v7", "metadata": {"name": "guarded"}, "spec": {"allow": allow}}));
+}
+
 impl Watched {
     fn begin(name: &str) -> Self {
         let cluster = Cluster::start(name);
         let node = cluster.agent(&AgentSetup::node("node1"));
-        let watch = json!([{
-            "name": "watched", "filter": "contains(user.roles, \"watching\")", "kinds": ["ssh"], "count": 1,
-            "modes": ["moderator"], "on_leave": "pause",
-        }]);
-        let allow = json!({"logins": [account()], "node_labels": {"*": "*"}, "require_session_join": watch});
-        cluster.create(
-            &json!({"kind": "role", "version": "v7", "metadata": {"name": "guarded"}, "spec": {"allow": allow}}),
-        );
+        guard(&cluster);
         let join =
             json!([{"name": "watch", "roles": ["guarded"], "kinds": ["ssh"], "modes": ["moderator", "observer"]}]);
         cluster.create(&json!({
@@ -130,4 +134,30 @@ fn somebody_who_has_to_be_watched_copies_no_file_by_a_session_of_somebody_else()
     watched.owner.type_line("exit");
     let (_, shown) = watched.owner.finish();
     assert!(!shown.contains("would like to download"), "{shown}");
+}
+
+#[test]
+fn a_session_that_needs_moderators_is_refused_where_the_proxy_records_and_nothing_typed_ahead_is_run() {
+    let cluster = Cluster::start("ahead.test");
+    let _node = cluster.agent(&AgentSetup::node("node1"));
+    guard(&cluster);
+    cluster.create(&json!({
+        "kind": "session_recording_config", "version": "v2",
+        "metadata": {"name": "session-recording-config"}, "spec": {"mode": "proxy"},
+    }));
+    cluster.user("alice", &["guarded"]);
+    cluster.user("bob", &["access"]);
+    let [alice, bob] = ["alice", "bob"].map(|user| cluster.client_with(&cluster.sign_identity(user, "1h")));
+    let target = format!("{}@node1", account());
+    wait_for("sessions to be recorded by the proxy", LIMIT, || {
+        bob.tsh(&["ssh", &target, "true"]).succeeded();
+        let proxied = cluster.events("session.start").iter().any(|start| start["session_recording"] == "proxy");
+        if proxied { Ok(()) } else { Err("recorded by the node") }
+    });
+    let mut refused = alice.terminal(&["ssh", &target]);
+    let made = cluster.new_path("made");
+    refused.type_line(&format!("touch {}", made.display()));
+    let (code, shown) = refused.finish();
+    assert!(code != 0 && shown.contains("requires additional moderation"), "{shown}");
+    assert!(!made.exists());
 }
