@@ -32,6 +32,14 @@ fn a_member_of_a_list_reaches_what_it_grants_until_the_membership_ends() {
     cluster.wait_event("access_list.member.create", &[("access_list_name", "on-call"), ("name", "ann")]);
     let why = cluster.tctl(&["access", "explain", "ann", "node/web", &account()]).succeeded();
     assert!(why.stdout.starts_with("ALLOWED"), "{why}");
+    // A member sees the list and not its members: what lists give to others stays unsaid.
+    let read = json!({ "resources": ["user", "role"], "verbs": ["list", "read"] });
+    cluster.create(&role("looks", &json!({ "allow": { "node_labels": { "*": "*" }, "rules": [read] } })));
+    cluster.user("lou", &["looks"]);
+    cluster.tctl(&["acl", "users", "add", "on-call", "lou"]).succeeded();
+    let identity = cluster.sign_identity("lou", "10m");
+    let seen = cluster.tctl_with(&identity, &["access", "explain", "ann", "node/web", &account()]).succeeded();
+    assert!(seen.stdout.starts_with("DENIED") && seen.stdout.contains("Access lists were not looked at"), "{seen}");
     client.tsh(&["logout"]).succeeded();
     client.login(&mut ann);
     let status = client.status();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use resources::Resource as _;
 use wire::accesslist::{AccessList, AccessListGrants, AccessListRequires, Member, MembershipKind};
 use wire::time;
 use wire::types::ResourceHeader;
@@ -58,45 +59,40 @@ fn is_later(end: Option<DateTime<Utc>>, than: Option<DateTime<Utc>>) -> bool {
     than.is_some_and(|than| end.is_none_or(|end| end > than))
 }
 
-/// Where a user stands in all `lists`; `member` finds the record of a member by list and name.
+/// Where a user stands in all `lists`; `member` finds the record of a member by list and name, and `nested` holds at
+/// least the members that are lists.
 pub fn list_standing(
     who: ListCandidate<'_>,
     lists: &[Arc<AccessList>],
     member: impl Fn(&str, &str) -> Option<Arc<Member>>,
+    nested: &[Arc<Member>],
     now: DateTime<Utc>,
 ) -> ListStanding {
-    let lists: BTreeMap<&str, &AccessList> = lists.iter().map(|list| (name_of(list), &**list)).collect();
-    let ends = |list: &str, name: &str, kind: MembershipKind| {
-        let end = membership(&*member(list, name)?, kind, now)?;
-        Some(earlier(end, end_of(lists.get(list)?.header.as_ref())))
-    };
+    let lists: BTreeMap<&str, &AccessList> = lists.iter().map(|list| (list.name(), &**list)).collect();
+    let takes = |list: &AccessList| meets(who, requires(list, Requirement::Membership));
     let mut standing = ListStanding::default();
     let mut reached = BTreeSet::new();
     for (name, list) in &lists {
-        if let Some(end) = ends(name, who.name, MembershipKind::User)
-            && meets(who, requires(list, Requirement::Membership))
-        {
-            standing.member_of.insert((*name).to_owned(), end);
-            reached.insert((*name).to_owned());
+        let end = member(name, who.name).and_then(|member| membership(&member, MembershipKind::User, now));
+        if let Some(end) = end.filter(|_| takes(list)) {
+            standing.member_of.insert((*name).to_owned(), earlier(end, end_of(list.header.as_ref())));
+            reached.insert(*name);
         }
     }
+    let nestings = nestings(&lists, nested, now);
     for _ in 0..MAX_LIST_DEPTH {
-        let inner = std::mem::take(&mut reached);
-        for inside in &inner {
-            let until = standing.member_of.get(inside).copied().flatten();
-            for (name, list) in &lists {
-                let Some(end) = ends(name, inside, MembershipKind::List).map(|end| earlier(end, until)) else {
-                    continue;
-                };
-                let better = standing.member_of.get(*name).is_none_or(|known| is_later(end, *known));
-                if better && meets(who, requires(list, Requirement::Membership)) {
-                    standing.member_of.insert((*name).to_owned(), end);
-                    reached.insert((*name).to_owned());
-                }
-            }
-        }
-        if reached.is_empty() {
+        if reached.is_empty() || nestings.is_empty() {
             break;
+        }
+        let inner = std::mem::take(&mut reached);
+        for nesting in nestings.iter().filter(|nesting| inner.contains(nesting.inner)) {
+            let until = standing.member_of.get(nesting.inner).copied().flatten();
+            let (end, name) = (earlier(nesting.end, until), nesting.outer.name());
+            let better = standing.member_of.get(name).is_none_or(|known| is_later(end, *known));
+            if better && takes(nesting.outer) {
+                standing.member_of.insert(name.to_owned(), end);
+                reached.insert(name);
+            }
         }
     }
     for (name, list) in &lists {
@@ -107,12 +103,33 @@ pub fn list_standing(
     standing
 }
 
+/// A list that is a member of another one, until the earlier end of that membership and of the outer list.
+struct Nesting<'a> {
+    outer: &'a AccessList,
+    inner: &'a str,
+    end: Option<DateTime<Utc>>,
+}
+
+/// The members that are lists, of the lists that there are.
+fn nestings<'a>(
+    lists: &BTreeMap<&str, &'a AccessList>,
+    members: &'a [Arc<Member>],
+    now: DateTime<Utc>,
+) -> Vec<Nesting<'a>> {
+    let nesting = |member: &'a Arc<Member>| {
+        let end = membership(member, MembershipKind::List, now)?;
+        let outer = *lists.get(member.spec.as_ref()?.access_list.as_str())?;
+        Some(Nesting { outer, inner: member.name(), end: earlier(end, end_of(outer.header.as_ref())) })
+    };
+    members.iter().filter_map(nesting).collect()
+}
+
 /// What the lists give that a user is in.
 pub fn list_grants(who: ListCandidate<'_>, lists: &[Arc<AccessList>], standing: &ListStanding) -> ListGrants {
     let mut given = ListGrants::default();
     for list in lists {
         let Some(spec) = &list.spec else { continue };
-        let name = name_of(list);
+        let name = list.name();
         if let (Some(end), Some(grants)) = (standing.member_of.get(name), &spec.grants) {
             add(&mut given, who, grants, *end);
         }
@@ -210,10 +227,6 @@ fn meets(who: ListCandidate<'_>, required: Option<&AccessListRequires>) -> bool 
     })
 }
 
-fn name_of(list: &AccessList) -> &str {
-    list.header.as_ref().and_then(|header| header.metadata.as_ref()).map_or("", |metadata| &metadata.name)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -257,7 +270,8 @@ mod tests {
             let traits = Traits::from(BTreeMap::from([("team".to_owned(), vec!["red".to_owned()])]));
             let who = ListCandidate { name, roles: &roles, traits: &traits };
             let find = |list: &str, name: &str| self.members.get(&(list.to_owned(), name.to_owned())).cloned();
-            let standing = list_standing(who, &self.lists, find, now());
+            let all: Vec<Arc<Member>> = self.members.values().cloned().collect();
+            let standing = list_standing(who, &self.lists, find, &all, now());
             list_grants(who, &self.lists, &standing)
         }
 
@@ -392,5 +406,24 @@ mod tests {
             deep = deep.with(&name, &format!("l{:02}", i - 1), json!({"membership_kind": LIST}));
         }
         assert_eq!(deep.roles("alice", &[]).len(), 1 + MAX_LIST_DEPTH);
+    }
+
+    #[test]
+    fn only_records_of_the_user_are_looked_for() {
+        let mut world = World::default();
+        for i in 0..20 {
+            world = world.list(&format!("l{i}"), &format!("r{i}"), json!({})).member(&format!("l{i}"), "alice");
+        }
+        let nested = World::default().with("l0", "l1", json!({"membership_kind": LIST}));
+        let nested: Vec<Arc<Member>> = nested.members.into_values().collect();
+        let looked = std::cell::Cell::new(0);
+        let find = |list: &str, name: &str| {
+            looked.set(looked.get() + 1);
+            world.members.get(&(list.to_owned(), name.to_owned())).cloned()
+        };
+        let traits = Traits::default();
+        let who = ListCandidate { name: "alice", roles: &[], traits: &traits };
+        let standing = list_standing(who, &world.lists, find, &nested, now());
+        assert_eq!((standing.member_of.len(), looked.get()), (20, 20));
     }
 }

@@ -16,6 +16,7 @@ use wire::{
 use crate::{
     AuthConfig, FileSettings, authority, init,
     integrity::Integrity,
+    lists::Nested,
     login::{Hasher, Lockout},
     metrics::Metrics,
     roles::ParsedRoles,
@@ -44,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) hasher: Hasher,
     pub(crate) lockout: Lockout,
     pub(crate) parsed_roles: ParsedRoles,
+    /// Which access lists are members of others.
+    pub(crate) nested_lists: Nested,
     pub(crate) recordings: Arc<dyn recording::Store>,
     /// The keys of recordings that are kept sealed.
     pub(crate) sealing: Sealing,
@@ -88,6 +91,7 @@ impl Auth {
             hasher: Hasher::new(),
             lockout: Lockout::new(),
             parsed_roles: ParsedRoles::default(),
+            nested_lists: Nested::default(),
             recordings: init::recordings(&config, &sealing.ring)?,
             sealing,
             metrics: Metrics::default(),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use backend::{Backend, ManualClock, Memory};
 use chrono::{TimeZone, Utc};
@@ -114,6 +115,24 @@ impl Service {
             keys: keys(),
             ..SshLogin::default()
         }
+    }
+}
+
+/// An audit log that can be away.
+#[derive(Default)]
+pub(crate) struct Away(pub(crate) AtomicBool);
+
+#[async_trait::async_trait]
+impl audit::Sink for Away {
+    async fn emit(&self, _: wire::events::OneOf) -> audit::Result<()> {
+        match self.0.load(Ordering::SeqCst) {
+            true => Err(audit::Error::Database("away".into())),
+            false => Ok(()),
+        }
+    }
+
+    async fn search(&self, _: audit::Query) -> audit::Result<audit::Page> {
+        Err(audit::Error::Unsupported { sink: "test", what: "search" })
     }
 }
 

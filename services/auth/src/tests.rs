@@ -16,7 +16,7 @@ use wire::{
 use crate::{
     Auth, AuthConfig, Caller, FileSettings, LocalIdentityRequest, UserCertRequest, Write,
     store::kind,
-    testing::{CLUSTER, STATIC_TOKEN, Service, keys, user},
+    testing::{Away, CLUSTER, STATIC_TOKEN, Service, keys, user},
 };
 
 #[tokio::test]
@@ -289,24 +289,6 @@ async fn abandoned_recordings_are_completed_once_their_session_is_gone() {
     assert!(names.iter().any(|name| name == "session.upload") && names.iter().any(|name| name == "session.end"));
 }
 
-/// An audit log that can be away.
-#[derive(Default)]
-struct Away(std::sync::atomic::AtomicBool);
-
-#[async_trait::async_trait]
-impl audit::Sink for Away {
-    async fn emit(&self, _: wire::events::OneOf) -> audit::Result<()> {
-        match self.0.load(std::sync::atomic::Ordering::SeqCst) {
-            true => Err(audit::Error::Database("away".into())),
-            false => Ok(()),
-        }
-    }
-
-    async fn search(&self, _: audit::Query) -> audit::Result<audit::Page> {
-        Err(audit::Error::Unsupported { sink: "test", what: "search" })
-    }
-}
-
 #[tokio::test]
 async fn no_recording_is_completed_before_the_last_one_was_told() {
     let service = Service::start().await;
@@ -349,6 +331,12 @@ async fn a_failed_write_is_told_as_what_it_would_have_been() {
     ] {
         write(list(name, ""), how).await.unwrap_err();
         assert_eq!(last(), code, "{name} {how:?}");
+        if how == Write::Upsert {
+            let before = service.events.events().len();
+            let admin = service.admin();
+            service.auth.write_list_with_members(&admin, list(name, ""), Vec::new()).await.unwrap_err();
+            assert_eq!((service.events.events().len(), last()), (before + 1, code.to_owned()), "{name} with members");
+        }
         let record: wire::accesslist::AccessList = list(name, "");
         service.auth.write_record::<kind::AccessList>(&service.admin(), record, how).await.unwrap_err();
         assert_eq!(last(), code, "{name} {how:?}");

@@ -74,9 +74,14 @@ impl Auth {
     /// Removes a user with everything that belongs to it.
     ///
     /// # Errors
-    /// `NotFound`.
+    /// `NotFound`; `BadParameter` while access lists have no other owner than this user.
     pub async fn delete_user(&self, caller: &Caller, name: &str) -> Result<()> {
-        let user = self.store().cached::<kind::User>(name).ok();
+        let user = self.store().cached::<kind::User>(name)?;
+        // First of all, so that a removal that fails here can be repeated. An identity provider gives a name to one person
+        // for ever, and makes the user anew at the next login.
+        if is_local(&user) {
+            self.forget_places_of(caller, name).await?;
+        }
         self.store().delete::<kind::User>(name).await?;
         // The user is gone, which is told whether the rest can be removed or not.
         let forgotten = self.forget_user(name).await;
@@ -87,10 +92,6 @@ impl Auth {
             ..Default::default()
         }))
         .await?;
-        // An identity provider gives a name to one person for ever, and makes the user anew at the next login.
-        if user.is_some_and(|user| is_local(&user)) {
-            self.forget_memberships_of(caller, name).await?;
-        }
         forgotten
     }
 

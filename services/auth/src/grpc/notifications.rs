@@ -215,13 +215,15 @@ fn enough(all: bool, mut conditions: impl Iterator<Item = bool>) -> bool {
     if all { conditions.all(|met| met) } else { conditions.any(|met| met) }
 }
 
-/// Whether the caller's roles allow everything that is said here.
+/// Whether the caller's roles allow everything that is said here. A rule without resources or verbs says nothing, and
+/// fits nobody.
 fn may(context: &AuthContext, wanted: &RoleConditions) -> bool {
     let Some(roles) = context.roles() else { return false };
     let rules = wanted.rules.iter().all(|rule| {
         let kinds = rule.resources.iter();
         let mut asked = kinds.flat_map(|kind| rule.verbs.iter().map(move |verb| (kind, verb)));
-        asked.all(|(kind, verb)| roles.check_rule(kind, verb, &RuleContext::new()).is_allowed())
+        let says = !rule.resources.is_empty() && !rule.verbs.is_empty();
+        says && asked.all(|(kind, verb)| roles.check_rule(kind, verb, &RuleContext::new()).is_allowed())
     });
     let reviews = wanted.review_requests.iter().all(|reviews| {
         reviews.roles.iter().all(|role| {

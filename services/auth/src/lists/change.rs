@@ -1,20 +1,22 @@
 //! What must hold for a list or a member to be stored or removed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use audit::codes;
 use resources::Resource as _;
-use wire::accesslist::{AccessList, Member, MembershipKind};
+use wire::accesslist::{AccessList, AccessListOwner, Member, MembershipKind};
 use wire::error::{Error, ErrorKind, Result};
 use wire::{events, time};
 
-use super::{list_of, notes};
+use super::{as_list, list_of, notes};
 use crate::store::kind;
 use crate::{Auth, Caller, Write};
 
-/// Most members of one list.
-const MAX_MEMBERS: usize = 100_000;
+/// Most members of one list; few where it is tested.
+pub(super) const MAX_MEMBERS: usize = if cfg!(test) { 50 } else { 100_000 };
+/// Most lists that one message names.
+const MAX_NAMED: usize = 10;
 
 impl Auth {
     /// Stores a list. A first one is reviewed when its own settings say.
@@ -75,10 +77,15 @@ impl Auth {
     /// `NotFound` when there is no such list; `BadParameter` for malformed members, and for lists that would contain
     /// themselves.
     pub async fn write_list_member(&self, caller: &Caller, member: Member, write: Write) -> Result<Member> {
+        let member = self.acceptable_member(caller, member, write).await?;
+        self.write_record::<kind::AccessListMember>(caller, member, write).await
+    }
+
+    /// A member that can be stored; that it cannot is told to the audit log.
+    pub(super) async fn acceptable_member(&self, caller: &Caller, member: Member, write: Write) -> Result<Member> {
         let name = format!("{}/{}", list_of(&member), member.name());
         let member = self.fitting_member(caller, member);
-        let member = self.tell_failed_write::<kind::AccessListMember, _>(caller, (&name, write), member).await?;
-        self.write_record::<kind::AccessListMember>(caller, member, write).await
+        self.tell_failed_write::<kind::AccessListMember, _>(caller, (&name, write), member).await
     }
 
     fn fitting_member(&self, caller: &Caller, member: Member) -> Result<Member> {
@@ -103,60 +110,54 @@ impl Auth {
             spec.joined = Some(time::timestamp(now));
         }
         member.check_and_set_defaults().map_err(Error::from)?;
+        // The names must fit into a key, too.
+        kind::key_of::<kind::AccessListMember>(&member)?;
         Ok(member)
     }
 
     /// A list that is a member exists, is not the list itself, does not contain it, and is not nested too deep.
     fn check_containment(&self, list: &str, member: &Member) -> Result<()> {
-        let spec = member.spec.clone().unwrap_or_default();
-        if spec.membership_kind != MembershipKind::List as i32 {
-            return Ok(());
-        }
-        self.existing_list(&spec.name)?;
+        let Some(inner) = as_list(member) else { return Ok(()) };
+        self.existing_list(inner)?;
         let above = self.levels_above(list);
-        if spec.name == list || above.iter().flatten().any(|name| *name == spec.name) {
+        if inner == list || above.iter().any(|level| level.contains(inner)) {
             return Err(Error::bad_parameter(format!(
-                "access list {:?} cannot be a member of {list:?}: it would contain itself",
-                spec.name
+                "access list {inner:?} cannot be a member of {list:?}: it would contain itself"
             )));
         }
-        if above.len() + 1 + self.levels_below(&spec.name) > rbac::MAX_LIST_DEPTH {
+        if above.len() + 1 + self.levels_below(inner) > rbac::MAX_LIST_DEPTH {
             let deepest = rbac::MAX_LIST_DEPTH;
             return Err(Error::bad_parameter(format!("access lists can be nested at most {deepest} levels deep")));
         }
         Ok(())
     }
 
+    /// The lists that have a list as a member.
+    fn directly_above(&self, list: &str) -> BTreeSet<String> {
+        let nested = self.nested_members();
+        let outer = nested.iter().filter(|member| as_list(member) == Some(list)).map(|member| list_of(member));
+        outer.filter(|outer| self.existing_list(outer).is_ok()).map(str::to_owned).collect()
+    }
+
     /// The lists that contain a list, level by level upwards.
-    fn levels_above(&self, list: &str) -> Vec<Vec<String>> {
-        let all = self.store().cached_list::<kind::AccessList>();
-        let contains = |outer: &str, inner: &str| {
-            let member = self.list_member(outer, inner);
-            member.and_then(|m| m.spec.clone()).is_some_and(|s| s.membership_kind == MembershipKind::List as i32)
-        };
-        let mut levels: Vec<Vec<String>> = Vec::new();
-        let mut inner = vec![list.to_owned()];
-        while levels.len() <= rbac::MAX_LIST_DEPTH {
-            let outer = all.iter().map(|list| list.name());
-            let outer = outer.filter(|outer| inner.iter().any(|inner| contains(outer, inner)));
-            inner = outer.map(str::to_owned).collect();
-            if inner.is_empty() {
-                break;
-            }
-            levels.push(inner.clone());
+    pub(super) fn levels_above(&self, list: &str) -> Vec<BTreeSet<String>> {
+        let mut levels = Vec::new();
+        let mut level = self.directly_above(list);
+        while !level.is_empty() && levels.len() <= rbac::MAX_LIST_DEPTH {
+            let above = level.iter().flat_map(|list| self.directly_above(list)).collect();
+            levels.push(std::mem::replace(&mut level, above));
         }
         levels
     }
 
     /// How many levels of lists a list contains.
-    fn levels_below(&self, list: &str) -> usize {
+    pub(super) fn levels_below(&self, list: &str) -> usize {
+        let nested = self.nested_members();
         let mut depth = 0;
-        let mut level = vec![list.to_owned()];
+        let mut level = BTreeSet::from([list]);
         while depth <= rbac::MAX_LIST_DEPTH {
-            let members = level.iter().flat_map(|list| self.store().cached_below::<kind::AccessListMember>(list));
-            let specs = members.filter_map(|member| member.spec.clone());
-            let lists = specs.filter(|spec| spec.membership_kind == MembershipKind::List as i32);
-            level = lists.map(|spec| spec.name).collect();
+            let inside = nested.iter().filter(|member| level.contains(list_of(member)));
+            level = inside.filter_map(|member| as_list(member)).collect();
             if level.is_empty() {
                 break;
             }
@@ -175,18 +176,10 @@ impl Auth {
         list: AccessList,
         members: Vec<Member>,
     ) -> Result<(AccessList, Vec<Member>)> {
-        let list = self.checked_list(list)?;
         let name = list.name().to_owned();
-        if members.len() > MAX_MEMBERS {
-            return Err(Error::limit_exceeded(format!("an access list has at most {MAX_MEMBERS} members")));
-        }
-        let mut wanted = Vec::with_capacity(members.len());
-        for mut member in members {
-            name.clone_into(&mut member.spec.get_or_insert_default().access_list);
-            let member = self.checked_member(caller, member)?;
-            self.check_containment(&name, &member)?;
-            wanted.push(member);
-        }
+        let checked = self.checked_list_with_members(caller, list, members);
+        let write = (name.as_str(), Write::Upsert);
+        let (list, wanted) = self.tell_failed_write::<kind::AccessList, _>(caller, write, checked).await?;
         let list = self.store_list(caller, list, Write::Upsert).await?;
         let kept: HashSet<String> = wanted.iter().map(|member| member.name().to_owned()).collect();
         for member in self.store().cached_below::<kind::AccessListMember>(&name) {
@@ -199,6 +192,26 @@ impl Auth {
             stored.push(self.write_record::<kind::AccessListMember>(caller, member, Write::Upsert).await?);
         }
         Ok((list, stored))
+    }
+
+    fn checked_list_with_members(
+        &self,
+        caller: &Caller,
+        list: AccessList,
+        members: Vec<Member>,
+    ) -> Result<(AccessList, Vec<Member>)> {
+        let list = self.checked_list(list)?;
+        if members.len() > MAX_MEMBERS {
+            return Err(Error::limit_exceeded(format!("an access list has at most {MAX_MEMBERS} members")));
+        }
+        let mut wanted = Vec::with_capacity(members.len());
+        for mut member in members {
+            list.name().clone_into(&mut member.spec.get_or_insert_default().access_list);
+            let member = self.checked_member(caller, member)?;
+            self.check_containment(list.name(), &member)?;
+            wanted.push(member);
+        }
+        Ok((list, wanted))
     }
 
     /// Removes a member.
@@ -218,13 +231,12 @@ impl Auth {
     /// `NotFound`; `BadParameter` while other lists have it as a member or an owner.
     pub async fn delete_access_list(&self, caller: &Caller, name: &str) -> Result<()> {
         self.existing_list(name)?;
-        if let Some(outer) = self.levels_above(name).first().and_then(|level| level.first()) {
+        if let Some(outer) = self.directly_above(name).first() {
             return Err(Error::bad_parameter(format!("access list {name:?} is a member of access list {outer:?}")));
         }
         let owned = self.store().cached_list::<kind::AccessList>().into_iter().find(|list| {
-            let owners = list.spec.iter().flat_map(|spec| &spec.owners);
-            list.name() != name
-                && owners.into_iter().any(|o| o.name == name && o.membership_kind == MembershipKind::List as i32)
+            let is_owner = |o: &AccessListOwner| o.name == name && o.membership_kind == MembershipKind::List as i32;
+            list.name() != name && owners(list).iter().any(is_owner)
         });
         if let Some(owned) = owned {
             return Err(Error::bad_parameter(format!(
@@ -241,12 +253,29 @@ impl Auth {
         self.delete_record::<kind::AccessList>(caller, name).await
     }
 
-    /// Ends the memberships of a user: whoever gets the name later is somebody else.
-    pub(crate) async fn forget_memberships_of(&self, caller: &Caller, user: &str) -> Result<()> {
-        for list in self.store().cached_list::<kind::AccessList>() {
-            let member = self.list_member(list.name(), user).and_then(|member| member.spec.clone());
-            if member.is_some_and(|spec| spec.membership_kind != MembershipKind::List as i32) {
+    /// Ends the memberships and ownerships of a user: whoever gets the name later is somebody else.
+    ///
+    /// # Errors
+    /// `BadParameter` when lists would be left without an owner; nothing is changed then.
+    pub(crate) async fn forget_places_of(&self, caller: &Caller, user: &str) -> Result<()> {
+        let lists = self.store().cached_list::<kind::AccessList>();
+        let alone: Vec<&str> = lists.iter().filter(|list| is_only_owner(list, user)).map(|list| list.name()).collect();
+        if !alone.is_empty() {
+            let named = alone.iter().take(MAX_NAMED).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            let more = if alone.len() > MAX_NAMED { " and others" } else { "" };
+            return Err(Error::bad_parameter(format!(
+                "user {user:?} is the only owner of access list {named}{more}: give it another owner first"
+            )));
+        }
+        for list in lists {
+            let member = self.list_member(list.name(), user);
+            if member.is_some_and(|member| as_list(&member).is_none()) {
                 self.delete_list_member(caller, list.name(), user).await.or_else(gone)?;
+            }
+            if owners(&list).iter().any(|owner| is_user(owner, user)) {
+                let mut list = Arc::unwrap_or_clone(list);
+                list.spec.get_or_insert_default().owners.retain(|owner| !is_user(owner, user));
+                self.write_record::<kind::AccessList>(caller, list, Write::Update).await.map(drop).or_else(gone)?;
             }
         }
         Ok(())
@@ -292,6 +321,20 @@ impl Auth {
         }
         Ok(())
     }
+}
+
+fn owners(list: &AccessList) -> &[AccessListOwner] {
+    list.spec.as_ref().map(|spec| spec.owners.as_slice()).unwrap_or_default()
+}
+
+/// Whether an owner is the user of a name.
+fn is_user(owner: &AccessListOwner, user: &str) -> bool {
+    owner.name == user && owner.membership_kind != MembershipKind::List as i32
+}
+
+fn is_only_owner(list: &AccessList, user: &str) -> bool {
+    let owners = owners(list);
+    !owners.is_empty() && owners.iter().all(|owner| is_user(owner, user))
 }
 
 /// Whatever is gone already need not be removed.

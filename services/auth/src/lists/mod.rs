@@ -7,14 +7,17 @@ mod change;
 mod notes;
 mod promote;
 mod review;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use pki::identity::Traits;
 use rbac::{ListCandidate, ListStanding};
 use resources::Resource as _;
-use wire::accesslist::{AccessList, Member};
+use wire::accesslist::{AccessList, Member, MembershipKind};
 use wire::error::Result;
 use wire::traits::Trait;
 use wire::types::{Metadata, ResourceHeader, UserV2};
@@ -92,7 +95,18 @@ impl Auth {
     }
 
     fn standing(&self, who: ListCandidate<'_>, lists: &[Arc<AccessList>]) -> ListStanding {
-        rbac::list_standing(who, lists, |list, name| self.list_member(list, name), self.now())
+        rbac::list_standing(who, lists, |list, name| self.list_member(list, name), &self.nested_members(), self.now())
+    }
+
+    /// The members that are lists, of all lists.
+    fn nested_members(&self) -> Arc<[Arc<Member>]> {
+        let generation = self.store().membership_generation();
+        let mut known = self.0.nested_lists.0.lock();
+        if known.0 != generation {
+            let nested = self.store().cached_where::<kind::AccessListMember>(|member| as_list(member).is_some());
+            *known = (generation, nested.into());
+        }
+        known.1.clone()
     }
 
     fn list_member(&self, list: &str, name: &str) -> Option<Arc<Member>> {
@@ -100,8 +114,19 @@ impl Auth {
     }
 }
 
+/// The members that are lists, with the generation of members that they were found in: logins ask for them, and they
+/// are few among all members.
+#[derive(Default)]
+pub(crate) struct Nested(Mutex<(u64, Arc<[Arc<Member>]>)>);
+
 fn listed(traits: &Traits) -> Vec<Trait> {
     traits.iter().map(|(key, values)| Trait { key: key.clone(), values: values.clone() }).collect()
+}
+
+/// The name of the list that a member is, if it is one.
+fn as_list(member: &Member) -> Option<&str> {
+    let is_list = member.spec.as_ref()?.membership_kind == MembershipKind::List as i32;
+    is_list.then(|| member.name())
 }
 
 /// The list that a member is one of.

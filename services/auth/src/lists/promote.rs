@@ -1,10 +1,11 @@
 //! Access requests that become memberships.
 
 use resources::Resource as _;
-use wire::accesslist::{AccessList, Member, MemberSpec, MembershipKind};
+use wire::accesslist::{AccessList, Member, MemberSpec};
 use wire::error::{Error, Result};
 use wire::types::{AccessRequestSpecV3, AccessRequestV3, PromotedAccessList};
 
+use super::as_list;
 use crate::requests::Reviewer;
 use crate::store::kind;
 use crate::{Auth, Caller, Write};
@@ -40,27 +41,27 @@ impl Auth {
         if !self.lists_for_request(&spec).iter().any(|fitting| fitting.name() == list) {
             return Err(Error::bad_parameter(format!("access list {list:?} does not grant what was asked for")));
         }
-        let known = self.list_member(list, &spec.user).and_then(|member| member.spec.clone());
-        if known.is_some_and(|known| known.membership_kind == MembershipKind::List as i32) {
+        if self.list_member(list, &spec.user).is_some_and(|member| as_list(&member).is_some()) {
             return Err(Error::bad_parameter(format!(
                 "a list named {:?} is a member of access list {list:?}: a user of this name cannot be one as well",
                 spec.user
             )));
         }
         let promoted = PromotedAccessList { name: list.to_owned(), title: title.unwrap_or_default() };
-        let request = self.decide_promotion(caller, reviewer, id, promoted, reason).await?;
-        let user = request.spec.as_ref().map(|spec| spec.user.clone()).unwrap_or_default();
         let mut member = Member {
             spec: Some(MemberSpec {
                 access_list: list.to_owned(),
-                name: user,
+                name: spec.user,
                 reason: reason.to_owned(),
                 ..MemberSpec::default()
             }),
             ..Member::default()
         };
         member.set_defaults();
-        self.write_list_member(caller, member, Write::Upsert).await?;
+        // A decision is final: it is made when nothing but the storage can refuse the member any more.
+        let member = self.acceptable_member(caller, member, Write::Upsert).await?;
+        let request = self.decide_promotion(caller, reviewer, id, promoted, reason).await?;
+        self.write_record::<kind::AccessListMember>(caller, member, Write::Upsert).await?;
         Ok(request)
     }
 }

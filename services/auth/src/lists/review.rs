@@ -1,5 +1,7 @@
 //! Reviews of access lists: owners confirm who is in, and change what has to change.
 
+use std::collections::HashSet;
+
 use audit::codes;
 use chrono::{DateTime, Utc};
 use resources::Resource as _;
@@ -53,27 +55,40 @@ impl Auth {
                 "a review has at most {MAX_NOTES} bytes of notes and removes at most {MAX_REMOVED} members"
             )));
         }
-        self.store().cached::<kind::AccessList>(list)?;
-        if let Some(unknown) = changes.removed_members.iter().find(|name| self.list_member(list, name).is_none()) {
-            return Err(Error::bad_parameter(format!("{unknown:?} is no member of access list {list:?}")));
-        }
-        let changed = self
-            .store()
-            .change::<kind::AccessList>(list, |list| {
-                apply(list, &changes, now);
-                list.check_and_set_defaults().map_err(Error::from)
-            })
-            .await?;
+        let reviewed = |list: &mut AccessList| {
+            apply(list, &changes, now);
+            list.check_and_set_defaults().map_err(Error::from)
+        };
+        reviewed(&mut (*self.store().cached::<kind::AccessList>(list)?).clone())?;
+        self.check_removed(list, &changes.removed_members)?;
+        // The list goes last: should something fail on the way, it is still due and the review can be repeated.
+        let stored = self.store().create::<kind::AccessListReview>(review).await?;
         for member in &changes.removed_members {
             match self.delete_list_member(caller, list, member).await {
                 Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        let stored = self.store().create::<kind::AccessListReview>(review).await?;
+        let changed = self.store().change::<kind::AccessList>(list, reviewed).await?;
         let audit = changed.spec.as_ref().and_then(|spec| spec.audit).unwrap_or_default();
         let next = time::moment(audit.next_audit_date.as_ref()).unwrap_or(now);
         Ok(((*stored).clone(), next))
+    }
+
+    /// Whoever is to be removed is a member, or was to be removed by an earlier review, which may not have come to its
+    /// end.
+    fn check_removed(&self, list: &str, names: &[String]) -> Result<()> {
+        let strangers: Vec<&String> = names.iter().filter(|name| self.list_member(list, name).is_none()).collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let reviews = self.store().cached_below::<kind::AccessListReview>(list);
+        let changes = reviews.iter().filter_map(|review| review.spec.as_ref()?.changes.as_ref());
+        let removed: HashSet<&String> = changes.flat_map(|changes| &changes.removed_members).collect();
+        match strangers.into_iter().find(|name| !removed.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::bad_parameter(format!("{name:?} is no member of access list {list:?}"))),
+        }
     }
 }
 

@@ -42,6 +42,7 @@ pub(super) struct Memory {
     loading: tokio::sync::Mutex<()>,
     policy: AtomicU64,
     authorities: AtomicU64,
+    memberships: AtomicU64,
 }
 
 struct Feed {
@@ -54,7 +55,8 @@ impl Memory {
         let tables = kind::all().iter().filter(|k| k.cached).map(|k| (k.name, RwLock::default())).collect();
         let feed = Mutex::new(Feed { watcher: None, subscribers: Subscribers::default() });
         let loading = tokio::sync::Mutex::default();
-        Self { tables, feed, loading, policy: AtomicU64::new(1), authorities: AtomicU64::new(1) }
+        let [policy, authorities, memberships] = [1; 3].map(AtomicU64::new);
+        Self { tables, feed, loading, policy, authorities, memberships }
     }
 
     pub(super) fn policy_generation(&self) -> u64 {
@@ -63,6 +65,10 @@ impl Memory {
 
     pub(super) fn authority_generation(&self) -> u64 {
         self.authorities.load(Ordering::Acquire)
+    }
+
+    pub(super) fn membership_generation(&self) -> u64 {
+        self.memberships.load(Ordering::Acquire)
     }
 
     /// Reads everything anew and follows from there. Those who follow this memory are sent away to list again.
@@ -93,8 +99,9 @@ impl Memory {
         }
         feed.watcher = Some(watcher);
         feed.subscribers.close();
-        self.policy.fetch_add(1, Ordering::AcqRel);
-        self.authorities.fetch_add(1, Ordering::AcqRel);
+        for generation in [&self.policy, &self.authorities, &self.memberships] {
+            generation.fetch_add(1, Ordering::AcqRel);
+        }
         Ok(())
     }
 
@@ -149,6 +156,9 @@ impl Memory {
         }
         if info.name == kind::CertAuthority::NAME {
             self.authorities.fetch_add(1, Ordering::AcqRel);
+        }
+        if info.name == kind::AccessListMember::NAME {
+            self.memberships.fetch_add(1, Ordering::AcqRel);
         }
     }
 

@@ -92,6 +92,11 @@ impl Store {
         self.memory.authority_generation()
     }
 
+    /// A number that grows whenever a member of an access list changes.
+    pub(crate) fn membership_generation(&self) -> u64 {
+        self.memory.membership_generation()
+    }
+
     /// Applies every change that was acknowledged before this call, by this process or by another on the same storage.
     /// While that cannot be known, what is known has to do.
     pub(crate) async fn refresh(&self) {
@@ -135,7 +140,12 @@ impl Store {
 
     /// All resources of a kind that is kept in memory.
     pub fn cached_list<K: Kind>(&self) -> Vec<Arc<K::Value>> {
-        self.memory.page::<K>("", usize::MAX, self.now(), |_| true).items
+        self.cached_where::<K>(|_| true)
+    }
+
+    /// Those of them that are `wanted`.
+    pub fn cached_where<K: Kind>(&self, wanted: impl FnMut(&K::Value) -> bool) -> Vec<Arc<K::Value>> {
+        self.memory.page::<K>("", usize::MAX, self.now(), wanted).items
     }
 
     /// The resources of a kind with two-part names whose first part is `first`, in the order of their names.

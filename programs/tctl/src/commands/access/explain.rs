@@ -58,6 +58,8 @@ struct Answer {
     verbs: Vec<VerbView>,
     /// Whether locks were looked at: some may not see them.
     locks_checked: bool,
+    /// Whether access lists were looked at: some may not see them.
+    lists_checked: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,15 +88,16 @@ impl Explain {
     pub async fn run(self, wanted: &Wanted) -> Result<()> {
         let cluster = Cluster::new(wanted, proposed(&self.roles)?);
         let user = cluster.user(&self.user).await?;
-        let rights = cluster.rights(&user).await?;
+        let (rights, lists_seen) = cluster.rights(&user).await?;
         let account = Account { login: self.login.as_deref(), database: self.db_name.as_deref() };
-        let answer = match reach::reached(&self.resource.kind) {
+        let mut answer = match reach::reached(&self.resource.kind) {
             Some(kind) => self.reach(&cluster, &user, &rights, (kind, &account.asks(kind)?)).await?,
             None => {
                 account.asks(&self.resource.kind)?;
                 self.rules(&cluster, &user, &rights).await?
             }
         };
+        answer.lists_checked = lists_seen;
         say(&match self.format {
             Format::Text => answer.text(&self),
             Format::Json => output::json(&answer, 4)?,
@@ -162,7 +165,8 @@ impl Explain {
         }
         let allowed: Vec<&str> = verbs.iter().filter(|v| v.allowed).map(|v| v.verb).collect();
         let reason = if allowed.is_empty() { "no verb is allowed".to_owned() } else { allowed.join(", ") };
-        Ok(Answer { allowed: !allowed.is_empty(), reason, roles: Vec::new(), verbs, locks_checked: true })
+        let allowed = !allowed.is_empty();
+        Ok(Answer { allowed, reason, roles: Vec::new(), verbs, locks_checked: true, lists_checked: true })
     }
 }
 
@@ -192,7 +196,8 @@ impl Answer {
             Some(denial) => denial.explanation(),
             None => format!("granted by {}", granting.join(", ")),
         };
-        Self { allowed: explanation.decision.is_allowed(), reason, roles, verbs: Vec::new(), locks_checked: true }
+        let allowed = explanation.decision.is_allowed();
+        Self { allowed, reason, roles, verbs: Vec::new(), locks_checked: true, lists_checked: true }
     }
 
     fn text(&self, asked: &Explain) -> String {
@@ -202,6 +207,9 @@ impl Answer {
         let mut out = text::lines(&head).into_owned();
         if !self.locks_checked {
             out.push_str("Locks were not looked at: your own roles do not let you read them.\n");
+        }
+        if !self.lists_checked {
+            out.push_str("Access lists were not looked at: your own roles do not let you read them.\n");
         }
         if !self.verbs.is_empty() {
             let mut table = Table::new(["Verb", "Allowed", "Why"]);

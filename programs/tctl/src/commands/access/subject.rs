@@ -100,41 +100,50 @@ impl<'a> Cluster<'a> {
         Ok(RoleSet::compile(roles, traits))
     }
 
-    /// The rights of a user as they are, at the next login: with what access lists add.
-    pub async fn rights(&self, user: &UserV2) -> Result<RoleSet> {
+    /// The rights of a user as they are, at the next login: with what access lists add, and whether it is known what
+    /// they add.
+    pub async fn rights(&self, user: &UserV2) -> Result<(RoleSet, bool)> {
         let mut roles = user.spec.as_ref().map(|spec| spec.roles.clone()).unwrap_or_default();
         let mut traits = Traits::of(user);
         let given = self.grants(user.name(), &roles, &traits).await?;
+        let lists_seen = given.is_some();
+        let given = given.unwrap_or_default();
         roles.extend(given.roles);
         for (name, more) in given.traits {
             let mut values = traits.get(&name).to_vec();
             values.extend(more);
             traits.set(name, values);
         }
-        self.role_set(&roles, traits).await
+        Ok((self.role_set(&roles, traits).await?, lists_seen))
     }
 
-    /// What access lists give a user; nothing when whoever asks may not see access lists.
-    async fn grants(&self, name: &str, roles: &[String], traits: &Traits) -> Result<ListGrants> {
+    /// What access lists give a user; `None` when whoever asks may not see all of them. Members see the lists that they
+    /// are in: the members of all lists are for those who may see all.
+    async fn grants(&self, name: &str, roles: &[String], traits: &Traits) -> Result<Option<ListGrants>> {
         let api = self.api().await?;
-        let all = Reference { kind: kind::ACCESS_LIST.to_owned(), sub_kind: None, name: None };
-        let found = match resource::get(api, &all, Secrets::Hidden).await {
-            Err(error) if error.kind() == ErrorKind::AccessDenied => return Ok(ListGrants::default()),
+        let all = |kind: &str| Reference { kind: kind.to_owned(), sub_kind: None, name: None };
+        let found = match resource::get(api, &all(kind::ACCESS_LIST_MEMBER), Secrets::Hidden).await {
+            Err(error) if error.kind() == ErrorKind::AccessDenied => return Ok(None),
             found => found?,
         };
-        let mut lists = Vec::new();
-        let mut members = HashMap::new();
+        let (mut members, mut nested, mut lists) = (HashMap::new(), Vec::new(), Vec::new());
         for resource in found {
-            let AnyResource::AccessList(list) = resource else { continue };
-            for member in resource::list_members(api, list.name()).await? {
-                members.insert((list.name().to_owned(), member.name().to_owned()), Arc::new(member));
+            let AnyResource::AccessListMember(member) = resource else { continue };
+            let list = member.spec.as_ref().map(|spec| spec.access_list.clone()).unwrap_or_default();
+            let member = Arc::new(*member);
+            if member.name() == name {
+                members.insert(list, Arc::clone(&member));
             }
+            nested.push(member);
+        }
+        for resource in resource::get(api, &all(kind::ACCESS_LIST), Secrets::Hidden).await? {
+            let AnyResource::AccessList(list) = resource else { continue };
             lists.push(Arc::new(*list));
         }
         let who = ListCandidate { name, roles, traits };
-        let member = |list: &str, name: &str| members.get(&(list.to_owned(), name.to_owned())).cloned();
-        let standing = rbac::list_standing(who, &lists, member, Utc::now());
-        Ok(rbac::list_grants(who, &lists, &standing))
+        let own = |list: &str, _: &str| members.get(list).cloned();
+        let standing = rbac::list_standing(who, &lists, own, &nested, Utc::now());
+        Ok(Some(rbac::list_grants(who, &lists, &standing)))
     }
 
     /// What was proved, in this cluster.

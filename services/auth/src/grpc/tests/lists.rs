@@ -117,7 +117,11 @@ async fn nobody_inherits_a_place_in_a_list_with_a_name() {
     let mut admin = lists(&cluster, &admin).await;
     cluster.add_user("alice", &["access"], &[]).await;
     let grants = || json!({"grants": {"roles": ["auditor"]}});
+    let owners = json!([{"name": "olga"}, {"name": "alice"}]);
+    let roles = |name: &str| json!({"roles": [name]});
+    let owned = json!({"owners": owners, "owner_grants": roles("editor"), "grants": roles("auditor")});
     admin.upsert_access_list(list("l", "olga", grants())).await.unwrap();
+    admin.upsert_access_list(list("owned", "olga", owned)).await.unwrap();
     let alice = || member("l", "alice", json!({}));
     admin.upsert_access_list_member(alice()).await.unwrap();
 
@@ -126,6 +130,8 @@ async fn nobody_inherits_a_place_in_a_list_with_a_name() {
     assert_eq!(cluster.auth.store().count_below::<kind::AccessListMember>("l"), 0);
     let alice_again = cluster.user("alice", &["access"], &[]).await;
     assert_eq!(certified(&cluster, &alice_again, "alice").await.groups, ["access"]);
+    let refused = lists(&cluster, &alice_again).await.upsert_access_list_member(member("owned", "x", json!({}))).await;
+    assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
 
     // Nor the members of a list that was there before.
     let left = alice().member.unwrap();
@@ -299,12 +305,19 @@ async fn users_read_their_own_notifications_and_put_them_away() {
     let global = from_value(json!({"kind": "global_notification", "spec": spec})).unwrap();
     let global = CreateGlobalNotificationRequest { global_notification: Some(global) };
     admin.create_global_notification(global).await.unwrap();
+    for rule in [json!({"resources": ["role"]}), json!({"verbs": ["read"]}), json!({})] {
+        let by = json!({"role_conditions": [{"rules": [rule]}]});
+        let spec = json!({"by_permissions": by, "notification": text("to nobody")});
+        let global = from_value(json!({"kind": "global_notification", "spec": spec})).unwrap();
+        let global = CreateGlobalNotificationRequest { global_notification: Some(global) };
+        admin.create_global_notification(global).await.unwrap();
+    }
 
     let all = ListNotificationsRequest::default;
     let seen = alice.list_notifications(all()).await.unwrap().into_inner().notifications;
     assert_eq!(seen.iter().map(|one| one.name()).collect::<Vec<_>>(), [made.name()]);
     assert_eq!(bob.list_notifications(all()).await.unwrap().into_inner().notifications.len(), 1);
-    assert_eq!(admin.list_notifications(all()).await.unwrap().into_inner().notifications.len(), 2);
+    assert_eq!(admin.list_notifications(all()).await.unwrap().into_inner().notifications.len(), 5);
     let state = |user: &str| UpsertUserNotificationStateRequest {
         username: user.to_owned(),
         user_notification_state: Some(
