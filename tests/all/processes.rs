@@ -139,6 +139,7 @@ fn a_process_reads_its_file_again_on_sighup_and_goes_on() {
 #[test]
 fn a_process_says_what_it_counts() {
     let cluster = Cluster::start("metrics.test");
+    let _node = cluster.agent(&AgentSetup::node("web"));
     let mut alice = cluster.user("alice", &["access"]);
     cluster.login(&mut alice);
     let address = format!("http://127.0.0.1:{}", cluster.auth.diagnostics_port());
@@ -157,14 +158,19 @@ fn a_process_says_what_it_counts() {
         "backend_write_requests_total{component=\"backend\"}",
         "backend_read_seconds_count{component=\"backend\"}",
         "backend_watchers_total",
-        "teleport_connected_resources{type=\"Proxy\"}",
+        "teleport_connected_resources{type=\"node\"}",
+        "heartbeat_connections_received_total",
+        "watcher_event_sizes_count",
+        "watcher_events_count{resource=\"node\"}",
         "teleport_cache_events",
         "process_resident_memory_bytes",
         "process_cpu_seconds_total",
     ] {
         assert!(value(name) > 0.0, "{name} in {shown}");
     }
-    assert_eq!((value("failed_login_attempts_total"), value("audit_failed_emit_events")), (0.0, 0.0));
+    for name in ["failed_login_attempts_total", "audit_failed_emit_events", "heartbeats_missed_total"] {
+        assert_eq!(value(name), 0.0, "{name}");
+    }
     let calls = "grpc_server_started_total{grpc_service=\"proto.AuthService\",grpc_method=\"";
     assert!(shown.contains(calls), "{shown}");
     let top = cluster.tctl(&["top", &address]).succeeded();

@@ -10,10 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets, linear_buckets};
 use prometheus_client::registry::Registry;
-
-use resources::SystemRole;
 
 use crate::server::Server;
 
@@ -24,6 +22,11 @@ const OTHER: &str = "other";
 
 /// Values by one label.
 type By<const N: usize> = Family<[(&'static str, String); N], Gauge>;
+
+/// One label whose values are known here.
+type OneName = [(&'static str, &'static str); 1];
+/// Sizes by one label.
+type Sizes = Family<OneName, Histogram, fn() -> Histogram>;
 
 /// What the core counts. Clones share it.
 ///
@@ -40,6 +43,10 @@ pub(crate) struct Metrics {
     events: Gauge,
     failed_events: Gauge,
     calls: Family<[(&'static str, String); 2], Counter>,
+    heartbeats: Gauge,
+    kept: Family<OneName, Gauge>,
+    event_sizes: Histogram,
+    events_by_kind: Sizes,
 }
 
 impl Default for Metrics {
@@ -56,8 +63,17 @@ impl Default for Metrics {
             events: Gauge::default(),
             failed_events: Gauge::default(),
             calls: Family::default(),
+            heartbeats: Gauge::default(),
+            kept: Family::default(),
+            event_sizes: sizes(),
+            events_by_kind: Family::new_with_constructor(sizes),
         }
     }
+}
+
+/// Bytes of the changes that are sent to followers: mostly below 2 kB.
+fn sizes() -> Histogram {
+    Histogram::new(linear_buckets(100.0, 100.0, 20))
 }
 
 /// Certificates that are being made; ends when dropped.
@@ -73,7 +89,35 @@ impl Drop for Generating {
     }
 }
 
+/// Something that an agent keeps alive over a stream of this service; ends when dropped.
+pub(crate) struct Kept(Gauge);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 impl Metrics {
+    /// An agent opened a stream for its heartbeats.
+    pub(crate) fn heartbeats(&self) {
+        self.heartbeats.inc();
+    }
+
+    /// An agent keeps alive something of a kind.
+    pub(crate) fn kept(&self, kind: &'static str) -> Kept {
+        let gauge = self.kept.get_or_create(&[("type", kind)]).clone();
+        gauge.inc();
+        Kept(gauge)
+    }
+
+    /// A change of a kind goes to a follower, in so many bytes.
+    pub(crate) fn told(&self, kind: &'static str, bytes: usize) {
+        let bytes = bytes as f64;
+        self.event_sizes.observe(bytes);
+        self.events_by_kind.get_or_create(&[("resource", kind)]).observe(bytes);
+    }
+
     /// Somebody asked for certificates.
     pub(crate) fn generating(&self) -> Generating {
         self.generating.inc();
@@ -132,6 +176,16 @@ impl Metrics {
         registry.register("teleport_audit_emit_events", "Events for the audit log", self.events.clone());
         registry.register("audit_failed_emit_events", "Events that were not stored", self.failed_events.clone());
         registry.register("grpc_server_started", "Calls that began", self.calls.clone());
+        registry.register(
+            "heartbeat_connections_received_total",
+            "Streams that agents opened for their heartbeats",
+            self.heartbeats.clone(),
+        );
+        let help = "What agents keep alive over streams of this service, by kind";
+        registry.register("teleport_connected_resources", help, self.kept.clone());
+        registry.register("watcher_event_sizes", "Bytes of changes sent to followers", self.event_sizes.clone());
+        let help = "Bytes of changes sent to followers, by kind";
+        registry.register("watcher_events", help, self.events_by_kind.clone());
     }
 }
 
@@ -156,25 +210,19 @@ impl Collector for Fleet {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let hellos = self.0.inventory().hellos();
         let mut versions = BTreeMap::<String, (u64, u64)>::new();
-        let mut services = BTreeMap::<&str, u64>::new();
         for hello in hellos {
             // What others say becomes a label only when it is what it should be.
             let full = versions.len() >= MAX_VERSIONS && !versions.contains_key(&hello.version);
             let version = if full || !is_version(&hello.version) { OTHER.to_owned() } else { hello.version };
             let count = versions.entry(version).or_default();
-            if hello.external_upgrader.is_empty() {
-                count.0 += 1
-            } else {
-                count.1 += 1
-            }
-            for role in hello.services.iter().filter_map(|service| SystemRole::from_name(service)) {
-                *services.entry(role.name()).or_default() += 1;
-            }
+            if hello.external_upgrader.is_empty() { count.0 += 1 } else { count.1 += 1 }
         }
         let instances = versions.values().map(|(by_hand, by_itself)| by_hand + by_itself).sum::<u64>();
         gauge(&mut encoder, "teleport_total_instances", "Instances that are connected", instances)?;
         let watchers = self.0.auth().store().watchers() as u64;
         gauge(&mut encoder, "backend_watchers_total", "Followers of changes", watchers)?;
+        let help = "SSH servers that are listed although they have not been heard of when they should have been";
+        gauge(&mut encoder, "heartbeats_missed_total", help, self.0.auth().missed_heartbeats() as u64)?;
         let help = "Instances that are connected, by their version and whether they are upgraded by a program";
         let mut family = encoder.encode_descriptor("teleport_registered_servers", help, None, MetricType::Gauge)?;
         for (version, (by_hand, by_itself)) in &versions {
@@ -182,11 +230,6 @@ impl Collector for Fleet {
                 let labels = [("version", version.as_str()), ("automatic_updates", automatic)];
                 ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
             }
-        }
-        let help = "Services that are connected, by their system role";
-        let mut family = encoder.encode_descriptor("teleport_connected_resources", help, None, MetricType::Gauge)?;
-        for (service, count) in &services {
-            ConstGauge::new(*count).encode(family.encode_family(&[("type", *service)])?)?;
         }
         Ok(())
     }

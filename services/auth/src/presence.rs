@@ -14,6 +14,9 @@ use crate::{Auth, random, store::kind, store::kind::Kind};
 /// How long a server counts as present after it was heard of.
 pub const SERVER_TTL: TimeDelta = TimeDelta::minutes(10);
 
+/// How long a server is not missed after it was heard of: agents speak every five minutes at least.
+const PATIENCE: TimeDelta = TimeDelta::minutes(6);
+
 /// How often this service says that it is there.
 const ANNOUNCE: Duration = Duration::from_secs(5 * 60);
 
@@ -43,6 +46,12 @@ impl Auth {
     /// `BadParameter` for malformed servers.
     pub async fn upsert_auth_server(&self, server: ServerV2, remote_addr: Option<SocketAddr>) -> Result<Arc<ServerV2>> {
         self.upsert_server::<kind::AuthServer>(server, remote_addr).await
+    }
+
+    /// How many SSH servers are still listed although they should have been heard of. Those without an agent say nothing.
+    pub(crate) fn missed_heartbeats(&self) -> usize {
+        let last = self.now() + SERVER_TTL - PATIENCE;
+        self.store().cached_where::<kind::Node>(|node| node.expires().is_some_and(|end| end < last)).len()
     }
 
     async fn upsert_server<K: Kind<Value = ServerV2>>(

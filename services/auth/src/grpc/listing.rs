@@ -16,7 +16,7 @@ use wire::proto::{
     PaginatedResource,
 };
 use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
-use wire::types::{AppServerOrSamlIdPServiceProviderV1, KubernetesClusterV3, SortBy};
+use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, KubernetesClusterV3, SortBy};
 
 use super::{Api, clusters, kinds, named, page};
 use crate::authz::AuthContext;
@@ -224,13 +224,14 @@ async fn unified(
     merged(context, question, &sources, key)
 }
 
-/// Applications and the service providers of the identity provider, as one list in the order of names.
+/// Applications and the service providers of the identity provider, as one list.
 async fn applications(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
     let either = |kind: &str, resource: Either| {
         let both = AppServerOrSamlIdPServiceProviderV1 { kind: kind.to_owned(), resource: Some(resource) };
         Resource::AppServerOrSamlIdPServiceProvider(both)
     };
-    if let Some(sort) = question.sort.filter(|sort| !matches!(sort.field.as_str(), "name" | "")) {
+    let sortable = |field: &str| matches!(field, "name" | "") || AppServerV3::sort_fields().contains(&field);
+    if let Some(sort) = question.sort.filter(|sort| !sortable(&sort.field)) {
         let text =
             format!("sorting by field {:?} for resource \"app_and_idp_service_provider\" is not supported", sort.field);
         return Err(Error::not_implemented(text));
@@ -251,6 +252,8 @@ trait Source: Send + Sync {
     fn len(&self) -> usize;
     /// The name that people know, and that of the record.
     fn names(&self, index: usize) -> (&str, String);
+    /// The text of a field that lists can be sorted by, besides the name.
+    fn sort_value(&self, index: usize, field: &str) -> &str;
     /// The item, if it is wanted and the caller's roles reach it.
     fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<Option<PaginatedResource>>;
 }
@@ -282,6 +285,10 @@ where
         (rbac::Filtered::name(value), resource_name::<K>(value))
     }
 
+    fn sort_value(&self, index: usize, field: &str) -> &str {
+        self.values[index].sort_value(field)
+    }
+
     fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<Option<PaginatedResource>> {
         let value = &*self.values[index];
         if !question.filter.matches(value)? || !context.reaches(value) {
@@ -291,7 +298,8 @@ where
     }
 }
 
-/// One page of several kinds. Records are put in order by their keys; only those of the page are looked at and copied.
+/// One page of several kinds. Records are put in order by the field that the list is sorted by, if it is none that
+/// stands in their keys, then by these; only those of the page are looked at and copied.
 fn merged(
     context: &AuthContext,
     question: &Question<'_>,
@@ -301,11 +309,16 @@ fn merged(
     let (start, descending) = (question.start_key, question.sort.is_some_and(|sort| sort.is_desc));
     let reached =
         |key: &str| start.is_empty() || question.count || if descending { key <= start } else { key >= start };
+    let field = question.sort.map_or("", |sort| &sort.field);
     let mut ordered: Vec<(String, usize, usize)> = Vec::new();
     for (at, (kind, source)) in sources.iter().enumerate() {
         let keys = (0..source.len()).map(|index| {
             let (name, record) = source.names(index);
-            (key(kind, name, &record), at, index)
+            let key = key(kind, name, &record);
+            match field {
+                "name" | "kind" | "" => (key, at, index),
+                field => (format!("{}{SEPARATOR}{key}", source.sort_value(index, field)), at, index),
+            }
         });
         ordered.extend(keys.filter(|(key, ..)| reached(key)));
     }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use futures::Stream;
+use prost::Message as _;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use wire::error::{Error, Result};
@@ -17,6 +18,7 @@ use wire::types::{Metadata, WatchKind, WatchStatusSpecV1, WatchStatusV1};
 
 use super::{Api, clusters};
 use crate::authz::AuthContext;
+use crate::metrics::Metrics;
 use crate::store::{self, WatchedKind};
 
 /// Most kinds one watch may name.
@@ -29,6 +31,7 @@ struct Live {
     /// The INIT event, until it was sent.
     init: Option<Event>,
     closing: CancellationToken,
+    metrics: Metrics,
 }
 
 /// Subscribes the caller to the kinds it may read.
@@ -61,7 +64,8 @@ pub async fn watch_events(
         return Err(Error::bad_parameter("none of the requested kinds can be watched"));
     }
     let changes = api.auth().store().watch(confirmed.iter().map(watched).collect())?;
-    let live = Live { context: Arc::clone(context), changes, init: Some(init(confirmed)), closing: api.closing() };
+    let (context, metrics) = (Arc::clone(context), api.auth().0.metrics.clone());
+    let live = Live { context, changes, init: Some(init(confirmed)), closing: api.closing(), metrics };
     Ok(futures::stream::unfold(Some(live), |live| async {
         let mut live = live?;
         match live.next().await {
@@ -77,14 +81,16 @@ impl Live {
             return Ok(init);
         }
         loop {
-            let event = tokio::select! {
-                event = self.changes.next() => event?,
+            let (kind, event) = tokio::select! {
+                change = self.changes.next_with_kind() => change?,
                 () = self.closing.cancelled() => {
                     return Err(Error::connection_problem("the Auth Service is shutting down"));
                 }
             };
             if self.may_see(&event) {
-                return Ok(self.concealed(event));
+                let event = self.concealed(event);
+                self.metrics.told(kind, event.encoded_len());
+                return Ok(event);
             }
         }
     }

@@ -132,6 +132,14 @@ impl Cluster {
         Holder { key, certificate: Certificate::from_pem(&pem).unwrap() }
     }
 
+    /// What the service counts, as it is served.
+    pub fn metrics(&self) -> String {
+        let (mut registry, mut text) = (prometheus_client::registry::Registry::default(), String::new());
+        self.server.register_metrics(&mut registry);
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    }
+
     pub async fn add_role(&self, yaml: serde_json::Value) {
         let role: RoleV6 = serde_json::from_value(yaml).unwrap();
         self.auth.create_role(&self.admin_caller(), role).await.unwrap();

@@ -182,12 +182,21 @@ impl Watch {
     /// `LimitExceeded` when this follower was too slow and `ConnectionProblem` when the resources were loaded anew:
     /// the caller follows again and lists again.
     pub async fn next(&mut self) -> Result<Event> {
+        self.next_with_kind().await.map(|(_, event)| event)
+    }
+
+    /// The same, with the name of its kind.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub(crate) async fn next_with_kind(&mut self) -> Result<(&'static str, Event)> {
         while let Some(change) = self.queue.recv().await {
             if self.overflowed.load(Ordering::Acquire) {
                 break;
             }
-            if let Some(event) = self.kinds.get(change.info.name).and_then(|watched| change.event(watched)) {
-                return Ok(event);
+            let kind = change.info.name;
+            if let Some(event) = self.kinds.get(kind).and_then(|watched| change.event(watched)) {
+                return Ok((kind, event));
             }
         }
         if self.overflowed.load(Ordering::Acquire) {

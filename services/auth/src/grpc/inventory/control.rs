@@ -19,6 +19,7 @@ use wire::types::{InstanceSpecV1, InstanceV1, Metadata, ResourceHeader, ServerV2
 use super::Connected;
 use crate::authz::AuthContext;
 use crate::grpc::Api;
+use crate::metrics::Kept;
 use crate::presence;
 use crate::store::kind;
 
@@ -49,6 +50,8 @@ struct Session {
     stream: Arc<Connected>,
     /// The last heartbeat of the SSH service that is not stored yet, or whose record is to be kept alive.
     node: Option<Node>,
+    /// What is counted while the SSH service is kept alive.
+    kept: Option<Kept>,
 }
 
 enum Node {
@@ -107,7 +110,9 @@ impl Control {
             context: Arc::clone(&self.context),
             stream: Arc::clone(&stream),
             node: None,
+            kept: None,
         };
+        self.api.auth().0.metrics.heartbeats();
         self.api.inventory().add(Arc::clone(&stream));
         let outcome = session.run(incoming).await;
         self.api.inventory().remove(&stream);
@@ -188,7 +193,10 @@ impl Session {
     /// Stores the record of the SSH service; the first failure is tried again at the next tick.
     async fn store(&mut self, node: ServerV2, again: bool) -> Result<()> {
         match self.api.auth().upsert_node(node.clone(), self.context.caller().remote_addr).await {
-            Ok(_) => self.node = Some(Node::Stored { failures: 0 }),
+            Ok(_) => {
+                self.node = Some(Node::Stored { failures: 0 });
+                self.kept.get_or_insert_with(|| self.api.auth().0.metrics.kept("node"));
+            }
             Err(error) if again || error.kind == wire::error::ErrorKind::BadParameter => return Err(error),
             Err(error) => {
                 tracing::warn!(server = %self.server_id(), %error, "server record not written, trying again");

@@ -227,8 +227,18 @@ async fn a_control_stream_registers_its_own_server_answers_pings_and_cleans_up()
     };
     let (pinged, ()) = tokio::join!(ping, pong);
     assert!(pinged.unwrap().into_inner().duration > 0);
+    let counts = |name: &str, value: usize| {
+        let counted = cluster.metrics();
+        assert!(counted.lines().any(|line| line == format!("{name} {value}")), "{name} {value} in {counted}");
+    };
+    counts("heartbeat_connections_received_total", 1);
+    counts("teleport_connected_resources{type=\"node\"}", 1);
+    counts("heartbeats_missed_total", 0);
+    cluster.clock.advance(Duration::from_secs(7 * 60));
+    counts("heartbeats_missed_total", 1);
     control.send(Up::Goodbye(UpstreamInventoryGoodbye { delete_resources: true })).await;
     assert!(next(&mut control.down).await.unwrap().is_none());
+    counts("teleport_connected_resources{type=\"node\"}", 0);
     assert_eq!(next(&mut nodes).await.unwrap().unwrap().r#type, Operation::Delete as i32);
     let gone = admin.ping_inventory(InventoryPingRequest { server_id: NODE.to_owned(), control_log: false }).await;
     assert_eq!(gone.unwrap_err().code(), Code::NotFound);

@@ -15,14 +15,17 @@ use wire::devicetrust::device_trust_service_client::DeviceTrustServiceClient;
 use wire::devicetrust::{CreateDeviceRequest, Device, FindDevicesRequest, OsType};
 use wire::machineid::bot_service_client::BotServiceClient;
 use wire::machineid::{CreateBotRequest, DeleteBotRequest, GetBotRequest};
+use wire::proto::paginated_resource::Resource as Listed;
 use wire::proto::{
     ListResourcesRequest, ListUnifiedResourcesRequest, UpsertDatabaseServerRequest, UpsertOidcConnectorRequest,
 };
+use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
 use wire::types::{
-    AppV3, DatabaseServerV3, ResourceRequest, ResourceWithSecretsRequest, WatchKind, WindowsDesktopFilter,
+    AppV3, DatabaseServerV3, ResourceRequest, ResourceWithSecretsRequest, SortBy, WatchKind, WindowsDesktopFilter,
 };
 
 use crate::server::testing::Cluster;
+use crate::store::kind;
 
 const HOST: &str = "6d1f5a3e-0000-4000-8000-000000000001";
 const OTHER: &str = "6d1f5a3e-0000-4000-8000-000000000002";
@@ -123,6 +126,48 @@ async fn the_unified_list_is_cut_into_pages_over_all_kinds() {
 }
 
 #[tokio::test]
+async fn applications_are_sorted_by_what_people_see() {
+    let cluster = Cluster::start().await;
+    for (name, description) in [("a", "last"), ("b", ""), ("c", "first"), ("d", "first")] {
+        let server = json!({"metadata": {"name": name}, "spec": {"host_id": HOST, "hostname": "h", "app": {
+            "metadata": {"name": name, "description": description},
+            "spec": {"uri": "http://localhost:1", "public_addr": format!("{}.example.com", name.repeat(2))}}}});
+        cluster.auth.store().upsert::<kind::AppServer>(from_value(server).unwrap()).await.unwrap();
+    }
+    let provider = json!({"metadata": {"name": "idp", "description": "mid"}, "spec": {"entity_id": "x"}});
+    cluster.auth.store().upsert::<kind::SamlServiceProvider>(from_value(provider).unwrap()).await.unwrap();
+    let mut admin = cluster.client(Some(&cluster.admin().await)).await;
+    let mut sorted = async |field: &str, is_desc: bool| {
+        let mut request = ListResourcesRequest {
+            resource_type: "app_and_idp_service_provider".to_owned(),
+            sort_by: Some(SortBy { field: field.to_owned(), is_desc }),
+            limit: 2,
+            ..Default::default()
+        };
+        let mut names = String::new();
+        loop {
+            let page = admin.list_resources(request.clone()).await?.into_inner();
+            for item in page.resources {
+                let Some(Listed::AppServerOrSamlIdPServiceProvider(either)) = item.resource else { panic!("{item:?}") };
+                names.push_str(&match either.resource.unwrap() {
+                    Either::AppServer(server) => server.metadata.unwrap().name,
+                    Either::SamlIdPServiceProvider(provider) => provider.header.unwrap().metadata.unwrap().name,
+                });
+            }
+            if page.next_key.is_empty() {
+                return Ok::<_, tonic::Status>(names);
+            }
+            request.start_key = page.next_key;
+        }
+    };
+    assert_eq!(sorted("name", false).await.unwrap(), "abcdidp");
+    assert_eq!(sorted("description", false).await.unwrap(), "bcdaidp");
+    assert_eq!(sorted("description", true).await.unwrap(), "idpadcb");
+    assert_eq!(sorted("public_addr", true).await.unwrap(), "dcbaidp");
+    assert_eq!(sorted("hostname", true).await.unwrap_err().code(), Code::Unimplemented);
+}
+
+#[tokio::test]
 async fn changes_of_new_kinds_are_watched() {
     let cluster = Cluster::start().await;
     let mut admin = cluster.client(Some(&cluster.admin().await)).await;
@@ -136,6 +181,9 @@ async fn changes_of_new_kinds_are_watched() {
         Some(wire::proto::event::Resource::App(app)) => assert_eq!(app.metadata.unwrap().name, "shop"),
         other => panic!("unexpected: {other:?}"),
     }
+    let counted = cluster.metrics();
+    assert!(counted.contains("watcher_events_count{resource=\"app\"} 1\n"), "{counted}");
+    assert!(counted.contains("watcher_event_sizes_count 1\n"), "{counted}");
 }
 
 #[tokio::test]
