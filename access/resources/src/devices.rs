@@ -4,19 +4,16 @@
 use wire::devicetrust::{self, Device, DeviceEnrollStatus, OsType};
 use wire::types::{DeviceCredential, DeviceSpec, DeviceV1};
 
-use crate::{Resource, ResourceError, Result};
+use crate::Resource;
 
 const SYSTEMS: [(OsType, &str); 3] = [(OsType::Linux, "linux"), (OsType::Macos, "macos"), (OsType::Windows, "windows")];
 const ENROLLED: &str = "enrolled";
 const NOT_ENROLLED: &str = "not_enrolled";
 
-/// The record of a device. Collected data is no part of it.
-///
-/// # Errors
-/// When the system is none that devices can have.
-pub fn device_record(device: Device) -> Result<DeviceV1> {
-    let os = SYSTEMS.iter().find(|(os, _)| *os as i32 == device.os_type).map(|(_, word)| *word);
-    let os = os.ok_or_else(|| ResourceError::field("os_type", "expected linux, macos or windows"))?;
+/// The record of a device. Collected data is no part of it, and a system that is not known is left open: whoever
+/// stores a record checks it.
+pub fn device_record(device: Device) -> DeviceV1 {
+    let os = SYSTEMS.iter().find(|(os, _)| *os as i32 == device.os_type).map_or("", |(_, word)| *word);
     let enrolled = device.enroll_status == DeviceEnrollStatus::Enrolled as i32;
     let mut record = DeviceV1 {
         spec: Some(DeviceSpec {
@@ -39,7 +36,7 @@ pub fn device_record(device: Device) -> Result<DeviceV1> {
     };
     record.metadata_mut().name = device.id;
     record.set_defaults();
-    Ok(record)
+    record
 }
 
 /// The message of a device. A system that is not known is left open.
@@ -83,10 +80,17 @@ mod tests {
             owner: "alice".into(),
             ..Device::default()
         };
-        let record = device_record(device.clone()).unwrap();
+        let record = device_record(device.clone());
         assert_eq!(record.spec.as_ref().unwrap().os_type, "macos");
         let told = device_message(&record);
         assert_eq!(Device { api_version: String::new(), ..told }, device);
-        assert!(device_record(Device::default()).is_err());
+    }
+
+    #[test]
+    fn a_device_of_an_unknown_system_is_shown_and_not_stored() {
+        let mut record = device_record(Device { os_type: 99, asset_tag: "t".into(), ..Device::default() });
+        let spec = record.spec.clone().unwrap();
+        assert_eq!((spec.os_type.as_str(), spec.asset_tag.as_str()), ("", "t"));
+        assert!(record.check_and_set_defaults().unwrap_err().to_string().contains("os_type"));
     }
 }

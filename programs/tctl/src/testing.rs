@@ -14,7 +14,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status};
 use wire::client::api_channel;
 use wire::proto::auth_service_server::{AuthService, AuthServiceServer};
-use wire::proto::{CreateResetPasswordTokenRequest, GetRoleRequest, UpsertRoleRequest};
+use wire::proto::{CreateResetPasswordTokenRequest, Event, GetRoleRequest, Operation, UpsertRoleRequest, Watch};
 use wire::types::{RoleV6, UserTokenV3, UserV2};
 use wire::users::users_service_server::{UsersService, UsersServiceServer};
 use wire::users::{
@@ -118,6 +118,12 @@ impl UsersService for Service {
 
 #[tonic::async_trait]
 impl AuthService for Service {
+    /// A watch of one change, which is closed after it.
+    async fn watch_events(&self, _: Request<Watch>) -> Result<Response<tonic::codegen::BoxStream<Event>>, Status> {
+        let event = |kind: Operation| Ok(Event { r#type: kind.into(), ..Event::default() });
+        Ok(Response::new(Box::pin(tokio_stream::iter([event(Operation::Init), event(Operation::Put)]))))
+    }
+
     async fn create_reset_password_token(
         &self,
         _: Request<CreateResetPasswordTokenRequest>,

@@ -21,7 +21,8 @@ const MAX_PARSED: usize = 10_000;
 pub(crate) struct ParsedRoles(Mutex<HashMap<String, (String, Arc<ParsedRole>)>>);
 
 impl ParsedRoles {
-    fn get(&self, role: &Arc<RoleV6>) -> Arc<ParsedRole> {
+    /// A role, parsed unless it is known as it is.
+    pub(crate) fn get(&self, role: &Arc<RoleV6>) -> Arc<ParsedRole> {
         let mut parsed = self.0.lock();
         if let Some((revision, ready)) = parsed.get(role.name())
             && revision == role.revision()

@@ -85,8 +85,8 @@ pub struct Ids {
     /// Ids of the requests, with commas between.
     #[arg(value_delimiter = ',', required = true)]
     ids: Vec<String>,
-    /// Remove them without asking.
-    #[arg(long, hide = true)]
+    /// Also those that give access right now; here they are removed without it as well.
+    #[arg(short, long)]
     force: bool,
 }
 

@@ -6,7 +6,6 @@ use wire::proto::PluginDataSeq;
 use wire::types::{PluginDataEntry, PluginDataFilter, PluginDataUpdateParams};
 
 use super::{Api, kinds, named};
-use crate::authz::AuthContext;
 use crate::store::kind;
 
 /// Longest record of one request, in bytes.
@@ -15,7 +14,7 @@ const MAX_RECORD: usize = 64 << 10;
 const ATTEMPTS: usize = 8;
 
 /// What is remembered about one request, or about all, by one plugin or by all.
-pub async fn get(api: &Api, _: &AuthContext, filter: PluginDataFilter) -> Result<PluginDataSeq> {
+pub async fn get(api: &Api, filter: PluginDataFilter) -> Result<PluginDataSeq> {
     if !filter.kind.is_empty() && filter.kind != resources::kind::ACCESS_REQUEST {
         return Err(Error::bad_parameter(format!("plugin data of kind {:?} is not kept", filter.kind)));
     }
@@ -31,14 +30,16 @@ pub async fn get(api: &Api, _: &AuthContext, filter: PluginDataFilter) -> Result
 }
 
 /// Changes what one plugin remembers about a request, if what it expects is there. An empty value is none.
-pub async fn update(api: &Api, _: &AuthContext, params: PluginDataUpdateParams) -> Result<()> {
+pub async fn update(api: &Api, params: PluginDataUpdateParams) -> Result<()> {
     if params.kind != resources::kind::ACCESS_REQUEST {
         return Err(Error::bad_parameter(format!("plugin data of kind {:?} is not kept", params.kind)));
     }
     let (id, plugin) = (named(&params.resource, "resource")?, named(&params.plugin, "plugin")?);
     let store = api.auth().store();
-    let request = store.get::<kind::AccessRequest>(id).await;
-    let request = request.map_err(|_| Error::not_found(format!("access request {id:?} not found")))?;
+    let request = store.get::<kind::AccessRequest>(id).await.map_err(|error| match error.kind {
+        ErrorKind::NotFound => Error::not_found(format!("access request {id:?} not found")),
+        _ => error,
+    })?;
     for _ in 0..ATTEMPTS {
         let known = match store.get::<kind::PluginData>(id).await {
             Ok(known) => Some(known),

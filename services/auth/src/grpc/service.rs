@@ -260,8 +260,8 @@ service! {
             maintenance::export(api, &message).await;
         send_keep_alives(Streaming<types::KeepAlive>) -> () =
             keep_alives::send_keep_alives(api, context, message).await;
-        get_plugin_data(types::PluginDataFilter) -> proto::PluginDataSeq = plugins::get(api, context, message).await;
-        update_plugin_data(types::PluginDataUpdateParams) -> () = plugins::update(api, context, message).await;
+        get_plugin_data(types::PluginDataFilter) -> proto::PluginDataSeq = plugins::get(api, message).await;
+        update_plugin_data(types::PluginDataUpdateParams) -> () = plugins::update(api, message).await;
         get_network_restrictions(()) -> types::NetworkRestrictionsV4 =
             kinds::get::<kind::NetworkRestrictions>(api, "").await;
         set_network_restrictions(types::NetworkRestrictionsV4) -> () =

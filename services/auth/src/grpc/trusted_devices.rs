@@ -49,7 +49,7 @@ async fn create(api: &Api, context: &AuthContext, message: CreateDeviceRequest) 
 
 /// A system knows each of its devices once, by its tag.
 async fn write(api: &Api, context: &AuthContext, device: Device, write: Write) -> Result<Device> {
-    let mut record = device_record(device)?;
+    let mut record = device_record(device);
     let now = Some(time::timestamp(api.auth().now()));
     let spec = record.spec.get_or_insert_default();
     spec.update_time = now;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use prost::Message as _;
-use rbac::{Labelled, ParsedRole, RoleSet, Wish};
+use rbac::{Labelled, RoleSet, Wish};
 use resources::{Resource as _, kind as kinds};
 use uuid::Uuid;
 use wire::error::{Error, ErrorKind, Result};
 use wire::time::{moment, timestamp};
-use wire::types::{AccessCapabilities, AccessCapabilitiesRequest, AccessRequestV3, RequestState, ResourceId, UserV2};
+use wire::types::{
+    AccessCapabilities, AccessCapabilitiesRequest, AccessRequestV3, RequestState, ResourceId, ServerV2, UserV2,
+};
 use wire::wrappers::{LabelValues, StringValues};
 
 use super::{check_reason, check_start, state_of};
@@ -38,6 +40,9 @@ const MAX_WAIT: TimeDelta = TimeDelta::days(7);
 /// Kinds of resources that requests may name, besides those inside of Kubernetes clusters.
 const REQUESTABLE: [&str; 6] =
     [kinds::NODE, kinds::KUBE_CLUSTER, kinds::DB, kinds::APP, kinds::WINDOWS_DESKTOP, kinds::USER_GROUP];
+
+/// Says of roles whether they reach something.
+type Reach = Box<dyn Fn(&RoleSet) -> bool + Send + Sync>;
 
 /// Whoever asks, with the roles that say what for.
 struct Asker {
@@ -108,9 +113,7 @@ impl Auth {
         if spec.roles.len() > MAX_NAMES || spec.suggested_reviewers.len() > MAX_NAMES {
             return Err(Error::bad_parameter(format!("more than {MAX_NAMES} roles or reviewers")));
         }
-        if spec.requested_resource_i_ds.len() > MAX_RESOURCES {
-            return Err(Error::bad_parameter(format!("more than {MAX_RESOURCES} resources")));
-        }
+        check_count(&spec.requested_resource_i_ds)?;
         if spec.roles.is_empty() && spec.requested_resource_i_ds.is_empty() {
             return Err(Error::bad_parameter("an access request names roles or resources"));
         }
@@ -171,15 +174,12 @@ impl Auth {
         for role in &candidates {
             asker.roles.check_request(role, Wish::Resources).into_result().map_err(Error::from)?;
         }
-        let mut useful = Vec::new();
-        for name in candidates {
-            // A role that was removed since gives nothing.
-            let Ok(role) = self.role(&name) else { continue };
-            let set = RoleSet::new([ParsedRole::new((*role).clone())], asker.roles.traits().clone());
-            if self.reaches_one(&set, ids, login).await? {
-                useful.push(name);
-            }
-        }
+        let reaches = self.reaches(ids, login).await?;
+        let is_of_use = |role: &RoleSet| reaches.iter().any(|reach| reach(role));
+        let useful: Vec<String> = candidates
+            .into_iter()
+            .filter(|name| self.alone(asker, name).is_some_and(|role| is_of_use(&role)))
+            .collect();
         if useful.is_empty() {
             return Err(Error::access_denied(
                 "access denied: no roles configured in \"search_as_roles\" allow access to any of the requested resources",
@@ -209,36 +209,57 @@ impl Auth {
         Ok(())
     }
 
-    /// Whether roles reach one of the resources. What lies in other clusters cannot be seen from here.
-    async fn reaches_one(&self, roles: &RoleSet, ids: &[ResourceId], login: &str) -> Result<bool> {
+    /// The roles among these that give access to all of the resources.
+    async fn roles_that_reach(
+        &self,
+        asker: &Asker,
+        mut roles: Vec<String>,
+        ids: &[ResourceId],
+        login: &str,
+    ) -> Result<Vec<String>> {
         for id in ids {
-            let reached = match id.kind.as_str() {
-                _ if id.cluster_name != self.cluster_name() => true,
-                kinds::NODE => match self.store().get::<kind::Node>(&id.name).await {
-                    Ok(node) if login.is_empty() => roles.can_see(&node.target()),
-                    Ok(node) => roles.node_logins(&node).iter().any(|allowed| allowed == login),
-                    Err(error) => absent(error)?,
-                },
-                kinds::APP => self.served::<kind::AppServer>(roles, &id.name).await?,
-                kinds::DB => self.served::<kind::DatabaseServer>(roles, &id.name).await?,
-                kinds::WINDOWS_DESKTOP => self.served::<kind::WindowsDesktop>(roles, &id.name).await?,
-                kinds::USER_GROUP => self.served::<kind::UserGroup>(roles, &id.name).await?,
-                _ => self.served::<kind::KubernetesServer>(roles, &id.name).await?,
-            };
-            if reached {
-                return Ok(true);
-            }
+            self.check_resource_id(id)?;
         }
-        Ok(false)
+        let reaches = self.reaches(ids, login).await?;
+        roles.retain(|name| self.alone(asker, name).is_some_and(|role| reaches.iter().all(|reach| reach(&role))));
+        Ok(roles)
     }
 
-    /// Whether roles reach something of this name.
-    async fn served<K: Kind>(&self, roles: &RoleSet, name: &str) -> Result<bool>
+    /// What a role gives to whoever asks. A role that was removed since gives nothing.
+    fn alone(&self, asker: &Asker, name: &str) -> Option<RoleSet> {
+        let role = self.0.parsed_roles.get(&self.role(name).ok()?);
+        Some(RoleSet::new([role], asker.roles.traits().clone()))
+    }
+
+    /// For each of the resources, what says whether roles reach it. Those of other clusters cannot be seen from here.
+    async fn reaches(&self, ids: &[ResourceId], login: &str) -> Result<Vec<Reach>> {
+        let mut reaches = Vec::with_capacity(ids.len());
+        for id in ids {
+            reaches.push(match id.kind.as_str() {
+                _ if id.cluster_name != self.cluster_name() => Box::new(|_: &RoleSet| true),
+                kinds::NODE => match self.store().get::<kind::Node>(&id.name).await {
+                    Ok(node) => on_node(node, login.to_owned()),
+                    Err(error) if error.kind == ErrorKind::NotFound => Box::new(|_: &RoleSet| false),
+                    Err(error) => return Err(error),
+                },
+                kinds::APP => self.served::<kind::AppServer>(&id.name).await?,
+                kinds::DB => self.served::<kind::DatabaseServer>(&id.name).await?,
+                kinds::WINDOWS_DESKTOP => self.served::<kind::WindowsDesktop>(&id.name).await?,
+                kinds::USER_GROUP => self.served::<kind::UserGroup>(&id.name).await?,
+                _ => self.served::<kind::KubernetesServer>(&id.name).await?,
+            });
+        }
+        Ok(reaches)
+    }
+
+    /// Says whether roles reach something of this name.
+    async fn served<K: Kind>(&self, name: &str) -> Result<Reach>
     where
         K::Value: Labelled,
     {
-        let all = self.store().list::<K>().await?;
-        Ok(all.iter().any(|value| value.target().name == name && roles.can_see(&value.target())))
+        let mut all = self.store().list::<K>().await?;
+        all.retain(|value| value.target().name == name);
+        Ok(Box::new(move |roles| all.iter().any(|value| roles.can_see(&value.target()))))
     }
 
     /// Until when the request waits, and until when its access lasts.
@@ -303,6 +324,7 @@ impl Auth {
     pub async fn access_capabilities(&self, asked: AccessCapabilitiesRequest) -> Result<AccessCapabilities> {
         let (user, roles) = self.user_role_set(&asked.user)?;
         let asker = Asker { user, roles };
+        check_count(&asked.resource_i_ds)?;
         let options = asker.roles.options().request.clone();
         let mut found = AccessCapabilities {
             request_prompt: options.prompt,
@@ -310,23 +332,37 @@ impl Auth {
             auto_request: options.automatic,
             ..AccessCapabilities::default()
         };
+        let (ids, login) = (asked.resource_i_ds, asked.login);
+        let by_resource = asked.filter_requestable_roles_by_resource && !ids.is_empty();
         if asked.requestable_roles {
-            found.requestable_roles = self.requestable_roles(&asker);
+            let roles = self.requestable_roles(&asker);
+            found.requestable_roles =
+                if by_resource { self.roles_that_reach(&asker, roles, &ids, &login).await? } else { roles };
         }
         if asked.suggested_reviewers {
             found.suggested_reviewers = asker.roles.suggested_reviewers();
         }
-        let ids = asked.resource_i_ds;
-        if !ids.is_empty() {
-            found.applicable_roles_for_resources =
-                self.roles_for_resources(&asker, Vec::new(), &ids, &asked.login).await?;
+        // Whoever asks which roles help asks for roles by name: that nothing can be requested otherwise is no error then.
+        if !ids.is_empty() && !by_resource {
+            found.applicable_roles_for_resources = self.roles_for_resources(&asker, Vec::new(), &ids, &login).await?;
         }
         Ok(found)
     }
 }
 
-fn absent(error: Error) -> Result<bool> {
-    if error.kind == ErrorKind::NotFound { Ok(false) } else { Err(error) }
+/// Says whether roles reach an SSH server, with this login if there is one.
+fn on_node(node: Arc<ServerV2>, login: String) -> Reach {
+    Box::new(move |roles| match login.as_str() {
+        "" => roles.can_see(&node.target()),
+        login => roles.node_logins(&node).iter().any(|allowed| allowed == login),
+    })
+}
+
+fn check_count(ids: &[ResourceId]) -> Result<()> {
+    if ids.len() > MAX_RESOURCES {
+        return Err(Error::bad_parameter(format!("more than {MAX_RESOURCES} resources")));
+    }
+    Ok(())
 }
 
 fn bounded(duration: Duration) -> TimeDelta {

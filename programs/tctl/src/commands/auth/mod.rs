@@ -9,6 +9,7 @@ mod rotate;
 mod sign;
 mod sign_database;
 mod sign_host;
+mod sign_route;
 mod tar;
 
 use clap::Subcommand;

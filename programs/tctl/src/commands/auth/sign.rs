@@ -17,6 +17,7 @@ use wire::types::CertAuthorityV2;
 
 use super::files::{Files, Target};
 use super::sign_database::{self, Layout};
+use super::sign_route::Route;
 use super::{kubeconfig, sign_host};
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
@@ -24,7 +25,7 @@ use crate::output::{say, time};
 
 /// Make credentials for a user or a host.
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("whom").required(true).args(["user", "host"])))]
+#[command(group(ArgGroup::new("whom").required(true).args(["user", "host", "windows_user"])))]
 pub struct Sign {
     /// The user who gets them.
     #[arg(long)]
@@ -59,6 +60,27 @@ pub struct Sign {
     /// The Kubernetes cluster to which the credentials lead.
     #[arg(long, value_name = "NAME")]
     kube_cluster_name: Option<String>,
+    #[command(flatten)]
+    route: Route,
+    #[command(flatten)]
+    windows: Windows,
+}
+
+/// Credentials for desktops, which are not part of this build.
+#[derive(Args, Debug, Default)]
+struct Windows {
+    /// The user of a Windows desktop: not part of this build.
+    #[arg(long, value_name = "USER")]
+    windows_user: Option<String>,
+    /// The Active Directory domain of the user.
+    #[arg(long, value_name = "DOMAIN", requires = "windows_user")]
+    windows_domain: Option<String>,
+    /// The Active Directory domain with the lists of revoked certificates.
+    #[arg(long, value_name = "DOMAIN", requires = "windows_user")]
+    windows_pki_domain: Option<String>,
+    /// The security identifier of the user.
+    #[arg(long, value_name = "SID", requires = "windows_user")]
+    windows_sid: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -115,6 +137,7 @@ impl Sign {
     /// Makes the credentials and writes them.
     pub async fn run(self, api: &Api) -> Result<()> {
         let ttl = time::lifetime(&self.ttl)?;
+        self.check_route()?;
         let target = Target { path: self.out.clone(), overwrite: self.overwrite, tar: self.tar };
         let files = match (&self.user, self.format) {
             (None, Format::Db | Format::Redis | Format::Elasticsearch | Format::Scylla) => {
@@ -154,6 +177,17 @@ impl Sign {
             if let Some(layout) = self.format.layout() {
                 say(layout.advice());
             }
+        }
+        Ok(())
+    }
+
+    fn check_route(&self) -> Result<()> {
+        if self.windows.windows_user.is_some() {
+            return Err(Error::not_built("credentials for Windows desktops are not part of this build yet"));
+        }
+        let takes = self.user.is_some() && matches!(self.format, Format::File | Format::Tls);
+        if self.route.is_some() && !takes {
+            return Err(Error::bad("--app-name and --db-service go with --user and --format=file or tls"));
         }
         Ok(())
     }
@@ -202,7 +236,7 @@ impl Sign {
     }
 
     async fn certificates(&self, api: &Api, user: &str, key: &PrivateKey, ttl: Duration) -> Result<Certs> {
-        let request = UserCertsRequest {
+        let mut request = UserCertsRequest {
             ssh_public_key: key.public().to_ssh_line().into_bytes(),
             tls_public_key: key.public().to_pem().into_bytes(),
             username: user.to_owned(),
@@ -212,6 +246,7 @@ impl Sign {
             kubernetes_cluster: self.kube_cluster_name.clone().unwrap_or_default(),
             ..Default::default()
         };
+        self.route.narrow(api, &mut request).await?;
         let answer = api.auth().generate_user_certs(request).within("signing the certificates").await;
         match answer {
             Ok(certs) if certs.ssh.is_empty() || certs.tls.is_empty() => {
@@ -295,6 +330,22 @@ mod tests {
         assert!(said("sign --out=x --user=a --host=b").contains("cannot be used with"));
         let text = said("sign --out=x --user=a --format=bogus");
         assert!(text.contains("bogus") && text.contains("--format"), "{text}");
+        assert!(said("sign --out=x --user=a --app-name=b --db-service=c").contains("cannot be used with"));
+        assert!(said("sign --out=x --user=a --db-user=b").contains("--db-service"));
+    }
+
+    #[tokio::test]
+    async fn credentials_for_one_service_are_those_of_a_user() {
+        let api = crate::testing::Service::default().api();
+        for (line, said) in [
+            ("sign --out=x --host=h --app-name=a", "go with --user"),
+            ("sign --out=x --user=u --format=openssh --db-service=d", "go with --user"),
+            ("sign --out=x --windows-user=w --windows-domain=d", "not part of this build"),
+        ] {
+            let line = Line::try_parse_from(line.split(' ')).unwrap();
+            let error = line.sign.run(&api).await.unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -423,6 +423,37 @@ async fn requests_are_seen_by_those_they_concern() {
 }
 
 #[tokio::test]
+async fn only_roles_that_give_access_to_a_resource_are_offered_for_it() {
+    // No role is searched as: what can be requested is roles by name.
+    let scene = Scene::new(json!({"roles": ["dba", "secret"]})).await;
+    let offered = async |names: &[&str], login: &str| {
+        let id = |name: &&str| ResourceId {
+            cluster_name: CLUSTER.to_owned(),
+            kind: "node".to_owned(),
+            name: (*name).to_owned(),
+            ..Default::default()
+        };
+        let asked = AccessCapabilitiesRequest {
+            requestable_roles: true,
+            filter_requestable_roles_by_resource: true,
+            resource_i_ds: names.iter().map(id).collect(),
+            login: login.to_owned(),
+            ..Default::default()
+        };
+        let found = scene.client("ann").await.get_access_capabilities(asked).await;
+        found.map(|found| found.into_inner().requestable_roles)
+    };
+    let none = Vec::<String>::new();
+    assert_eq!(offered(&[], "root").await.unwrap(), ["dba", "secret"]);
+    assert_eq!(offered(&[NODE], "root").await.unwrap(), ["dba"]);
+    assert_eq!(offered(&[NODE, OTHER], "").await.unwrap(), ["dba"]);
+    assert_eq!(offered(&[NODE], "nobody").await.unwrap(), none);
+    assert_eq!(offered(&[NODE, "6d1f5a3e-0000-4000-8000-000000000003"], "root").await.unwrap(), none);
+    assert_eq!(offered(&["gone"], "root").await.unwrap(), none);
+    assert_eq!(offered(&[NODE; 101], "root").await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
 async fn whoever_asked_hears_of_the_decision() {
     let scene = Scene::new(json!({"roles": ["dba"]})).await;
     let request = scene.ask(roles(&["dba"])).await.unwrap();
