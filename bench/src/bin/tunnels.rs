@@ -90,10 +90,13 @@ fn main() {
     let cost = format!("proxy, {:.2} s Auth, {:.2} s all agents", after[1] - auth, after[2] - agents);
     line("CPU for that", &format!("{:.2} s", after[0]), &cost);
     line("sessions lost", &lost(&mut held).to_string(), "all went through it");
-    drop(held);
     thread::sleep(SETTLE);
     let after = usage::private_memory(proxy(&cluster).pid());
-    line("proxy, memory before and after", &megabytes(idle), &format!("and {}", megabytes(after)));
+    line("proxy, memory with all of it before and after", &megabytes(busy), &format!("and {}", megabytes(after)));
+    drop(held);
+    thread::sleep(SETTLE);
+    let over = usage::private_memory(proxy(&cluster).pid());
+    line("proxy, memory before and after the sessions", &megabytes(idle), &format!("and {}", megabytes(over)));
 }
 
 fn proxy(cluster: &Cluster) -> &Daemon {

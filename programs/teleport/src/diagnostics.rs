@@ -1,6 +1,7 @@
 //! Health, readiness and metrics over HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,8 +10,12 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use ssh_service::PerKind;
@@ -36,31 +41,24 @@ pub struct Status {
     parts: Arc<Mutex<BTreeMap<&'static str, Health>>>,
     registry: Arc<Mutex<Registry>>,
     process_state: Gauge,
-    tunnels: Gauge,
-    /// Programs, files and connections of sessions that enhanced recording has lost.
-    lost: [Gauge; 3],
+    services: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Status {
     /// Nothing has started.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let (process_state, tunnels) = (Gauge::default(), Gauge::default());
+        let process_state = Gauge::default();
         process_state.set(3);
         registry.register(
             "process_state",
             "State of the process: 0 ok, 1 recovering, 2 degraded, 3 starting",
             process_state.clone(),
         );
-        registry.register("teleport_reverse_tunnels_connected", "Reverse tunnels that end here", tunnels.clone());
-        let lost = ["command", "disk", "network"].map(|kind| {
-            let lost = Gauge::default();
-            let help = format!("Events of the kind {kind} that enhanced recording has lost");
-            registry.register(format!("bpf_lost_{kind}_events"), help, lost.clone());
-            lost
-        });
+        let services = Family::default();
+        registry.register("teleport_services", "Services that run in this process", services.clone());
         registry.register_collector(Box::new(Usage::new()));
-        Self { parts: Arc::default(), registry: Arc::new(Mutex::new(registry)), process_state, tunnels, lost }
+        Self { parts: Arc::default(), registry: Arc::new(Mutex::new(registry)), process_state, services }
     }
 
     /// Adds what a service counts to the metrics.
@@ -80,21 +78,57 @@ impl Status {
         });
     }
 
-    /// Reports how many agents are connected.
-    pub fn report_tunnels(&self, count: usize) {
-        self.tunnels.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Reports that a service, by the name of its section in the configuration, has started.
+    pub fn report_service(&self, name: &'static str) {
+        self.services.get_or_create(&[("service_name", name)]).set(1);
     }
 
-    /// Reports how many events of sessions enhanced recording has lost.
-    pub fn report_lost(&self, count: PerKind<u64>) {
-        for (gauge, count) in self.lost.iter().zip([count.command, count.disk, count.network]) {
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Shows how many agents are connected.
+    pub fn count_tunnels(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
+        let name = "teleport_reverse_tunnels_connected";
+        self.count(name, "Reverse tunnels that end here", move || u64::try_from(count()).unwrap_or(u64::MAX));
+    }
+
+    /// Shows how many programs, files and connections of sessions enhanced recording has lost.
+    pub fn count_lost(&self, count: impl Fn() -> PerKind<u64> + Clone + Send + Sync + 'static) {
+        type Part = fn(PerKind<u64>) -> u64;
+        let parts: [(&str, Part); 3] =
+            [("command", |lost| lost.command), ("disk", |lost| lost.disk), ("network", |lost| lost.network)];
+        for (kind, part) in parts {
+            let (name, count) = (format!("bpf_lost_{kind}_events"), count.clone());
+            let help = format!("Events of the kind {kind} that enhanced recording has lost");
+            self.count(name, help, move || part(count()));
         }
+    }
+
+    fn count(&self, name: impl Into<String>, help: impl Into<String>, value: impl Fn() -> u64 + Send + Sync + 'static) {
+        let counted = Counted { name: name.into(), help: help.into(), value: Box::new(value) };
+        self.register(|registry| registry.register_collector(Box::new(counted)));
     }
 
     fn worst(&self) -> Health {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.values().max().copied().unwrap_or(Health::Starting)
+    }
+}
+
+/// A number that is looked up when metrics are read.
+struct Counted {
+    name: String,
+    help: String,
+    value: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Counted").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Collector for Counted {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let metric = encoder.encode_descriptor(&self.name, &self.help, None, MetricType::Gauge)?;
+        ConstGauge::new((self.value)()).encode(metric)
     }
 }
 
@@ -137,11 +171,49 @@ async fn metrics(State(status): State<Status>) -> Response {
     let mut text = String::new();
     let encoded = encode(&mut text, &status.registry.lock().unwrap_or_else(PoisonError::into_inner));
     match encoded {
-        Ok(()) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Ok(()) => {
+            let content_type = (header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8");
+            ([content_type], in_text_format(&text)).into_response()
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 
+/// OpenMetrics as Prometheus's older text format, which every collector reads: there, a counter is described by its whole
+/// name, with `_total`.
+fn in_text_format(open_metrics: &str) -> String {
+    let counters: HashSet<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .filter(|name| !name.ends_with("_total"))
+        .collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some(what @ ("HELP" | "TYPE")), Some(name), Some(rest)) if counters.contains(name) => {
+                text.extend(["# ", what, " ", name, "_total ", rest, "\n"]);
+            }
+            _ => text.extend([line, "\n"]),
+        }
+    }
+    text
+}
+
 fn answer(code: StatusCode, status: &str) -> Response {
     (code, axum::Json(json!({"status": status}))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_described_by_their_whole_name() {
+        let open_metrics = "# HELP logins Logins so far.\n# TYPE logins counter\nlogins_total{ok=\"no\"} 2\n\
+                            # HELP open Open now.\n# TYPE open gauge\nopen 1\n# EOF\n";
+        let expected = "# HELP logins_total Logins so far.\n# TYPE logins_total counter\nlogins_total{ok=\"no\"} 2\n\
+                        # HELP open Open now.\n# TYPE open gauge\nopen 1\n";
+        assert_eq!(in_text_format(open_metrics), expected);
+    }
 }

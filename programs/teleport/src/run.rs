@@ -14,7 +14,7 @@ use ssh_service::{NodeSettings, Presence, SshService};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::auth::{self, AuthProcess};
@@ -29,9 +29,6 @@ use crate::{debug, logging, metrics, node, proxy};
 const TERM_GRACE: Duration = Duration::from_secs(10);
 /// How long sessions may go on after SIGQUIT.
 const QUIT_GRACE: Duration = Duration::from_secs(30 * 3600);
-
-/// How often metrics that nobody reports by themselves are read.
-const REPORT: Duration = Duration::from_millis(500);
 
 /// How long following a new configuration may take.
 const RELOAD: Duration = Duration::from_secs(30);
@@ -93,7 +90,7 @@ async fn serve(config: Config, origin: Origin, level: LogLevel) -> Result<()> {
         Ok(true) => {
             status.report("process", Health::Ok);
             let mut reload = Reload { origin, running, level, auth: services.auth(), node: services.node() };
-            live(&services, &status, &mut signals, &mut reload).await
+            live(&mut signals, &mut reload).await
         }
         Ok(false) | Err(_) => Duration::ZERO,
     };
@@ -107,24 +104,13 @@ async fn serve(config: Config, origin: Origin, level: LogLevel) -> Result<()> {
 }
 
 /// Until a signal ends the process; says how long sessions may go on.
-async fn live(services: &Services, status: &Status, signals: &mut Signals, reload: &mut Reload) -> Duration {
-    let mut report = interval(REPORT);
+async fn live(signals: &mut Signals, reload: &mut Reload) -> Duration {
     loop {
-        tokio::select! {
-            wanted = signals.wait() => match wanted {
-                Wanted::Stop(grace) => return grace,
-                Wanted::Reload => {
-                    if let Some(grace) = reloading(async || signals.wait().await, async || reload.run().await).await {
-                        return grace;
-                    }
-                }
-            },
-            _ = report.tick() => {
-                if let Some(proxy) = &services.proxy {
-                    status.report_tunnels(proxy.tunnel_count());
-                }
-                if let Some(lost) = services.ssh.as_ref().and_then(SshService::lost_events) {
-                    status.report_lost(lost);
+        match signals.wait().await {
+            Wanted::Stop(grace) => return grace,
+            Wanted::Reload => {
+                if let Some(grace) = reloading(async || signals.wait().await, async || reload.run().await).await {
+                    return grace;
                 }
             }
         }
@@ -175,18 +161,23 @@ async fn start(config: Config, level: &LogLevel, status: &Status, services: &mut
         process.auth = Some(auth.auth.clone());
         process.local_auth = auth.addresses.iter().map(local).collect();
         services.auth = Some(auth);
+        status.report_service("auth_service");
     }
     if process.config.proxy.enabled {
         let (proxy, identities) = proxy::start(&process).await?;
         services.following.spawn(identities.follow());
+        status.count_tunnels(proxy.tunnel_count());
         services.proxy = Some(proxy);
+        status.report_service("proxy_service");
     }
     if process.config.ssh.enabled {
         let (node, identities) = node::start(&process).await?;
         services.following.spawn(identities.follow());
         status.report("node", Health::Starting);
         tokio::spawn(follow_presence(node.presence(), status.clone()));
+        status.count_lost(node.lost_events());
         services.ssh = Some(node);
+        status.report_service("ssh_service");
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use wire::{
 
 use crate::{
     Auth, AuthConfig, Caller, FileSettings, LocalIdentityRequest, UserCertRequest, Write,
-    store::kind,
+    store::kind::{self, Kind as _},
     testing::{Away, CLUSTER, STATIC_TOKEN, Service, keys, user},
 };
 
@@ -451,4 +451,28 @@ async fn a_setting_that_is_stored_is_told_even_when_it_cannot_be_followed() {
     service.auth.set_recording_config(&service.admin(), config, Write::Upsert).await.unwrap_err();
     let told = service.names_of_events();
     assert_eq!(told.last().map(String::as_str), Some("session_recording_config.update"), "{told:?}");
+}
+
+#[tokio::test]
+async fn the_record_of_a_removed_user_goes_last() {
+    let service = Service::start().await;
+    let (auth, admin) = (&service.auth, service.admin());
+    auth.create_user(&admin, user("olga", &["access"])).await.unwrap();
+    let record = kind::User::key("olga").unwrap();
+    let belongings = crate::store::key_at(&resources::Place::new(resources::places::USERS, ["olga"])).unwrap();
+    let backend = auth.store().backend();
+    for name in ["pwd", "zones"] {
+        backend.put(backend::Item::new(belongings.child(name).unwrap(), "something")).await.unwrap();
+    }
+    let watch = backend::Watch::new("test", [belongings.clone()]);
+    let mut changes = backend.watch(watch).await.unwrap();
+    auth.delete_user(&admin, "olga").await.unwrap();
+    let mut removed = Vec::new();
+    while removed.last() != Some(&record) {
+        if let backend::Event::Delete(key) = changes.recv().await.unwrap() {
+            removed.push((*key).clone());
+        }
+    }
+    assert_eq!(removed.len(), 3, "{removed:?}");
+    assert!(backend.get_range(&belongings.children(), 0).await.unwrap().is_empty());
 }

@@ -14,7 +14,10 @@ use wire::{
 use crate::{
     Auth, Caller,
     login::is_local,
-    store::{self, kind},
+    store::{
+        self,
+        kind::{self, Kind as _},
+    },
 };
 
 impl Auth {
@@ -77,27 +80,31 @@ impl Auth {
     /// `NotFound`; `BadParameter` while access lists have no other owner than this user.
     pub async fn delete_user(&self, caller: &Caller, name: &str) -> Result<()> {
         let user = self.store().cached::<kind::User>(name)?;
-        // First of all, so that a removal that fails here can be repeated. An identity provider gives a name to one person
-        // for ever, and makes the user anew at the next login.
+        // The record goes last, so that a removal that failed can be repeated: nothing is left for whoever gets the name later.
+        // An identity provider gives a name to one person for ever, and makes the user anew at the next login.
         if is_local(&user) {
             self.forget_places_of(caller, name).await?;
         }
+        self.forget_belongings_of(name).await?;
         self.store().delete::<kind::User>(name).await?;
-        // The user is gone, which is told whether the rest can be removed or not.
-        let forgotten = self.forget_user(name).await;
         self.emit(codes::USER_DELETE.event(events::UserDelete {
             user: Some(caller.user_metadata()),
             resource: Some(events::ResourceMetadata { name: name.to_owned(), ..Default::default() }),
             connection: Some(caller.connection_metadata()),
             ..Default::default()
         }))
-        .await?;
-        forgotten
+        .await
     }
 
-    async fn forget_user(&self, name: &str) -> Result<()> {
+    async fn forget_belongings_of(&self, name: &str) -> Result<()> {
+        let record = kind::User::key(name)?;
         let everything = store::key_at(&Place::new(places::USERS, [name]))?.children();
-        self.store().backend().delete_range(&everything).await.map_err(|e| store::storage(&e))?;
+        let backend = self.store().backend();
+        for item in backend.get_range(&everything, 0).await.map_err(|e| store::storage(&e))? {
+            if item.key != record {
+                gone_already(backend.delete(&item.key).await.map_err(|e| store::storage(&e)))?;
+            }
+        }
         self.forget_sessions_of(name).await?;
         gone_already(self.store().delete::<kind::UserLoginState>(name).await)?;
         self.forget_notifications_of(name).await

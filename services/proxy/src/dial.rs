@@ -27,6 +27,8 @@ use crate::transport::TransportPeer;
 
 /// How long a node or the Auth Service may take to be reached.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a dial waits for an agent's tunnel to come.
+const COMING: Duration = Duration::from_secs(2);
 /// How long a name may take to be looked up.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -189,7 +191,16 @@ impl NodeDialer {
         let id = node.metadata.as_ref().map_or("", |m| &m.name);
         let server_id = pki::cluster_name::host_fqdn(id, &self.inner.cache.cluster_name());
         let request = DialRequest::local_service(server_id.clone(), TunnelType::Node).with_client(client, Some(server));
-        match self.inner.tunnels.dial(&server_id, TunnelType::Node, &request).await {
+        let mut dialled = self.inner.tunnels.dial(&server_id, TunnelType::Node, &request).await;
+        // Where no other proxy has one, a tunnel may be about to come: the agent, or this proxy, was just started.
+        if matches!(dialled, Err(DialError::NotFound { .. }))
+            && spec.use_tunnel
+            && spec.proxy_i_ds.iter().all(|id| *id == self.inner.settings.host_uuid)
+            && self.inner.tunnels.comes(&server_id, TunnelType::Node, COMING).await
+        {
+            dialled = self.inner.tunnels.dial(&server_id, TunnelType::Node, &request).await;
+        }
+        match dialled {
             Ok(stream) => return Ok(Box::new(stream)),
             Err(DialError::NotFound { .. }) if !spec.proxy_i_ds.is_empty() => {
                 let peers = &self.inner.peers;

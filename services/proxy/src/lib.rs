@@ -162,9 +162,10 @@ impl ProxyService {
         }
     }
 
-    /// Agents connected by reverse tunnels.
-    pub fn tunnel_count(&self) -> usize {
-        self.tunnels.registry().len()
+    /// Counts the agents that are connected by reverse tunnels.
+    pub fn tunnel_count(&self) -> impl Fn() -> usize + Send + Sync + use<> {
+        let tunnels = self.tunnels.registry().clone();
+        move || tunnels.len()
     }
 
     /// Takes no more connections, moves agents elsewhere, lets sessions go on for at most `grace`, and ends the rest within

@@ -193,9 +193,10 @@ impl SshService {
         self.settings.clone()
     }
 
-    /// How much of what sessions' processes did enhanced recording has lost; `None` where there is none.
-    pub fn lost_events(&self) -> Option<PerKind<u64>> {
-        self.node.kernel.as_ref().map(enhanced::Monitor::lost)
+    /// Counts how much of what sessions' processes did enhanced recording has lost; nothing where there is none.
+    pub fn lost_events(&self) -> impl Fn() -> PerKind<u64> + Clone + Send + Sync + use<> {
+        let kernel = self.node.kernel.as_ref().map(enhanced::Monitor::losses);
+        move || kernel.as_ref().map(enhanced::Losses::count).unwrap_or_default()
     }
 
     /// How to show another identity, from the next connection and the next tunnel on.

@@ -285,6 +285,26 @@ async fn a_refused_dial_comes_back_with_the_agents_text() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_tunnel_is_told_when_it_comes_and_others_are_not() {
+    let authority = Authority::new(CLUSTER);
+    let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);
+    let registry = proxy.registry().clone();
+    let short = Duration::from_millis(50);
+    assert!(!registry.comes(NODE, TunnelType::Node, short).await);
+    let waiting = [NODE, NODE, "another.c"].map(|name| {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.comes(name, TunnelType::Node, Duration::from_secs(3)).await })
+    });
+    tokio::time::sleep(short).await;
+    let _agent = node(&authority, &Address::of(&[&proxy]));
+    let [first, second, other] = waiting;
+    assert!(soon(first).await.unwrap() && soon(second).await.unwrap());
+    assert!(soon(registry.comes(NODE, TunnelType::Node, short)).await, "it is there");
+    assert!(!other.is_finished());
+    assert!(!soon(other).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_dial_to_an_unknown_agent_says_so() {
     let authority = Authority::new(CLUSTER);
     let proxy = server(&authority, "proxy.c", &[(CLUSTER, &authority)]);

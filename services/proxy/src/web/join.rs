@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use wire::error::{Error, ErrorKind};
-use wire::types::CertAuthorityV2;
+use wire::types::{CertAuthorityV2, TlsKeyPair};
 
 use super::{ClientAddress, JsonBody, Web, WebResult, client_ip};
 
@@ -97,18 +97,49 @@ fn ssh_lines(ca: &CertAuthorityV2, cluster: &str) -> Result<Vec<u8>, Error> {
     Ok(text.into_bytes())
 }
 
-fn tls_pem(ca: &CertAuthorityV2) -> Result<Vec<u8>, Error> {
+/// The TLS certificates of an authority, one for each of its key pairs.
+fn tls_certificates(ca: &CertAuthorityV2) -> Result<&[TlsKeyPair], Error> {
     match ca.spec.as_ref().and_then(|s| s.active_keys.as_ref()).map(|k| k.tls.as_slice()) {
-        Some([pair]) => Ok(pair.cert.clone()),
-        pairs => {
-            let count = pairs.map_or(0, <[_]>::len);
-            Err(Error::bad_parameter(format!("expected one TLS key pair, got {count}")))
-        }
+        Some(pairs @ [_, ..]) => Ok(pairs),
+        _ => Err(Error::bad_parameter("expected one TLS key pair, got 0")),
     }
 }
 
+fn tls_pem(ca: &CertAuthorityV2) -> Result<Vec<u8>, Error> {
+    let lines = tls_certificates(ca)?.iter().flat_map(|pair| pair.cert.trim_ascii_end().iter().chain(b"\n"));
+    Ok(lines.copied().collect())
+}
+
+/// Several do not fit in this form.
 fn tls_der(ca: &CertAuthorityV2) -> Result<Vec<u8>, Error> {
-    let pem = tls_pem(ca)?;
-    let certificate = pki::x509::Certificate::from_pem(&String::from_utf8_lossy(&pem));
+    let [pair] = tls_certificates(ca)? else {
+        return Err(Error::bad_parameter(
+            "expected one TLS key pair, got several: DER holds one only, PEM all of them",
+        ));
+    };
+    let certificate = pki::x509::Certificate::from_pem(&String::from_utf8_lossy(&pair.cert));
     certificate.map(|c| c.der().to_vec()).map_err(|e| Error::new(ErrorKind::Other, e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use wire::types::{CaKeySet, CertAuthoritySpecV2};
+
+    use super::*;
+
+    #[test]
+    fn certificates_of_several_key_pairs_come_one_after_the_other_in_pem_only() {
+        let authority = |certificates: &[&str]| {
+            let tls = certificates.iter().map(|cert| TlsKeyPair { cert: cert.as_bytes().into(), ..Default::default() });
+            let keys = CaKeySet { tls: tls.collect(), ..Default::default() };
+            let spec = CertAuthoritySpecV2 { active_keys: Some(keys), ..Default::default() };
+            CertAuthorityV2 { spec: Some(spec), ..Default::default() }
+        };
+        assert_eq!(tls_pem(&authority(&["one\n"])).unwrap(), b"one\n");
+        assert_eq!(tls_pem(&authority(&["one\n", "two"])).unwrap(), b"one\ntwo\n");
+        assert_eq!(tls_pem(&authority(&[])).unwrap_err().to_string(), "expected one TLS key pair, got 0");
+        assert!(tls_der(&authority(&["one\n", "two"])).unwrap_err().to_string().contains("DER holds one only"));
+    }
 }

@@ -18,7 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-pub use monitor::{Monitor, Watched};
+pub use monitor::{Losses, Monitor, Watched};
 
 /// What an administrator sets.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -161,9 +161,21 @@ impl Monitor {
         Ok((watched, receiver))
     }
 
-    /// How many things were not told since the start, of each kind.
-    pub fn lost(&self) -> PerKind<u64> {
-        let count = |kind| self.shared.lost.get(place(kind)).map_or(0, |lost| lost.load(Ordering::Relaxed));
+    /// Counts what is not told.
+    pub fn losses(&self) -> Losses {
+        Losses(Arc::downgrade(&self.shared))
+    }
+}
+
+/// Counts what a [`Monitor`] does not tell, without keeping it.
+#[derive(Clone)]
+pub struct Losses(Weak<Shared>);
+
+impl Losses {
+    /// How many things were not told since the start, of each kind; none once the monitor is gone.
+    pub fn count(&self) -> PerKind<u64> {
+        let Some(shared) = self.0.upgrade() else { return PerKind::default() };
+        let count = |kind| shared.lost.get(place(kind)).map_or(0, |lost| lost.load(Ordering::Relaxed));
         PerKind { command: count(Kind::Command), disk: count(Kind::Disk), network: count(Kind::Network) }
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use parking_lot::RwLock;
-use tokio::sync::broadcast;
-use tokio::time::sleep;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{broadcast, oneshot};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use super::connection::{Connection, OpenError};
@@ -88,6 +88,8 @@ struct Inner {
     offline_threshold: Duration,
     tunnels: RwLock<HashMap<Key, Vec<Arc<Connection>>>>,
     events: broadcast::Sender<TunnelEvent>,
+    /// Who waits for which tunnel: after a restart many may, and each is told of its own only.
+    awaited: Mutex<HashMap<Key, Vec<oneshot::Sender<()>>>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -104,8 +106,8 @@ impl Key {
 
 impl Registry {
     pub(super) fn new(offline_threshold: Duration) -> Self {
-        let inner =
-            Inner { offline_threshold, tunnels: RwLock::default(), events: broadcast::Sender::new(EVENT_QUEUE) };
+        let events = broadcast::Sender::new(EVENT_QUEUE);
+        let inner = Inner { offline_threshold, tunnels: RwLock::default(), events, awaited: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -119,6 +121,26 @@ impl Registry {
         let key = Key { name: server_id.to_owned(), tunnel_type };
         let find = || self.inner.tunnels.read().get(&key).cloned().unwrap_or_default();
         self.dial_any(find, (server_id, tunnel_type), request).await
+    }
+
+    /// Waits until a tunnel to that agent ends here, for as long as `limit`. Says whether one does.
+    pub async fn comes(&self, server_id: &str, tunnel_type: TunnelType, limit: Duration) -> bool {
+        let key = Key { name: server_id.to_owned(), tunnel_type };
+        let (told, coming) = oneshot::channel();
+        self.inner.awaited.lock().entry(key.clone()).or_default().push(told);
+        // After the entry was made, so that no tunnel comes up unnoticed in between.
+        if !self.contains(server_id, tunnel_type) && matches!(timeout(limit, coming).await, Ok(Ok(()))) {
+            return true;
+        }
+        let mut awaited = self.inner.awaited.lock();
+        if let Some(others) = awaited.get_mut(&key) {
+            others.retain(|told| !told.is_closed());
+            if others.is_empty() {
+                awaited.remove(&key);
+            }
+        }
+        drop(awaited);
+        self.contains(server_id, tunnel_type)
     }
 
     /// Opens a stream through any of the proxies of a trusted cluster.
@@ -247,7 +269,11 @@ impl Registry {
 
     pub(super) fn register(&self, connection: &Arc<Connection>) {
         let info = connection.info();
-        self.inner.tunnels.write().entry(Key::of(info)).or_default().push(connection.clone());
+        let key = Key::of(info);
+        self.inner.tunnels.write().entry(key.clone()).or_default().push(connection.clone());
+        for told in self.inner.awaited.lock().remove(&key).unwrap_or_default() {
+            let _ = told.send(()); // whoever waited may have given up
+        }
         info!(tunnel = %info.server_id, kind = %info.tunnel_type, peer = %info.peer, "tunnel established");
         let _ = self.inner.events.send(TunnelEvent::Registered(info.clone()));
     }

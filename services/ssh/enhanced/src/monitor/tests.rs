@@ -259,7 +259,7 @@ async fn what_does_not_fit_is_counted() {
     }
     assert!(lost.disk > 0 && told > 0, "{lost:?}, {told}");
     assert_eq!(lost.disk + told, 81);
-    assert_eq!(monitor.lost().disk, lost.disk);
+    assert_eq!(monitor.losses().count().disk, lost.disk);
     end(folder, monitor);
 }
 
