@@ -173,7 +173,7 @@ fn a_process_says_what_it_counts() {
     for name in ["failed_login_attempts_total", "audit_failed_emit_events", "heartbeats_missed_total"] {
         assert_eq!(value(name), 0.0, "{name}");
     }
-    for name in ["user_login_total", "process_cpu_seconds_total"] {
+    for name in ["user_login_total", "process_cpu_seconds_total", "teleport_cache_events"] {
         assert!(shown.contains(&format!("# TYPE {name} counter\n")), "{name} in {shown}");
     }
     let calls = "grpc_server_started_total{grpc_service=\"proto.AuthService\",grpc_method=\"";

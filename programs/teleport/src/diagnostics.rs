@@ -86,7 +86,8 @@ impl Status {
     /// Shows how many agents are connected.
     pub fn count_tunnels(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
         let name = "teleport_reverse_tunnels_connected";
-        self.count(name, "Reverse tunnels that end here", move || u64::try_from(count()).unwrap_or(u64::MAX));
+        let count = move || u64::try_from(count()).unwrap_or(u64::MAX);
+        self.count(MetricType::Gauge, name, "Reverse tunnels that end here", count);
     }
 
     /// Shows how many programs, files and connections of sessions enhanced recording has lost.
@@ -97,12 +98,18 @@ impl Status {
         for (kind, part) in parts {
             let (name, count) = (format!("bpf_lost_{kind}_events"), count.clone());
             let help = format!("Events of the kind {kind} that enhanced recording has lost");
-            self.count(name, help, move || part(count()));
+            self.count(MetricType::Counter, name, help, move || part(count()));
         }
     }
 
-    fn count(&self, name: impl Into<String>, help: impl Into<String>, value: impl Fn() -> u64 + Send + Sync + 'static) {
-        let counted = Counted { name: name.into(), help: help.into(), value: Box::new(value) };
+    fn count(
+        &self,
+        kind: MetricType,
+        name: impl Into<String>,
+        help: impl Into<String>,
+        value: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let counted = Counted { kind, name: name.into(), help: help.into(), value: Box::new(value) };
         self.register(|registry| registry.register_collector(Box::new(counted)));
     }
 
@@ -114,6 +121,7 @@ impl Status {
 
 /// A number that is looked up when metrics are read.
 struct Counted {
+    kind: MetricType,
     name: String,
     help: String,
     value: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -127,7 +135,7 @@ impl fmt::Debug for Counted {
 
 impl Collector for Counted {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let metric = encoder.encode_descriptor(&self.name, &self.help, None, MetricType::Gauge)?;
+        let metric = encoder.encode_descriptor(&self.name, &self.help, None, self.kind)?;
         ConstGauge::new((self.value)()).encode(metric)
     }
 }
@@ -182,10 +190,13 @@ async fn metrics(State(status): State<Status>) -> Response {
 /// OpenMetrics as Prometheus's older text format, which every collector reads: there, a counter is described by its whole
 /// name, with `_total`.
 fn in_text_format(open_metrics: &str) -> String {
+    let samples = open_metrics.lines().filter_map(|line| line.split(['{', ' ']).next());
+    let samples: HashSet<&str> = samples.filter(|name| *name != "#").collect();
     let counters: HashSet<&str> = open_metrics
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .filter(|name| !name.ends_with("_total"))
+        // Those that this process adds by themselves have the names of their values.
+        .filter(|name| !samples.contains(name))
         .collect();
     let mut text = String::with_capacity(open_metrics.len());
     for line in open_metrics.lines().filter(|line| *line != "# EOF") {
@@ -211,9 +222,11 @@ mod tests {
     #[test]
     fn counters_are_described_by_their_whole_name() {
         let open_metrics = "# HELP logins Logins so far.\n# TYPE logins counter\nlogins_total{ok=\"no\"} 2\n\
-                            # HELP open Open now.\n# TYPE open gauge\nopen 1\n# EOF\n";
+                            # HELP open Open now.\n# TYPE open gauge\nopen 1\n\
+                            # HELP events Events.\n# TYPE events counter\nevents 7\n# EOF\n";
         let expected = "# HELP logins_total Logins so far.\n# TYPE logins_total counter\nlogins_total{ok=\"no\"} 2\n\
-                        # HELP open Open now.\n# TYPE open gauge\nopen 1\n";
+                        # HELP open Open now.\n# TYPE open gauge\nopen 1\n\
+                        # HELP events Events.\n# TYPE events counter\nevents 7\n";
         assert_eq!(in_text_format(open_metrics), expected);
     }
 }

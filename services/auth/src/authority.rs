@@ -44,8 +44,17 @@ pub(crate) struct Authorities {
     pub(crate) making: tokio::sync::Mutex<()>,
     /// The generation of authorities whose keys were looked after.
     tended: AtomicU64,
-    /// What administrators were told about keys, if anything; not known after a start, when an alert of before may be left.
-    told: Mutex<Option<Option<String>>>,
+    told: Mutex<Told>,
+}
+
+/// What administrators were told about the keys of this service.
+#[derive(Debug, Default)]
+enum Told {
+    /// Not known after a start: an alert of before may be left.
+    #[default]
+    Unknown,
+    /// What they have to do; nothing if there is nothing to be done.
+    Advice(Option<String>),
 }
 
 struct Snapshot {

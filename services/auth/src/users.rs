@@ -87,16 +87,21 @@ impl Auth {
         }
         self.forget_belongings_of(name).await?;
         self.store().delete::<kind::User>(name).await?;
+        // Once more: a password or a device may have been on its way while the user was still there.
+        let forgotten = self.forget_belongings_of(name).await;
         self.emit(codes::USER_DELETE.event(events::UserDelete {
             user: Some(caller.user_metadata()),
             resource: Some(events::ResourceMetadata { name: name.to_owned(), ..Default::default() }),
             connection: Some(caller.connection_metadata()),
             ..Default::default()
         }))
-        .await
+        .await?;
+        forgotten
     }
 
     async fn forget_belongings_of(&self, name: &str) -> Result<()> {
+        // First what lets somebody add to the rest.
+        self.forget_sessions_of(name).await?;
         let record = kind::User::key(name)?;
         let everything = store::key_at(&Place::new(places::USERS, [name]))?.children();
         let backend = self.store().backend();
@@ -105,7 +110,6 @@ impl Auth {
                 gone_already(backend.delete(&item.key).await.map_err(|e| store::storage(&e)))?;
             }
         }
-        self.forget_sessions_of(name).await?;
         gone_already(self.store().delete::<kind::UserLoginState>(name).await)?;
         self.forget_notifications_of(name).await
     }

@@ -229,25 +229,26 @@ impl Connection {
 
 /// Serves one network connection to its end; it may carry a connection that began on another one.
 ///
-/// `client` is the client's own address, which a tunnel reports; `server` is where it arrived.
-pub(crate) async fn serve<S>(node: Node, stream: S, client: SocketAddr, server: SocketAddr)
+/// `client` is the client's own address, which a tunnel reports if it is known; `server` is where it arrived.
+pub(crate) async fn serve<S>(node: Node, stream: S, client: Option<SocketAddr>, server: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if !is_in_time(&node.rates, client, Instant::now()) {
-        debug!(%client, "connection closed: too many of this address over time");
+        debug!(?client, "connection closed: too many of this address over time");
         return;
     }
+    let client = client.unwrap_or(UNKNOWN);
     let (resumable, config, stop) = (node.resumable.clone(), node.config.clone(), node.shutdown.clone());
     let shown = (tunnel::ssh::SERVER_VERSION, config.host_uuid.as_str());
     let ssh = |incoming| serve_ssh(node, incoming, client, server);
     resumable.serve(stream, client, shown, &stop, ssh).await;
 }
 
-/// Counts a connection of a client; false when there are too many over time. A port of 0 alone does not make an address
-/// unknown: proxies give it to addresses that they cannot vouch for.
-fn is_in_time(rates: &RateLimit, client: SocketAddr, now: Instant) -> bool {
-    client == UNKNOWN || rates.allow(client.ip(), now)
+/// Counts a connection of a client; false when there are too many over time. Nobody can say how many those of unknown
+/// address are.
+fn is_in_time(rates: &RateLimit, client: Option<SocketAddr>, now: Instant) -> bool {
+    client.is_none_or(|client| rates.allow(client.ip(), now))
 }
 
 /// Speaks SSH.
@@ -507,9 +508,11 @@ mod tests {
     fn addresses_that_nobody_vouches_for_are_counted_and_unknown_ones_are_not() {
         let rates = RateLimit::new([Rate::per_minute(1, 3)]);
         let now = Instant::now();
-        let passed = |client: SocketAddr| (0..10).filter(|_| is_in_time(&rates, client, now)).count();
-        assert_eq!(passed(SocketAddr::from(([192, 0, 2, 1], 0))), 3);
-        assert_eq!(passed(SocketAddr::from(([192, 0, 2, 2], 4711))), 3);
-        assert_eq!(passed(UNKNOWN), 10);
+        let passed = |client: Option<SocketAddr>| (0..10).filter(|_| is_in_time(&rates, client, now)).count();
+        assert_eq!(passed(Some(([192, 0, 2, 1], 0).into())), 3);
+        assert_eq!(passed(Some(([192, 0, 2, 2], 4711).into())), 3);
+        // What somebody may say of themselves is not what stands for nothing known.
+        assert_eq!(passed(Some(UNKNOWN)), 3);
+        assert_eq!(passed(None), 10);
     }
 }

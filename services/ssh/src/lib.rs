@@ -271,7 +271,7 @@ fn keep_tunnels(
     let transports = move |transport: IncomingTransport| {
         let node = serving.clone();
         async move {
-            let client = transport.client_addr().unwrap_or(connection::UNKNOWN);
+            let client = transport.client_addr();
             let server = transport.request().client_destination().unwrap_or(connection::UNKNOWN);
             match transport.accept().await {
                 Ok(stream) => connection::serve(node, stream, client, server).await,
@@ -333,7 +333,7 @@ fn listen(
                 let _permit = incoming.permit;
                 match mux::detect(incoming.stream, incoming.arrival, &detect).await {
                     Ok(found) if found.protocol == mux::Protocol::Ssh => {
-                        connection::serve(serving, found.stream, found.client_addr, found.server_addr).await;
+                        connection::serve(serving, found.stream, Some(found.client_addr), found.server_addr).await;
                     }
                     Ok(found) => tracing::debug!(client = %found.client_addr, "connection closed: not SSH"),
                     Err(error) => tracing::debug!(client = %incoming.arrival.peer, %error, "connection closed"),

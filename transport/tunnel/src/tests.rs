@@ -295,13 +295,16 @@ async fn who_waits_for_a_tunnel_is_told_when_it_comes_and_others_are_not() {
         let registry = registry.clone();
         tokio::spawn(async move { registry.comes(name, TunnelType::Node, Duration::from_secs(3)).await })
     });
-    tokio::time::sleep(short).await;
+    while registry.waiting() < waiting.len() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let _agent = node(&authority, &Address::of(&[&proxy]));
     let [first, second, other] = waiting;
     assert!(soon(first).await.unwrap() && soon(second).await.unwrap());
     assert!(soon(registry.comes(NODE, TunnelType::Node, short)).await, "it is there");
     assert!(!other.is_finished());
     assert!(!soon(other).await.unwrap());
+    assert_eq!(registry.waiting(), 0, "nothing is kept of those who waited");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use wire::{
     types::{AlertSeverity, CaKeySet, CertAuthorityV2, ClusterAlert, ClusterAlertSpec, Metadata},
 };
 
-use super::{kept, key_sets, signers::stored, usability};
+use super::{Told, kept, key_sets, signers::stored, usability};
 use crate::{
     Auth,
     grpc::alerts::VERB_PERMIT,
@@ -138,7 +138,7 @@ impl Auth {
 
     /// Stores the alert, or removes it when there is nothing to tell any more.
     async fn tell(&self, advice: Option<String>) -> Result<()> {
-        if self.0.authorities.told.lock().as_ref() == Some(&advice) {
+        if matches!(&*self.0.authorities.told.lock(), Told::Advice(before) if *before == advice) {
             return Ok(());
         }
         let name = format!("authority-keys-{}", self.host_uuid());
@@ -155,7 +155,7 @@ impl Auth {
                 _ => {}
             },
         }
-        *self.0.authorities.told.lock() = Some(advice);
+        *self.0.authorities.told.lock() = Told::Advice(advice);
         Ok(())
     }
 

@@ -124,7 +124,7 @@ async fn lists_in_many_lists_are_counted_once() {
 }
 
 #[tokio::test]
-async fn a_review_that_failed_counts_for_nothing_and_can_be_repeated() {
+async fn a_review_that_failed_leaves_the_list_due_and_can_be_repeated() {
     let (service, auth, log) = service().await;
     let admin = service.admin();
     for name in ["ann", "bob"] {

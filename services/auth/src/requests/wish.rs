@@ -213,7 +213,7 @@ impl Auth {
     async fn roles_that_reach(
         &self,
         asker: &Asker,
-        mut roles: Vec<String>,
+        roles: Vec<String>,
         ids: &[ResourceId],
         login: &str,
     ) -> Result<Vec<String>> {
@@ -221,8 +221,15 @@ impl Auth {
             self.check_resource_id(id)?;
         }
         let reaches = self.reaches(ids, login).await?;
-        roles.retain(|name| self.alone(asker, name).is_some_and(|role| reaches.iter().all(|reach| reach(&role))));
-        Ok(roles)
+        let mut reaching = Vec::new();
+        for name in roles {
+            if self.alone(asker, &name).is_some_and(|role| reaches.iter().all(|reach| reach(&role))) {
+                reaching.push(name);
+            }
+            // There may be many roles, and others wait for this thread.
+            tokio::task::yield_now().await;
+        }
+        Ok(reaching)
     }
 
     /// What a role gives to whoever asks. A role that was removed since gives nothing.

@@ -210,6 +210,7 @@ async fn request(
             let accepted = is_openssh || !matches!(kind, Kind::Subsystem(_));
             answers.reply(accepted).await?;
         }
+        // The channel ends with it, and with the channel whatever else was asked for.
         answers.exit_status(REFUSED).await?;
         return answers.close().await;
     }

@@ -127,20 +127,32 @@ impl Registry {
     pub async fn comes(&self, server_id: &str, tunnel_type: TunnelType, limit: Duration) -> bool {
         let key = Key { name: server_id.to_owned(), tunnel_type };
         let (told, coming) = oneshot::channel();
-        self.inner.awaited.lock().entry(key.clone()).or_default().push(told);
+        self.await_with(&key, Some(told));
         // After the entry was made, so that no tunnel comes up unnoticed in between.
-        if !self.contains(server_id, tunnel_type) && matches!(timeout(limit, coming).await, Ok(Ok(()))) {
-            return true;
+        if self.contains(server_id, tunnel_type) {
+            drop(coming);
+        } else {
+            let _ = timeout(limit, coming).await; // whether it came is seen below
         }
-        let mut awaited = self.inner.awaited.lock();
-        if let Some(others) = awaited.get_mut(&key) {
-            others.retain(|told| !told.is_closed());
-            if others.is_empty() {
-                awaited.remove(&key);
-            }
-        }
-        drop(awaited);
+        self.await_with(&key, None);
         self.contains(server_id, tunnel_type)
+    }
+
+    /// Notes somebody who waits, and forgets those who gave up.
+    fn await_with(&self, key: &Key, told: Option<oneshot::Sender<()>>) {
+        let mut awaited = self.inner.awaited.lock();
+        let waiting = awaited.entry(key.clone()).or_default();
+        waiting.retain(|told| !told.is_closed());
+        waiting.extend(told);
+        if waiting.is_empty() {
+            awaited.remove(key);
+        }
+    }
+
+    /// How many wait for a tunnel.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.inner.awaited.lock().values().map(Vec::len).sum()
     }
 
     /// Opens a stream through any of the proxies of a trusted cluster.
