@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
-    BackendError, Clock, ErrorKind, Event, Result,
+    BackendError, Clock, ErrorKind, Event, GroupCommit, Result,
     store::{Foreign, Outcome, Store, Transaction, Write},
     watch::Fanout,
 };
@@ -86,8 +86,16 @@ impl Writer {
         let looking = Arc::clone(&look_waiting);
         let lookers = Lookers::new(Mutex::new(Some(Vec::new())));
         let of_thread = Arc::clone(&lookers);
-        let thread =
-            WriterThread { store, fanout, clock, looking, lookers: of_thread, next_expiry: None, last_expiry: None };
+        let thread = WriterThread {
+            store,
+            fanout,
+            clock,
+            looking,
+            lookers: of_thread,
+            next_expiry: None,
+            last_expiry: None,
+            group: GroupCommit::default(),
+        };
         let started = std::thread::Builder::new()
             .name("backend-writer".to_owned())
             .stack_size(512 << 10)
@@ -147,9 +155,11 @@ struct WriterThread<S> {
     /// No item expires before this time.
     next_expiry: Option<DateTime<Utc>>,
     last_expiry: Option<Instant>,
+    group: GroupCommit,
 }
 
-type Batch = Vec<(Write, oneshot::Sender<Result<Outcome>>)>;
+type Waiting = (Write, oneshot::Sender<Result<Outcome>>);
+type Batch = Vec<Waiting>;
 
 impl<S: Store> WriterThread<S> {
     fn run(mut self, queue: &Receiver<Job>) {
@@ -158,16 +168,21 @@ impl<S: Store> WriterThread<S> {
             Some(self.clock.now())
         });
         let closing = loop {
-            let first = match self.pause() {
-                None => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(pause) => queue.recv_timeout(pause),
+            let waiting = queue.try_recv().ok();
+            let came_before = waiting.is_some();
+            let first = match (waiting, self.pause()) {
+                (Some(job), _) => Ok(job),
+                (None, None) => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (None, Some(pause)) => queue.recv_timeout(pause),
             };
             match first {
                 Ok(Job::Write { write, reply, .. }) => {
-                    let (batch, end) = gather::<S>(write, reply, queue);
+                    let (batch, end) = gather::<S>((write, reply), queue, &self.group, came_before);
                     // After gathering, which passes over wishes to look: the transaction begins with a look.
                     let lookers = self.lookers();
+                    let (began, callers) = (Instant::now(), batch.len());
                     let looked = self.commit(batch);
+                    self.group.flushed(callers, began, Instant::now());
                     tell(lookers, &looked);
                     match end {
                         End::Waiting => {}
@@ -356,12 +371,22 @@ enum End {
     Abandoned,
 }
 
-/// Takes everything that waits, up to the size of a batch.
-fn gather<S: Store>(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue: &Receiver<Job>) -> (Batch, End) {
-    let (mut keys, mut bytes) = (write.keys(), write.weight());
-    let mut batch = vec![(write, reply)];
+/// Takes everything that waits, and what is expected to come at once, up to the size of a batch. `came_before` is
+/// whether the first has come during the flush before.
+fn gather<S: Store>(first: Waiting, queue: &Receiver<Job>, group: &GroupCommit, came_before: bool) -> (Batch, End) {
+    let (mut keys, mut bytes) = (first.0.keys(), first.0.weight());
+    let mut batch = vec![first];
+    let mut before = None;
     while keys < S::MAX_BATCH && bytes < S::MAX_BATCH_BYTES {
-        match queue.try_recv() {
+        let next = queue.try_recv().or_else(|error| match error {
+            TryRecvError::Disconnected => Err(RecvTimeoutError::Disconnected),
+            TryRecvError::Empty => {
+                let before = *before.get_or_insert(if came_before { batch.len() } else { 0 });
+                let wait = group.wait(batch.len(), before, Instant::now());
+                wait.map_or(Err(RecvTimeoutError::Timeout), |wait| queue.recv_timeout(wait))
+            }
+        });
+        match next {
             Ok(Job::Write { write, reply, .. }) => {
                 keys += write.keys();
                 bytes += write.weight();
@@ -370,8 +395,8 @@ fn gather<S: Store>(write: Write, reply: oneshot::Sender<Result<Outcome>>, queue
             Ok(Job::Close { done }) => return (batch, End::Closing(done)),
             // The transaction begins with a look.
             Ok(Job::Look) => {}
-            Err(TryRecvError::Empty) => return (batch, End::Waiting),
-            Err(TryRecvError::Disconnected) => return (batch, End::Abandoned),
+            Err(RecvTimeoutError::Timeout) => return (batch, End::Waiting),
+            Err(RecvTimeoutError::Disconnected) => return (batch, End::Abandoned),
         }
     }
     (batch, End::Waiting)

@@ -8,8 +8,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     thread,
+    time::{Duration, Instant},
 };
 
+use backend::GroupCommit;
 use chrono::NaiveDate;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -78,6 +80,8 @@ pub(super) struct Writer {
     retired: Vec<String>,
 }
 
+/// How often the writer looks for the lines that it waits for.
+const NAP: Duration = Duration::from_micros(50);
 /// The most bytes that share one flush.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
@@ -97,23 +101,18 @@ impl Writer {
     pub fn start(mut self, mut queue: mpsc::Receiver<Job>) -> Result<()> {
         let folder = self.folder.clone();
         let run = move || {
-            let mut next = None;
-            while let Some(job) = next.take().or_else(|| queue.blocking_recv()) {
+            let (mut next, mut group) = (None, GroupCommit::default());
+            loop {
+                let waiting: Option<Job> = next.take().or_else(|| queue.try_recv().ok());
+                let came_before = waiting.is_some();
+                let Some(job) = waiting.or_else(|| queue.blocking_recv()) else { return };
                 match job {
                     Job::Line(first) => {
-                        let mut bytes = first.text.len();
-                        let mut batch = vec![first];
-                        while bytes < BATCH_BYTES && next.is_none() {
-                            match queue.try_recv() {
-                                Ok(Job::Line(line)) => {
-                                    bytes += line.text.len();
-                                    batch.push(line);
-                                }
-                                Ok(other) => next = Some(other),
-                                Err(_) => break,
-                            }
-                        }
+                        let (batch, other) = gather(first, &mut queue, &group, came_before);
+                        next = other;
+                        let (began, callers) = (Instant::now(), batch.len());
                         self.store(batch);
+                        group.flushed(callers, began, Instant::now());
                     }
                     // Whoever asked and went away does not need the answer.
                     Job::Changes(answer) => drop(answer.send(mem::take(&mut self.changes))),
@@ -218,6 +217,36 @@ impl Writer {
         };
         Ok(self.current.insert(file))
     }
+}
+
+/// Takes the lines that wait, and those that are expected to come at once, up to another job. `came_before` is whether the
+/// first has come during the flush before.
+fn gather(
+    first: Line,
+    queue: &mut mpsc::Receiver<Job>,
+    group: &GroupCommit,
+    came_before: bool,
+) -> (Vec<Line>, Option<Job>) {
+    let mut bytes = first.text.len();
+    let mut batch = vec![first];
+    let mut before = None;
+    while bytes < BATCH_BYTES {
+        match queue.try_recv() {
+            Ok(Job::Line(line)) => {
+                bytes += line.text.len();
+                batch.push(line);
+            }
+            Ok(other) => return (batch, Some(other)),
+            Err(_) => {
+                let before = *before.get_or_insert(if came_before { batch.len() } else { 0 });
+                match group.wait(batch.len(), before, Instant::now()) {
+                    Some(wait) => thread::sleep(wait.min(NAP)),
+                    None => break,
+                }
+            }
+        }
+    }
+    (batch, None)
 }
 
 /// The open file of one day.
