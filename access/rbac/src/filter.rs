@@ -118,11 +118,23 @@ impl ResourceFilter {
 
 /// Whether every word (in lower case) is part of some text of the resource.
 fn finds_all<'w>(resource: &dyn Filtered, words: impl Iterator<Item = &'w str>) -> bool {
-    let mut texts: Vec<String> = vec![resource.name().to_lowercase()];
-    texts.extend(resource.searched().iter().map(|t| t.to_lowercase()));
-    texts.extend(resource.labels().iter().map(|(k, v)| format!("{k}={v}").to_lowercase()));
-    let mut words = words;
-    words.all(|word| texts.iter().any(|text| text.contains(word)))
+    let mut missing: Vec<&str> = words.collect();
+    // One text for all: lists are searched item by item.
+    let mut lower = String::new();
+    let mut look = |parts: &[&str]| {
+        lower.clear();
+        lower.extend(parts.iter().copied());
+        if lower.is_ascii() {
+            lower.make_ascii_lowercase();
+        } else {
+            lower = lower.to_lowercase();
+        }
+        missing.retain(|word| !lower.contains(word));
+        missing.is_empty()
+    };
+    look(&[resource.name()])
+        || resource.searched().iter().any(|text| look(&[text]))
+        || resource.labels().iter().any(|(key, value)| look(&[key, "=", value]))
 }
 
 struct FilterScope<'a> {
