@@ -150,9 +150,10 @@ impl HostUsers {
         format!("teleport-{}-", self.host_uuid)
     }
 
+    /// `sudo` reads no file with a dot in its name. What stands for it is in no login's name, so no two share a file.
     fn sudoers_file(&self, login: &str) -> PathBuf {
-        let plain = login.replace(['.', '~', '/'], "_");
-        self.sudoers.join(format!("{}{plain}", self.sudoers_prefix()))
+        let name = login.replace('.', "%2E");
+        self.sudoers.join(format!("{}{name}", self.sudoers_prefix()))
     }
 
     /// Removes this node's rules for `sudo`, but those of logins that are in use already.
@@ -348,7 +349,9 @@ mod tests {
     #[test]
     fn rules_of_sudo_have_one_file_for_each_login_and_host() {
         let users = HostUsers::new("uuid", TaskTracker::new());
-        assert_eq!(users.sudoers_file("a.b/c"), Path::new("/etc/sudoers.d/teleport-uuid-a_b_c"));
+        assert_eq!(users.sudoers_file("a_b"), Path::new("/etc/sudoers.d/teleport-uuid-a_b"));
+        assert_eq!(users.sudoers_file("a.b"), Path::new("/etc/sudoers.d/teleport-uuid-a%2Eb"));
+        assert!(!is_name("a%2Eb"));
     }
 
     #[tokio::test]
@@ -357,13 +360,14 @@ mod tests {
         let mut users = HostUsers::new("uuid", TaskTracker::new());
         users.sudoers = folder.path().to_owned();
         let _in_use = users.hold("bob");
-        for login in ["alice", "bob"] {
-            std::fs::write(users.sudoers_file(login), "rules").unwrap();
+        let before = folder.path().join("teleport-uuid-a_b");
+        for file in [users.sudoers_file("alice"), users.sudoers_file("bob"), before.clone()] {
+            std::fs::write(file, "rules").unwrap();
         }
         let other = folder.path().join("admins");
         std::fs::write(&other, "rules").unwrap();
         users.forget_sudoers().await;
-        assert!(!users.sudoers_file("alice").exists());
+        assert!(!users.sudoers_file("alice").exists() && !before.exists(), "also of a.b, as it was called before");
         assert!(users.sudoers_file("bob").exists() && other.exists());
         users.write_sudoers("bob", &[]).await.unwrap();
         assert!(!users.sudoers_file("bob").exists(), "nothing is allowed any more");
