@@ -401,7 +401,7 @@ impl Handler for Door {
     }
 
     async fn agent_request(&mut self, _: ChannelId, _: &mut Session) -> Result<bool, Self::Error> {
-        Ok(true) // never fails on the wire; the node decides whether it is used
+        Ok(false) // the channel's task answers
     }
 
     async fn global_request(

@@ -28,6 +28,8 @@ const NAMING: Duration = Duration::from_secs(1);
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// Requests of a client that may wait for the node's answer.
 const MOST_PENDING: usize = 256;
+/// Most requests after one of them that are answered here.
+const MOST_ANSWERS: usize = 1024;
 /// Exit status of what is refused.
 const REFUSED: u32 = 255;
 /// The stream of extended data for errors.
@@ -75,13 +77,13 @@ struct Pending {
     /// Whether the client wants to know.
     want_reply: bool,
     what: What,
-    /// Requests that came right after it and are refused here: clients hear of each in its turn.
-    refused: u64,
+    /// The answers to requests that came right after it and do not go to the node: clients hear of each in its turn.
+    after: VecDeque<bool>,
 }
 
 impl Pending {
     fn new(want_reply: bool, what: What) -> Self {
-        Self { want_reply, what, refused: 0 }
+        Self { want_reply, what, after: VecDeque::new() }
     }
 }
 
@@ -166,13 +168,24 @@ async fn upward(
                 node.window_change(col_width, row_height, pix_width, pix_height).await
             }
             ChannelMsg::Signal { signal } => node.signal(signal).await,
-            ChannelMsg::AgentForward { .. } => node.agent_forward(false).await, // answered by the handler
+            ChannelMsg::AgentForward { want_reply } => agent(shared, want_reply, node, answers).await,
             message => request(shared, message, node, answers).await,
         };
         if passed.is_err() {
             return;
         }
     }
+}
+
+/// Passes on that the client's agent may be used. It never fails on the wire: the node decides whether it is used.
+async fn agent(
+    shared: &Shared,
+    want_reply: bool,
+    node: &ChannelWriteHalf<client::Msg>,
+    answers: &ChannelWriteHalf<server::Msg>,
+) -> Result<(), russh::Error> {
+    node.agent_forward(false).await?;
+    if want_reply { shared.answer(true, answers).await } else { Ok(()) }
 }
 
 /// Passes on a request whose answer matters.
@@ -192,7 +205,7 @@ async fn request(
         }
         ChannelMsg::RequestSubsystem { want_reply, name } => (*want_reply, What::Run(Kind::Subsystem(name.clone()))),
         ChannelMsg::SetEnv { want_reply, variable_name, .. } if variable_name == JOIN_SESSION => {
-            return if *want_reply { shared.refuse(answers).await } else { Ok(()) };
+            return if *want_reply { shared.answer(false, answers).await } else { Ok(()) };
         }
         ChannelMsg::SetEnv { want_reply, .. }
         | ChannelMsg::RequestX11 { want_reply, .. }
@@ -220,7 +233,7 @@ async fn request(
     let runs = matches!(what, What::Run(_));
     let is_second = runs && *shared.input.borrow() != Input::Nothing;
     if is_second || (asks && !shared.expect(Pending::new(want_reply, what))) {
-        return if want_reply { shared.refuse(answers).await } else { Ok(()) };
+        return if want_reply { shared.answer(false, answers).await } else { Ok(()) };
     }
     if runs {
         shared.input.send_replace(Input::Waits);
@@ -327,15 +340,13 @@ impl State {
         Some((oldest.want_reply, std::mem::replace(&mut oldest.what, What::Other)))
     }
 
-    /// Whether the next to hear of is a request that was refused after the oldest one, which is done with otherwise.
-    fn is_next_refused(&mut self) -> bool {
-        let Some(oldest) = self.pending.front_mut() else { return false };
-        if let Some(left) = oldest.refused.checked_sub(1) {
-            oldest.refused = left;
-            return true;
+    /// The next answer to a request that came after the oldest one, which is done with when there is none.
+    fn next_answer(&mut self) -> Option<bool> {
+        let next = self.pending.front_mut()?.after.pop_front();
+        if next.is_none() {
+            self.pending.pop_front();
         }
-        self.pending.pop_front();
-        false
+        next
     }
 }
 
@@ -365,27 +376,35 @@ impl Shared {
         room
     }
 
-    /// Refuses a request that the client wants to hear of: RFC 4254 §5.4 has it hear of those before first.
-    async fn refuse(&self, client: &ChannelWriteHalf<server::Msg>) -> Result<(), russh::Error> {
+    /// Answers a request that the client wants to hear of: RFC 4254 §5.4 has it hear of those before first. A client
+    /// that asks for more than it waits to hear of has to go.
+    async fn answer(&self, accepted: bool, client: &ChannelWriteHalf<server::Msg>) -> Result<(), russh::Error> {
         if let Some(before) = self.state.lock().pending.back_mut() {
-            before.refused += 1;
+            if before.after.len() == MOST_ANSWERS {
+                return Err(russh::Error::Disconnect);
+            }
+            before.after.push_back(accepted);
             return Ok(());
         }
-        client.reply(false).await
+        client.reply(accepted).await
     }
 
     /// The node has answered the oldest request.
     async fn answered(&self, accepted: bool, client: &ChannelWriteHalf<server::Msg>) -> Result<(), russh::Error> {
-        // It stays the oldest until the client has heard of it: what is refused meanwhile waits behind it.
+        // It stays the oldest until the client has heard of it: what is answered here meanwhile waits behind it.
         let Some((want_reply, what)) = self.state.lock().oldest() else { return Ok(()) };
         self.decided(what, accepted, client).await;
         if want_reply {
             client.reply(accepted).await?;
         }
-        while self.state.lock().is_next_refused() {
-            client.reply(false).await?;
+        while let Some(accepted) = self.next_answer() {
+            client.reply(accepted).await?;
         }
         Ok(())
+    }
+
+    fn next_answer(&self) -> Option<bool> {
+        self.state.lock().next_answer()
     }
 
     /// Does what follows from the node's answer to a request.

@@ -172,13 +172,15 @@ impl Joined {
 async fn one_thing_runs_on_a_channel_and_answers_come_in_the_order_of_the_requests() {
     let mut joined = Joined::new().await;
     joined.client.exec(true, "one").await.unwrap();
+    joined.client.agent_forward(true).await.unwrap();
     joined.client.set_env(true, JOIN_SESSION, "x").await.unwrap();
     joined.client.exec(true, "two").await.unwrap();
     assert!(matches!(joined.at_node().await, Some(ChannelMsg::Exec { command, .. }) if command == b"one"));
+    assert!(matches!(joined.at_node().await, Some(ChannelMsg::AgentForward { want_reply: false })));
     assert!(joined.at_node().await.is_none(), "a second command would run unrecorded");
     assert!(joined.answers().await.is_empty(), "none before that to the first");
     joined.node.reply(true).await.unwrap();
-    assert_eq!(joined.answers().await, [true, false, false]);
+    assert_eq!(joined.answers().await, [true, true, false, false]);
     joined.client.exec(true, "three").await.unwrap();
     assert_eq!(joined.answers().await, [false]);
     assert!(joined.at_node().await.is_none());
