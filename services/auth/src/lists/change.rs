@@ -250,6 +250,7 @@ impl Auth {
             let review = format!("{name}/{}", review.name());
             self.store().delete::<kind::AccessListReview>(&review).await.or_else(gone)?;
         }
+        self.forget_unfinished_review(name).await?;
         self.delete_record::<kind::AccessList>(caller, name).await
     }
 

@@ -3,19 +3,22 @@
 use std::collections::HashSet;
 
 use audit::codes;
+use backend::{Condition, ConditionalAction, Item, Key};
 use chrono::{DateTime, Utc};
-use resources::Resource as _;
+use resources::{Place, Resource as _};
 use wire::accesslist::{AccessList, Review, ReviewChanges, ReviewDayOfMonth, ReviewFrequency};
 use wire::error::{Error, ErrorKind, Result};
 use wire::{events, time};
 
-use crate::store::kind;
+use crate::store::{self, kind};
 use crate::{Auth, Caller};
 
 /// Longest note of a review, in bytes.
 const MAX_NOTES: usize = 4096;
 /// Most members that one review removes.
 const MAX_REMOVED: usize = 10_000;
+/// Where the members are named that a review removes, while that is not done.
+const UNFINISHED: &str = "/access_list_unfinished_review";
 
 impl Auth {
     /// Takes the review of a list by `reviewer`: the changes it names are made, and the next one is due later. The
@@ -60,36 +63,59 @@ impl Auth {
             list.check_and_set_defaults().map_err(Error::from)
         };
         reviewed(&mut (*self.store().cached::<kind::AccessList>(list)?).clone())?;
-        self.check_removed(list, &changes.removed_members)?;
-        // The list goes last: should something fail on the way, it is still due and the review can be repeated.
-        let stored = self.store().create::<kind::AccessListReview>(review).await?;
+        self.check_removed(list, &changes.removed_members).await?;
+        let unfinished = unfinished(list)?;
+        if !changes.removed_members.is_empty() {
+            let names =
+                serde_json::to_vec(&changes.removed_members).map_err(|error| Error::other(error.to_string()))?;
+            let item = Item::new(unfinished.clone(), names);
+            self.store().backend().put(item).await.map_err(|error| store::storage(&error))?;
+        }
         for member in &changes.removed_members {
             match self.delete_list_member(caller, list, member).await {
                 Err(error) if error.kind != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        let changed = self.store().change::<kind::AccessList>(list, reviewed).await?;
+        // Should something have failed on the way, the list is still due, nobody sees a review, and it can be repeated.
+        let last = [
+            store::put::<kind::AccessListReview>(&review, Condition::NotExists)?,
+            ConditionalAction::delete(unfinished, Condition::Whatever),
+        ];
+        let changed = self.store().change_with::<kind::AccessList>(list, reviewed, &last).await?;
         let audit = changed.spec.as_ref().and_then(|spec| spec.audit).unwrap_or_default();
         let next = time::moment(audit.next_audit_date.as_ref()).unwrap_or(now);
-        Ok(((*stored).clone(), next))
+        Ok((review, next))
     }
 
-    /// Whoever is to be removed is a member, or was to be removed by an earlier review, which may not have come to its
-    /// end.
-    fn check_removed(&self, list: &str, names: &[String]) -> Result<()> {
+    /// Forgets what a review had begun to remove from a list.
+    pub(super) async fn forget_unfinished_review(&self, list: &str) -> Result<()> {
+        match self.store().backend().delete(&unfinished(list)?).await {
+            Err(error) if !error.is_not_found() => Err(store::storage(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whoever is to be removed is a member, or was to be removed by a review that has not come to its end.
+    async fn check_removed(&self, list: &str, names: &[String]) -> Result<()> {
         let strangers: Vec<&String> = names.iter().filter(|name| self.list_member(list, name).is_none()).collect();
         if strangers.is_empty() {
             return Ok(());
         }
-        let reviews = self.store().cached_below::<kind::AccessListReview>(list);
-        let changes = reviews.iter().filter_map(|review| review.spec.as_ref()?.changes.as_ref());
-        let removed: HashSet<&String> = changes.flat_map(|changes| &changes.removed_members).collect();
-        match strangers.into_iter().find(|name| !removed.contains(name)) {
+        let removed: HashSet<String> = match self.store().backend().get(&unfinished(list)?).await {
+            Ok(item) => store::from_json("review", &item)?,
+            Err(error) if error.is_not_found() => HashSet::new(),
+            Err(error) => return Err(store::storage(&error)),
+        };
+        match strangers.into_iter().find(|name| !removed.contains(*name)) {
             None => Ok(()),
             Some(name) => Err(Error::bad_parameter(format!("{name:?} is no member of access list {list:?}"))),
         }
     }
+}
+
+fn unfinished(list: &str) -> Result<Key> {
+    store::key_at(&Place::new(UNFINISHED, [list]))
 }
 
 fn apply(list: &mut AccessList, changes: &ReviewChanges, now: DateTime<Utc>) {

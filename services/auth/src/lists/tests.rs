@@ -143,11 +143,16 @@ async fn a_review_that_failed_leaves_the_list_due_and_can_be_repeated() {
     auth.review_access_list(&admin, "olga", review(&["ann", "bob"])).await.unwrap_err();
     log.0.store(false, Ordering::SeqCst);
     assert_eq!((due(), members(&auth, "l")), (before, 1));
+    let reviews = || auth.store().cached_below::<kind::AccessListReview>("l").len();
+    assert_eq!(reviews(), 0, "nobody sees what was not done");
     auth.review_access_list(&admin, "olga", review(&["ann", "bob"])).await.unwrap();
     assert_eq!(members(&auth, "l"), 0);
     assert_ne!(due(), before);
     let error = auth.review_access_list(&admin, "olga", review(&["carl"])).await.unwrap_err();
     assert!(error.message.contains("\"carl\" is no member"), "{error}");
+    assert_eq!(reviews(), 1);
+    let error = auth.review_access_list(&admin, "olga", review(&["ann"])).await.unwrap_err();
+    assert!(error.message.contains("\"ann\" is no member"), "the review that removed her is done: {error}");
 }
 
 #[tokio::test]

@@ -261,14 +261,27 @@ impl Store {
     pub async fn change<K: Kind>(
         &self,
         name: &str,
+        change: impl FnMut(&mut K::Value) -> Result<()>,
+    ) -> Result<Arc<K::Value>> {
+        self.change_with::<K>(name, change, &[]).await
+    }
+
+    /// The same together with other writes, all or none of them.
+    ///
+    /// # Errors
+    /// As [`change`](Self::change); `CompareFailed` also when the condition of another write does not hold.
+    pub(crate) async fn change_with<K: Kind>(
+        &self,
+        name: &str,
         mut change: impl FnMut(&mut K::Value) -> Result<()>,
+        others: &[ConditionalAction],
     ) -> Result<Arc<K::Value>> {
         let key = K::key(name)?;
         for attempt in 0..UPDATE_ATTEMPTS {
             let item = self.backend.get(&key).await.map_err(|e| failed::<K>(name, &e))?;
             let mut value = kind::decode::<K>(&item)?;
             change(&mut value)?;
-            match self.update::<K>(value).await {
+            match self.update_with::<K>(value, others).await {
                 Err(e) if e.kind == wire::error::ErrorKind::CompareFailed && attempt + 1 < UPDATE_ATTEMPTS => {
                     tokio::time::sleep(crate::random::jitter(Duration::from_millis(4 << attempt.min(6)))).await;
                 }
@@ -276,6 +289,16 @@ impl Store {
             }
         }
         Err(Error::compare_failed(format!("{} is being changed by others, try again", K::NAME)))
+    }
+
+    async fn update_with<K: Kind>(&self, value: K::Value, others: &[ConditionalAction]) -> Result<Arc<K::Value>> {
+        if others.is_empty() {
+            return self.update::<K>(value).await;
+        }
+        let mut writes = vec![put::<K>(&value, Condition::Revision(value.revision().to_owned()))?];
+        writes.extend_from_slice(others);
+        let revision = self.atomic(writes).await?;
+        self.written::<K>(value, revision).await
     }
 
     /// Removes a resource.
