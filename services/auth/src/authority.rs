@@ -1,5 +1,7 @@
 //! The certificate authorities: their making, their keys ready to sign, and who is trusted.
 
+mod first_keys;
+mod owed;
 mod signers;
 mod tend;
 
@@ -30,6 +32,7 @@ use wire::{
     },
 };
 
+pub(crate) use first_keys::FirstKeys;
 pub(crate) use signers::{Signers, usability};
 pub(crate) use tend::{append, check_module};
 
@@ -44,6 +47,8 @@ pub(crate) struct Authorities {
     pub(crate) making: tokio::sync::Mutex<()>,
     /// The generation of authorities whose keys were looked after.
     tended: AtomicU64,
+    /// When unused keys are looked for again that could not be removed.
+    owed: Mutex<owed::Owed>,
     told: Mutex<Told>,
 }
 

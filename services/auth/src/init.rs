@@ -23,7 +23,9 @@ use wire::{
 };
 
 use crate::{
-    Auth, AuthConfig, FileSettings, authority, settings,
+    Auth, AuthConfig, FileSettings, authority,
+    authority::FirstKeys,
+    settings,
     store::{self, Store, kind, kind::Kind},
 };
 
@@ -117,8 +119,15 @@ pub(crate) fn recordings(config: &AuthConfig, keys: &recording::Keyring) -> Resu
 
 /// The cluster in the storage, after making it or taking over the settings of the file.
 pub(crate) async fn cluster(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNameV2>> {
+    let first_keys = FirstKeys::of(config);
+    let stored = store.cached::<kind::ClusterName>("");
+    match &stored {
+        Ok(_) => first_keys.forget(),
+        Err(error) if error.kind == ErrorKind::NotFound => first_keys.remove().await?,
+        Err(_) => {}
+    }
     authority::check_module(store, &config.key_store).await?;
-    match store.cached::<kind::ClusterName>("") {
+    match stored {
         Ok(name) => {
             let stored = name.spec.as_ref().map_or("", |spec| &spec.cluster_name);
             if !config.cluster_name.is_empty() && config.cluster_name != stored {
@@ -162,14 +171,22 @@ async fn first_start(store: &Store, config: &AuthConfig) -> Result<Arc<ClusterNa
     for role in presets::roles() {
         writes.push(store::put::<kind::Role>(&role, Condition::Whatever)?);
     }
-    for ca in first_authorities(config, &cluster_name, suite, store.now()).await? {
-        writes.push(store::put::<kind::CertAuthority>(&ca, Condition::Whatever)?);
+    let authorities = first_authorities(config, &cluster_name, suite, store.now()).await?;
+    let first_keys = FirstKeys::of(config);
+    first_keys.note(&authorities)?;
+    for ca in &authorities {
+        writes.push(store::put::<kind::CertAuthority>(ca, Condition::Whatever)?);
     }
-    match store.atomic(writes).await {
+    let written = store.atomic(writes).await;
+    match written {
+        Ok(_) => first_keys.forget(),
         // Another Auth Service on the same storage was faster.
-        Err(e) if e.kind == ErrorKind::CompareFailed => return store.cached::<kind::ClusterName>(""),
-        other => other?,
-    };
+        Err(e) if e.kind == ErrorKind::CompareFailed => {
+            first_keys.forget();
+            return store.cached::<kind::ClusterName>("");
+        }
+        Err(e) => return Err(e),
+    }
     tracing::info!(cluster = %cluster_name, "a new cluster was made");
     store.cached::<kind::ClusterName>("")
 }

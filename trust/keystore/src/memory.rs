@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use pki::keys::{KeyAlgorithm, PrivateKey, PublicKey, SignatureScheme, Signer};
@@ -17,6 +17,7 @@ pub struct MemoryModule {
     keys: Mutex<HashMap<String, PrivateKey>>,
     room: Mutex<Option<usize>>,
     made: AtomicUsize,
+    away: AtomicBool,
     held: Mutex<Held>,
     changed: Condvar,
 }
@@ -47,6 +48,11 @@ impl MemoryModule {
     /// Gives it room for so many keys, those included that it has; without this there is always room.
     pub fn set_room(&self, keys: usize) {
         *self.room.lock() = Some(keys);
+    }
+
+    /// Whether it fails to say which keys it has.
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
     }
 
     /// The ids of its keys.
@@ -93,7 +99,7 @@ impl Module for MemoryModule {
     }
 
     fn key_ids(&self) -> Result<Vec<String>, Error> {
-        Ok(self.ids())
+        if self.away.load(Ordering::Relaxed) { Err(Self::failed("listing keys", "it is away")) } else { Ok(self.ids()) }
     }
 
     fn delete(&self, key_id: &str) -> Result<(), Error> {

@@ -133,6 +133,19 @@ impl KeyStore {
         }
     }
 
+    /// Removes those of these stored keys that are in the module of this host; how many there were. Waits for the module:
+    /// not for asynchronous code.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], and when the module does not answer.
+    pub fn delete<'a>(&self, stored: impl IntoIterator<Item = &'a [u8]>) -> Result<usize, Error> {
+        let Some(own) = &self.own else { return Ok(0) };
+        let (named, present) = own.keys(stored)?;
+        let there: Vec<&String> = present.iter().filter(|id| named.contains(*id)).collect();
+        there.iter().try_for_each(|id| own.module.delete(id))?;
+        Ok(there.len())
+    }
+
     /// Removes the keys of this host from the module that are not among all those stored; how many there were. Waits for the
     /// module: not for asynchronous code.
     ///
@@ -236,6 +249,10 @@ mod tests {
         let store = of_host("here", &module);
         let (used, unused) = (store.generate(BOTH[0]).unwrap(), store.generate(BOTH[0]).unwrap());
         assert_eq!(store.delete_unused([used.stored.as_slice(), b"-----BEGIN"]).unwrap(), 1);
+        let [kept, made] = [(); 2].map(|()| store.generate(KeyAlgorithm::EcdsaP256).unwrap());
+        assert_eq!(store.delete([made.stored.as_slice(), b"-----BEGIN"]).unwrap(), 1);
+        assert_eq!(store.delete([made.stored.as_slice()]).unwrap(), 0, "it is gone");
+        assert_eq!(store.delete([kept.stored.as_slice()]).unwrap(), 1);
         assert!(used.signer.sign(BOTH[0].x509_scheme(), b"text").is_ok());
         assert!(unused.signer.sign(BOTH[0].x509_scheme(), b"text").is_err());
         let fresh = store.generate(BOTH[0]).unwrap();

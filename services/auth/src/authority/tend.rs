@@ -66,15 +66,16 @@ async fn all_authorities(store: &Store) -> Result<Vec<CertAuthorityV2>> {
 }
 
 /// What is stored for all private keys of authorities.
-fn stored_keys(authorities: &[CertAuthorityV2]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn stored_keys(authorities: &[CertAuthorityV2]) -> impl Iterator<Item = &[u8]> {
     let sets = authorities.iter().flat_map(key_sets);
     sets.flat_map(|keys| KINDS.iter().flat_map(|kind| stored(keys, *kind)))
 }
 
 impl Auth {
-    /// Looks after the keys of this service if authorities have changed since.
+    /// Looks after the keys of this service if authorities have changed since, or it is time to try again.
     pub(crate) async fn tend_changed_keys(&self) {
-        if self.0.authorities.tended.load(Ordering::Relaxed) == self.store().authority_generation() {
+        let is_due = self.0.authorities.owed.lock().is_due();
+        if !is_due && self.0.authorities.tended.load(Ordering::Relaxed) == self.store().authority_generation() {
             return;
         }
         if let Err(error) = self.tend_keys().await {
@@ -108,7 +109,8 @@ impl Auth {
         if let Err(error) = self.tell(advice).await {
             tracing::warn!(%error, "an alert about keys of authorities could not be stored");
         }
-        self.delete_unused_keys().await;
+        let deleted = self.delete_unused_keys().await;
+        self.0.authorities.owed.lock().note(deleted);
         added?;
         self.0.authorities.tended.store(generation, Ordering::Relaxed);
         Ok(())
@@ -159,24 +161,31 @@ impl Auth {
         Ok(())
     }
 
-    /// What cannot be removed now is removed another time.
-    async fn delete_unused_keys(&self) {
+    /// Whether nothing is left to remove; what cannot be removed now is removed another time.
+    async fn delete_unused_keys(&self) -> bool {
         if !self.key_store().has_module() {
-            return;
+            return true;
         }
         let authorities = match self.stored_authorities().await {
             Ok(authorities) => authorities,
             Err(error) => {
                 tracing::warn!(%error, "unused keys stay in the module, because not all authorities can be read");
-                return;
+                return false;
             }
         };
         let store = self.key_store().clone();
         let deleting = tokio::task::spawn_blocking(move || store.delete_unused(stored_keys(&authorities)));
         match deleting.await {
-            Ok(Ok(0)) | Err(_) => {}
-            Ok(Ok(count)) => tracing::info!(count, "keys that no authority names were removed from the module"),
-            Ok(Err(error)) => tracing::error!(error = %kept(error), "unused keys of authorities could not be removed"),
+            Ok(Ok(0)) => true,
+            Ok(Ok(count)) => {
+                tracing::info!(count, "keys that no authority names were removed from the module");
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::error!(error = %kept(error), "unused keys of authorities could not be removed, it is tried again");
+                false
+            }
+            Err(_) => false,
         }
     }
 
@@ -474,6 +483,49 @@ mod tests {
         service.backend.delete(&key("of_a_later_release")).await.unwrap();
         service.auth.tend_keys().await.unwrap();
         assert_eq!(module.ids().len(), before);
+    }
+
+    #[tokio::test]
+    async fn unused_keys_are_removed_when_the_module_is_back() {
+        let (module, store) = module("one");
+        let service = first(store.clone()).await;
+        let before = module.ids().len();
+        store.generate(KeyAlgorithm::EcdsaP256).unwrap();
+        module.set_away(true);
+        service.auth.tend_keys().await.unwrap();
+        module.set_away(false);
+        assert_eq!(module.ids().len(), before + 1);
+        service.auth.tend_changed_keys().await;
+        assert_eq!(module.ids().len(), before, "without any change of an authority");
+    }
+
+    /// The storage fails when the keys are in the module.
+    #[tokio::test]
+    async fn keys_of_a_first_start_that_could_not_be_stored_are_removed_by_the_next_and_no_others() {
+        let service = Service::start().await;
+        let (module, store) = module("one");
+        let config = |storage: &Arc<backend::Memory>| {
+            let mut config = service.config();
+            (config.host_uuid, config.key_store) = (Some("one".to_owned()), store.clone());
+            config.default_suite = SignatureSuite::HsmV1;
+            config.backend = Some(storage.clone());
+            config
+        };
+        let broken = Arc::new(backend::Memory::new());
+        let storage = Store::open(broken.clone()).await.unwrap();
+        broken.close().await;
+        crate::init::cluster(&storage, &config(&broken)).await.unwrap_err();
+        let made = module.ids();
+        assert!(!made.is_empty(), "it is not known whether the storage names them");
+        let other = store.generate(KeyAlgorithm::EcdsaP256).unwrap();
+        let empty = Arc::new(backend::Memory::new());
+        let refused = Auth::open(config(&empty)).await.err().unwrap().message;
+        assert!(refused.contains("1 keys of this host that the storage does not name"), "{refused}");
+        assert!(made.iter().all(|id| !module.ids().contains(id)));
+        store.delete([other.stored.as_slice()]).unwrap();
+        let auth = Auth::open(config(&empty)).await.unwrap();
+        assert!(auth.local_identity(SystemRole::Node, LocalIdentityRequest::default()).await.is_ok());
+        assert!(!config(&empty).data_dir.join("first_keys").exists());
     }
 
     #[tokio::test]
