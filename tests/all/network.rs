@@ -328,4 +328,11 @@ fn whoever_names_others_in_a_header_that_nobody_configured_counts_as_who_they_ar
         .collect();
     assert_eq!((greeted.first(), greeted.last()), (Some(&true), Some(&false)), "{greeted:?}");
     assert!(!answered(&kubernetes, &hello) && !answered(&mysql, b""), "these are counted as well");
+    let shown = |name: &str| {
+        let mut connect = Command::new("openssl");
+        connect.args(["s_client", "-connect", &cluster.address(), "-alpn", name]);
+        run(&mut connect, b"", LIMIT).stdout.contains("BEGIN CERTIFICATE")
+    };
+    // Web requests are counted one by one; for the rest no handshake is begun.
+    assert!(shown("http/1.1") && (0..5).any(|_| !shown("teleport-reversetunnel")));
 }

@@ -1,6 +1,9 @@
 //! Who asks: the identity behind a connection.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use pki::identity::Identity;
 use resources::SystemRole;
@@ -18,6 +21,8 @@ pub struct Caller {
     pub identity: Option<Arc<Identity>>,
     /// Where the connection comes from.
     pub remote_addr: Option<SocketAddr>,
+    /// The address for which counts what is asked for: where the connection comes from is the client's own word sometimes.
+    pub counted: Option<IpAddr>,
 }
 
 /// The kinds of peers.
@@ -55,20 +60,30 @@ pub enum Principal {
 }
 
 impl Caller {
+    fn new(principal: Principal, identity: Option<Arc<Identity>>, remote_addr: Option<SocketAddr>) -> Self {
+        Self { principal, identity, remote_addr, counted: remote_addr.map(|address| address.ip()) }
+    }
+
+    /// The same, whose calls count for this address.
+    #[must_use]
+    pub fn counted_for(self, counted: IpAddr) -> Self {
+        Self { counted: Some(counted), ..self }
+    }
+
     /// A peer without a certificate.
     pub fn anonymous(remote_addr: Option<SocketAddr>) -> Self {
-        Self { principal: Principal::Anonymous, identity: None, remote_addr }
+        Self::new(Principal::Anonymous, None, remote_addr)
     }
 
     /// A user, for calls that carry no certificate.
     pub fn user(name: impl Into<String>, remote_addr: Option<SocketAddr>) -> Self {
-        Self { principal: Principal::User(name.into()), identity: None, remote_addr }
+        Self::new(Principal::User(name.into()), None, remote_addr)
     }
 
     /// A service, for calls inside this process.
     pub fn service(role: SystemRole, host_id: impl Into<String>, remote_addr: Option<SocketAddr>) -> Self {
         let principal = Principal::Service { role, roles: Vec::new(), host_id: host_id.into() };
-        Self { principal, identity: None, remote_addr }
+        Self::new(principal, None, remote_addr)
     }
 
     /// The peer that a verified certificate stands for.
@@ -95,7 +110,7 @@ impl Caller {
             (None, true) => Principal::User(identity.username.clone()),
             (None, false) => Principal::RemoteUser { name: identity.username.clone(), cluster },
         };
-        Ok(Self { principal, identity: Some(Arc::new(identity)), remote_addr })
+        Ok(Self::new(principal, Some(Arc::new(identity)), remote_addr))
     }
 
     /// Whether this is a service of this cluster that holds a role.

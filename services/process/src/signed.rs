@@ -1,5 +1,7 @@
 //! Believing what the proxies of the cluster say about their clients.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use cache::Cache;
 use chrono::Utc;
@@ -18,7 +20,7 @@ impl SignedByProxy {
 
 #[async_trait]
 impl VerifySignedHeader for SignedByProxy {
-    async fn verify(&self, addresses: &Addresses, header: Signature<'_>) -> Result<(), VerifyError> {
+    async fn verify(&self, addresses: &Addresses, header: Signature<'_>) -> Result<Option<IpAddr>, VerifyError> {
         let cluster = self.0.cluster_name();
         let authority = self.0.authority("host", &cluster);
         let authority = authority.ok_or_else(|| VerifyError::Unavailable("no host authority is known yet".into()))?;

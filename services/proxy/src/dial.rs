@@ -105,21 +105,22 @@ impl NodeDialer {
     pub(crate) async fn dial_auth(&self, peer: &TransportPeer, cluster: &str) -> Result<BoxedStream, Status> {
         let leaf = self.leaf_of(peer, cluster)?;
         let own = self.inner.cache.cluster_name();
-        let stream = self.passage_to_auth(leaf.unwrap_or(&own), peer.client, peer.server).await?;
+        let stream = self.passage_to_auth(leaf.unwrap_or(&own), (peer.client, peer.counted), peer.server).await?;
         tracing::debug!(user = %peer.identity.username, cluster, "client connected to the auth service");
         Ok(stream)
     }
 
-    /// A connection to the Auth Service of a cluster, which will end TLS and decide about the client itself.
+    /// A connection to the Auth Service of a cluster, which will end TLS and decide about the client itself. It is told
+    /// where the client is said to be, and for which address counts what it asks for.
     pub(crate) async fn passage_to_auth(
         &self,
         cluster: &str,
-        client: SocketAddr,
+        (client, counted): (SocketAddr, IpAddr),
         server: SocketAddr,
     ) -> Result<BoxedStream, Status> {
         if cluster == self.inner.cache.cluster_name() {
             let mut stream = dial_auth_server(&self.inner.settings).await.map_err(Status::from)?;
-            say_who(&self.inner.signer, &mut stream, client, server).await?;
+            say_who(&self.inner.signer, &mut stream, (client, counted), server).await?;
             return Ok(Box::new(stream));
         }
         let request = DialRequest::auth_server().with_client(client, Some(server));
@@ -215,7 +216,7 @@ impl NodeDialer {
                 let _ = mux::listener::tune(&stream); // a slower socket is still one
                 // An OpenSSH server would not understand the header.
                 if node.sub_kind.is_empty() || node.sub_kind == "teleport" {
-                    say_who(&self.inner.signer, &mut stream, client, server).await?;
+                    say_who(&self.inner.signer, &mut stream, (client, client.ip()), server).await?;
                 }
                 Ok(Box::new(stream))
             }
@@ -255,10 +256,11 @@ fn name_of(cluster: &RemoteClusterV3) -> &str {
 pub(crate) async fn say_who(
     signer: &HeaderSigner,
     stream: &mut TcpStream,
-    client: SocketAddr,
+    (client, counted): (SocketAddr, IpAddr),
     server: SocketAddr,
 ) -> Result<(), Error> {
-    let header = signer.sign(&header_addresses(client, server)).await.map_err(|e| Error::other(e.to_string()))?;
+    let header = signer.sign(&header_addresses(client, server), counted).await;
+    let header = header.map_err(|e| Error::other(e.to_string()))?;
     match timeout(DIAL_TIMEOUT, stream.write_all(&header)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(Error::connection_problem(format!("connection lost: {error}"))),

@@ -17,7 +17,7 @@ use mux::proxy_protocol::VerifySignedHeader;
 use mux::rate::RateLimit;
 use mux::router::{ConfigSource, Route, Router};
 use mux::server_name::KUBERNETES_PREFIX;
-use mux::{Arrival, DetectConfig, HeaderSeen, Protocol, ProxyProtocolMode};
+use mux::{Arrival, DetectConfig, Protocol, ProxyProtocolMode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -183,7 +183,7 @@ impl Purpose {
         matches!(self, Self::Tunnel | Self::Ssh)
     }
 
-    /// Whether TLS may lead to the web, whose requests are counted one by one: only the handshake tells what it leads to.
+    /// Whether TLS may lead to the web, whose requests are counted one by one: only its first message tells.
     fn leads_to_web(self) -> bool {
         matches!(self, Self::Public | Self::Tunnel | Self::Upgraded)
     }
@@ -247,9 +247,7 @@ impl Door {
             }
         };
         let (client, server) = (detected.client_addr, detected.server_addr);
-        if is_believed(detected.header, config.proxy_protocol) {
-            place.counted = client.ip();
-        }
+        place.counted = detected.counted;
         // Before anything that is work. Other proxies of the cluster are not counted.
         let counts = purpose != Purpose::Peers && !(detected.protocol == Protocol::Tls && purpose.leads_to_web());
         if counts && !self.in_time(&place) {
@@ -266,7 +264,9 @@ impl Door {
             (Protocol::Ssh, Purpose::Public) if self.settings.tunnel_on_web() => {
                 self.tunnel(Box::new(detected.stream), client).await;
             }
-            (Protocol::Ssh, Purpose::Ssh) => Box::pin(self.ssh.serve(detected.stream, client, server)).await,
+            (Protocol::Ssh, Purpose::Ssh) => {
+                Box::pin(self.ssh.serve(detected.stream, client, server, place.counted)).await;
+            }
             (Protocol::Postgres, Purpose::Public) if self.settings.postgres.is_none() => {
                 Box::pin(self.database_port(detected.stream, Database::Postgres, client)).await;
             }
@@ -300,22 +300,20 @@ impl Door {
             Purpose::Upgraded => &self.upgraded_routes,
             _ => &self.routes,
         };
-        let routed = match Box::pin(mux::tls::route(stream, routes)).await {
-            Ok(routed) => routed,
-            Err(error) => {
-                debug!(%client, %error, "connection closed");
-                return;
-            }
+        let chosen = match Box::pin(mux::tls::choose(stream, routes)).await {
+            Ok(chosen) => chosen,
+            Err(error) => return debug!(%client, %error, "connection closed"),
         };
-        let is_web = matches!(&routed, mux::tls::Routed::Terminated { handler: Service::Web, .. });
-        if purpose.leads_to_web() && !is_web && !self.in_time(&place) {
+        // Before the handshake, which is work.
+        if purpose.leads_to_web() && chosen.handler != Service::Web && !self.in_time(&place) {
             return;
         }
-        let (handler, accepted) = match routed {
-            mux::tls::Routed::Forwarded { stream, hello, .. } => {
-                return Box::pin(self.pass_to_auth(stream, client, server, &hello)).await;
+        let (handler, accepted) = match Box::pin(chosen.complete()).await {
+            Ok(mux::tls::Routed::Forwarded { stream, hello, .. }) => {
+                return Box::pin(self.pass_to_auth(stream, (client, place.counted), server, &hello)).await;
             }
-            mux::tls::Routed::Terminated { handler, accepted, .. } => (handler, *accepted),
+            Ok(mux::tls::Routed::Terminated { handler, accepted, .. }) => (handler, *accepted),
+            Err(error) => return debug!(%client, %error, "connection closed"),
         };
         match handler {
             Service::Web => {
@@ -328,8 +326,8 @@ impl Door {
                 Box::pin(self.http(accepted.stream, http.clone().layer(about.0).layer(about.1))).await;
             }
             Service::Tunnel => self.tunnel(Box::new(accepted.stream), client).await,
-            Service::Ssh => Box::pin(self.ssh.serve(accepted.stream, client, server)).await,
-            Service::Transport => Box::pin(self.transport(accepted, client, server)).await,
+            Service::Ssh => Box::pin(self.ssh.serve(accepted.stream, client, server, place.counted)).await,
+            Service::Transport => Box::pin(self.transport(accepted, (client, place.counted), server)).await,
             Service::NoGrpc => Box::pin(self.http(accepted.stream, Routes::default().into_axum_router())).await,
             Service::Kubernetes => Box::pin(self.http(accepted.stream, absent::kubernetes())).await,
             Service::Application => {
@@ -342,15 +340,20 @@ impl Door {
     }
 
     /// Joins a client and the Auth Service of a cluster; what they say is between them.
-    async fn pass_to_auth<S>(&self, mut stream: S, client: SocketAddr, server: SocketAddr, hello: &mux::ClientHello)
-    where
+    async fn pass_to_auth<S>(
+        &self,
+        mut stream: S,
+        (client, counted): (SocketAddr, IpAddr),
+        server: SocketAddr,
+        hello: &mux::ClientHello,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let Some(cluster) = hello.alpn.first().and_then(|name| alpn::auth_cluster(name)) else {
             debug!(%client, "connection closed: no cluster in the application protocol");
             return;
         };
-        match self.dialer.passage_to_auth(&cluster, client, server).await {
+        match self.dialer.passage_to_auth(&cluster, (client, counted), server).await {
             Ok(mut auth) => {
                 let copy = mux::copy_both(&mut stream, &mut auth);
                 tokio::select! {
@@ -453,8 +456,12 @@ impl Door {
         }
     }
 
-    async fn transport<S>(&self, accepted: mux::tls::Accepted<S>, client: SocketAddr, server: SocketAddr)
-    where
+    async fn transport<S>(
+        &self,
+        accepted: mux::tls::Accepted<S>,
+        (client, counted): (SocketAddr, IpAddr),
+        server: SocketAddr,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let peer = pki::tls::peer_identity(Some(&accepted.peer_certificates), chrono::Utc::now());
@@ -463,7 +470,7 @@ impl Door {
             Ok(None) => return debug!(%client, "connection closed: a client certificate is required"),
             Err(error) => return debug!(%client, %error, "connection closed"),
         };
-        let peer = TransportPeer { identity, client, server };
+        let peer = TransportPeer { counted, ..TransportPeer::new(identity, client, server) };
         self.http(accepted.stream, self.grpc.clone().layer(Extension(peer))).await;
     }
 
@@ -511,12 +518,6 @@ impl Door {
     }
 }
 
-/// Whether what a header says about the client is more than the client's own words: where nobody is configured to send headers,
-/// a stranger may name any address, to have what they ask for counted for others.
-fn is_believed(header: HeaderSeen, mode: ProxyProtocolMode) -> bool {
-    header != HeaderSeen::Unsigned || mode == ProxyProtocolMode::On
-}
-
 /// The content of a connection, without the frames of names with pings.
 fn unframed<S>(accepted: mux::tls::Accepted<S>) -> BoxedStream
 where
@@ -525,24 +526,5 @@ where
     match &accepted.alpn {
         Some(name) if alpn::is_ping(name) => Box::new(PingStream::server(accepted.stream)),
         _ => Box::new(accepted.stream),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_that_nobody_configured_names_nobody_for_whom_things_count() {
-        use {HeaderSeen::*, ProxyProtocolMode::*};
-        for (header, mode, believed) in [
-            (None, Unspecified, true),
-            (Unsigned, Unspecified, false),
-            (Signed, Unspecified, true),
-            (Unsigned, On, true),
-            (Signed, Off, true),
-        ] {
-            assert_eq!(is_believed(header, mode), believed, "{header:?} {mode:?}");
-        }
     }
 }

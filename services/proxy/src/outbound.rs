@@ -159,7 +159,7 @@ impl Outbound {
         let server = request.client_destination().unwrap_or(here);
         if request.address == REMOTE_AUTH_SERVER {
             let own = self.cache.cluster_name();
-            let opened = self.dialer.passage_to_auth(&own, client, server).await;
+            let opened = self.dialer.passage_to_auth(&own, (client, client.ip()), server).await;
             return opened.map_err(|status| format!("connection rejected: {}", status.message()));
         }
         let suffix = format!(".{}", self.cache.cluster_name());

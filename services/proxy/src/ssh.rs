@@ -7,7 +7,7 @@
 mod channel;
 mod request;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,8 +76,8 @@ impl SshDoor {
         self.shared.cache.cluster_name()
     }
 
-    /// Serves one connection to its end.
-    pub(crate) async fn serve<S>(&self, stream: S, client: SocketAddr, server: SocketAddr)
+    /// Serves one connection to its end; what the client asks for counts for the last of the addresses.
+    pub(crate) async fn serve<S>(&self, stream: S, client: SocketAddr, server: SocketAddr, counted: IpAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -86,6 +86,7 @@ impl SshDoor {
             shared: self.shared.clone(),
             client,
             server,
+            counted,
             peer: None,
             refusal: None,
             entered,
@@ -147,6 +148,7 @@ struct Visitor {
     shared: Arc<Shared>,
     client: SocketAddr,
     server: SocketAddr,
+    counted: IpAddr,
     /// Who it is, once its certificate was accepted.
     peer: Option<TransportPeer>,
     /// Why the last login was refused; for a client that has shown a key of its own.
@@ -186,7 +188,7 @@ pub(crate) fn admitted(
                 let mut identity = view.identity;
                 identity.teleport_cluster = cluster;
                 identity.expires = identity.expires.or(end_of(certificate));
-                let peer = TransportPeer { identity: Arc::new(identity), client, server };
+                let peer = TransportPeer::new(Arc::new(identity), client, server);
                 Gate::new(cache.clone()).admit(&peer).map_err(|status| status.message().to_owned())?;
                 return Ok(peer);
             }
@@ -222,7 +224,7 @@ impl Handler for Visitor {
     async fn auth_openssh_certificate(&mut self, user: &str, certificate: &Certificate) -> Result<Auth, Self::Error> {
         match admitted(&self.shared.cache, user, certificate, (self.client, self.server)) {
             Ok(peer) => {
-                self.peer = Some(peer);
+                self.peer = Some(TransportPeer { counted: self.counted, ..peer });
                 Ok(Auth::Accept)
             }
             Err(reason) => {

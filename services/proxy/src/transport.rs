@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -52,6 +52,15 @@ pub(crate) struct TransportPeer {
     pub client: SocketAddr,
     /// Where it arrived.
     pub server: SocketAddr,
+    /// For which address counts what it asks for.
+    pub counted: IpAddr,
+}
+
+impl TransportPeer {
+    /// A peer that counts for the address at which it is.
+    pub(crate) fn new(identity: Arc<Identity>, client: SocketAddr, server: SocketAddr) -> Self {
+        Self { identity, client, server, counted: client.ip() }
+    }
 }
 
 /// The service.

@@ -55,7 +55,7 @@ impl AuthDialer for ToAuth {
         let failed = |e: Error| io::Error::other(e.message);
         let mut stream = dial_auth_server(&self.settings).await.map_err(failed)?;
         let server = self.settings.web_socket().unwrap_or(agent);
-        say_who(&self.signer, &mut stream, agent, server).await.map_err(failed)?;
+        say_who(&self.signer, &mut stream, (agent, agent.ip()), server).await.map_err(failed)?;
         Ok(Box::new(stream))
     }
 }

@@ -1,7 +1,7 @@
 //! Naming the protocol of a connection from its first bytes, and unwrapping PROXY headers on the way.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -92,6 +92,9 @@ pub struct Detected<S> {
     pub protocol: Protocol,
     /// Where the client is; port 0 means that the address must not be used for IP pinning.
     pub client_addr: SocketAddr,
+    /// For which address counts what the client asks for. Where nobody is configured to send headers, what one says about
+    /// the client is its own word: a stranger may name any address, to have what it asks for counted for others.
+    pub counted: IpAddr,
     /// What the client dialled, as far as a header tells, else our end of the socket.
     pub server_addr: SocketAddr,
     /// What the two addresses rest on.
@@ -189,7 +192,7 @@ enum Signed {
     No,
     /// Seen, but nobody could check it now.
     Skipped,
-    Verified(Addresses),
+    Verified(Addresses, Option<IpAddr>),
 }
 
 struct Detection<'c, S> {
@@ -277,7 +280,7 @@ impl<S: AsyncRead + Unpin> Detection<'_, S> {
             return Err(DetectError::Unexpected("second signed"));
         }
         self.signed = match verifier.verify(addresses, signature).await {
-            Ok(()) => Signed::Verified(*addresses),
+            Ok(counted) => Signed::Verified(*addresses, counted),
             Err(VerifyError::Unavailable(reason)) => {
                 tracing::debug!(peer = %self.arrival.peer, reason, "signed PROXY header skipped");
                 Signed::Skipped
@@ -291,7 +294,7 @@ impl<S: AsyncRead + Unpin> Detection<'_, S> {
         if self.config.proxy_protocol == ProxyProtocolMode::Off {
             return Err(DetectError::Disabled);
         }
-        if matches!(self.signed, Signed::Verified(_)) {
+        if matches!(self.signed, Signed::Verified(..)) {
             return Err(DetectError::Unexpected("unsigned"));
         }
         if self.unsigned.is_some() {
@@ -306,7 +309,7 @@ impl<S: AsyncRead + Unpin> Detection<'_, S> {
         let required = self.config.proxy_protocol == ProxyProtocolMode::On
             && !handed_on
             && peer.ip().to_canonical() != local.ip().to_canonical();
-        let present = self.unsigned.is_some() || matches!(self.signed, Signed::Verified(_));
+        let present = self.unsigned.is_some() || matches!(self.signed, Signed::Verified(..));
         if required && !present { Err(DetectError::Required) } else { Ok(()) }
     }
 
@@ -319,7 +322,7 @@ impl<S: AsyncRead + Unpin> Detection<'_, S> {
 
     fn finish(self, protocol: Protocol) -> Detected<S> {
         let (client_addr, server_addr, header) = match (&self.signed, &self.unsigned) {
-            (Signed::Verified(pair), _) => (pair.source(), pair.destination(), HeaderSeen::Signed),
+            (Signed::Verified(pair, _), _) => (pair.source(), pair.destination(), HeaderSeen::Signed),
             (_, Some(Unsigned::Proxied(pair))) => {
                 let mut client = pair.source();
                 if self.config.proxy_protocol == ProxyProtocolMode::Unspecified {
@@ -331,8 +334,13 @@ impl<S: AsyncRead + Unpin> Detection<'_, S> {
             (_, Some(Unsigned::Local)) => (self.arrival.peer, self.arrival.local, HeaderSeen::Unsigned),
             (_, None) => (self.arrival.peer, self.arrival.local, HeaderSeen::None),
         };
+        let counted = match (self.signed, header) {
+            (Signed::Verified(pair, counted), _) => counted.unwrap_or(pair.source().ip()),
+            (_, HeaderSeen::Unsigned) if self.config.proxy_protocol != ProxyProtocolMode::On => self.arrival.peer.ip(),
+            _ => client_addr.ip(),
+        };
         let stream = Rewind::new(self.buffer.freeze(), self.stream);
-        Detected { protocol, client_addr, server_addr, header, stream }
+        Detected { protocol, client_addr, counted, server_addr, header, stream }
     }
 }
 

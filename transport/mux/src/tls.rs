@@ -102,8 +102,54 @@ where
     Ok(Accepted { stream, alpn, server_name, peer_certificates })
 }
 
+/// A TLS connection whose way is known, before anything costly is done for it.
+#[derive(Debug)]
+pub struct Chosen<S, H> {
+    /// Who takes the connection.
+    pub handler: H,
+    hello: ClientHello,
+    stream: Rewind<S>,
+    /// With what TLS ends here, if it does.
+    config: Option<Arc<ServerConfig>>,
+}
+
+impl<S, H> Chosen<S, H>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Completes the handshake, where the route says so.
+    ///
+    /// # Errors
+    /// As [`accept`].
+    pub async fn complete(self) -> Result<Routed<S, H>, AcceptError> {
+        let Self { handler, hello, stream, config } = self;
+        match config {
+            None => Ok(Routed::Forwarded { handler, hello, stream }),
+            Some(config) => {
+                let accepted = Box::new(accept(stream, config).await?);
+                Ok(Routed::Terminated { handler, hello, accepted })
+            }
+        }
+    }
+}
+
 /// Reads the ClientHello, asks the table and, where the route says so, completes the handshake.
+///
+/// # Errors
+/// As [`choose`] and [`Chosen::complete`].
 pub async fn route<S, H>(stream: S, router: &Router<H>) -> Result<Routed<S, H>, AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: Clone,
+{
+    choose(stream, router).await?.complete().await
+}
+
+/// Reads the ClientHello and asks the table; a client for whom there is no way is told so.
+///
+/// # Errors
+/// No acceptable ClientHello, and no way.
+pub async fn choose<S, H>(stream: S, router: &Router<H>) -> Result<Chosen<S, H>, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     H: Clone,
@@ -115,17 +161,17 @@ where
     };
     let handler = choice.route.handler.clone();
     log_choice(&choice.because);
-    match &choice.route.tls {
-        Tls::Forward => Ok(Routed::Forwarded { handler, hello, stream }),
-        Tls::Terminate(configs) => {
-            let Some(config) = configs.config(&hello) else {
+    let config = match &choice.route.tls {
+        Tls::Forward => None,
+        Tls::Terminate(configs) => match configs.config(&hello) {
+            Some(config) => Some(config),
+            None => {
                 refuse(&mut stream, UNRECOGNIZED_NAME).await;
                 return Err(AcceptError::NoConfig(Box::new(hello)));
-            };
-            let accepted = Box::new(accept(stream, config).await?);
-            Ok(Routed::Terminated { handler, hello, accepted })
-        }
-    }
+            }
+        },
+    };
+    Ok(Chosen { handler, hello, stream, config })
 }
 
 /// RFC 7301, section 3.2.
@@ -194,6 +240,17 @@ mod tests {
         let config = client_config(InsecureServerVerifier::new(), None, names).unwrap();
         let name = ServerName::try_from("Proxy.example.com").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    #[tokio::test]
+    async fn the_way_is_known_before_anything_is_answered() {
+        let (near, far) = duplex(1 << 14);
+        let dialled = tokio::spawn(client(far, &[alpn::REVERSE_TUNNEL]));
+        let chosen = choose(near, &table()).await.unwrap();
+        assert_eq!(chosen.handler, "tunnel");
+        drop(chosen);
+        let refused = dialled.await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::UnexpectedEof, "no part of a handshake: {refused}");
     }
 
     #[tokio::test]

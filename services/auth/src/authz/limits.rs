@@ -39,8 +39,8 @@ impl Limits {
     pub fn check(&self, context: &AuthContext, path: &str) -> Result<()> {
         // A proxy speaks for many people and limits each of them itself; the administrator has to get in.
         let exempt = context.has_role(SystemRole::Proxy) || context.is_admin();
-        match context.caller().remote_addr {
-            Some(address) if !exempt => self.take(path, context.is_anonymous(), address.ip(), Instant::now()),
+        match context.caller().counted {
+            Some(address) if !exempt => self.take(path, context.is_anonymous(), address, Instant::now()),
             _ => Ok(()),
         }
     }

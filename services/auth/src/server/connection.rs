@@ -60,7 +60,8 @@ impl Server {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Detected { protocol, client_addr, stream, .. } = mux::detect(stream, arrival, &self.detect).await?;
+        let Detected { protocol, client_addr, counted, stream, .. } =
+            mux::detect(stream, arrival, &self.detect).await?;
         if protocol != Protocol::Tls {
             return Err(ServeError::NotTls(protocol));
         }
@@ -84,6 +85,7 @@ impl Server {
                 .and_then(|()| Caller::from_identity(identity, self.auth.cluster_name(), Some(client_addr))),
             None => Ok(Caller::anonymous(Some(client_addr))),
         };
+        let caller = caller.map(|caller| caller.counted_for(counted));
         self.serve_http(stream, speaks, Arc::new(Peer::new(caller)), deadline).await;
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Where a connection really comes from, when a proxy of the cluster says so in a signed PROXY header.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use mux::proxy_protocol::{Addresses, Signature, VerifyError, VerifySignedHeader, signed};
 
@@ -18,7 +20,7 @@ impl SignedByProxy {
 
 #[async_trait]
 impl VerifySignedHeader for SignedByProxy {
-    async fn verify(&self, addresses: &Addresses, header: Signature<'_>) -> Result<(), VerifyError> {
+    async fn verify(&self, addresses: &Addresses, header: Signature<'_>) -> Result<Option<IpAddr>, VerifyError> {
         let cluster = self.auth.cluster_name();
         let authorities = self
             .auth

@@ -155,7 +155,12 @@ impl Cluster {
     }
 
     pub async fn channel(&self, holder: Option<&Holder>) -> Channel {
-        let mut stream = Some(TokioIo::new(self.tls(holder, "h2").await.unwrap()));
+        Self::channel_over(self.tls(holder, "h2").await.unwrap()).await
+    }
+
+    /// A gRPC channel over a connection after its handshake.
+    pub async fn channel_over(stream: TlsStream<tokio::io::DuplexStream>) -> Channel {
+        let mut stream = Some(TokioIo::new(stream));
         let connector = tower::service_fn(move |_: http::Uri| {
             let stream = stream.take();
             async move { stream.ok_or_else(|| std::io::Error::other("the connection is closed")) }

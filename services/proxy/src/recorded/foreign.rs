@@ -38,7 +38,7 @@ pub(super) fn admitted(
     identity.traits.get_or_insert_default().insert("logins".to_owned(), logins);
     cluster.clone_into(&mut identity.teleport_cluster);
     identity.expires = identity.expires.or(end_of(certificate));
-    let peer = TransportPeer { identity: identity.into(), client, server };
+    let peer = TransportPeer::new(identity.into(), client, server);
     let watch = Gate::new(shared.cache.clone()).admit(&peer).map_err(|status| status.message().to_owned())?;
     Ok((peer, watch))
 }

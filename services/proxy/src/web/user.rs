@@ -3,7 +3,7 @@
 //! The Auth Service decides about them: it is asked over a connection that carries the certificate of the browser's
 //! session, which only proxies can read.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use wire::types::WebSessionSpecV2;
 
 use super::session::{SESSION_COOKIE, decode_cookie};
 use super::{ClientAddress, Web, WebError, WebResult, cookie};
+use crate::listen::Place;
 use crate::tls::tls_certificates;
 use crate::transport::TransportPeer;
 
@@ -48,12 +49,13 @@ impl FromRequestParts<Web> for WebUser {
     async fn from_request_parts(parts: &mut Parts, web: &Web) -> WebResult<Self> {
         let client = parts.extensions.get::<ClientAddress>().map(|client| client.0);
         let client = client.ok_or_else(|| WebError::new(ErrorKind::Other, "the client's address is not known"))?;
-        Self::of(web, &parts.headers, client).await
+        let counted = parts.extensions.get::<Place>().map_or(client.ip(), |place| place.counted);
+        Self::of(web, &parts.headers, (client, counted)).await
     }
 }
 
 impl WebUser {
-    async fn of(web: &Web, headers: &HeaderMap, client: SocketAddr) -> WebResult<Self> {
+    async fn of(web: &Web, headers: &HeaderMap, (client, counted): (SocketAddr, IpAddr)) -> WebResult<Self> {
         let denied = |text: &str| WebError::new(ErrorKind::AccessDenied, text);
         let cookie = cookie(headers, SESSION_COOKIE).and_then(decode_cookie);
         let (user, id) = cookie.ok_or_else(|| denied("missing session cookie"))?;
@@ -69,7 +71,7 @@ impl WebUser {
         let key = PrivateKey::from_pem(&String::from_utf8_lossy(&session.tls_priv)).map_err(|_| unusable("key"))?;
         let identity = Identity::from_certificate(&certificate).map_err(|_| unusable("certificate"))?;
         let server = web.settings.web_socket().unwrap_or(client);
-        let peer = TransportPeer { identity: Arc::new(identity), client, server };
+        let peer = TransportPeer { counted, ..TransportPeer::new(Arc::new(identity), client, server) };
         web.gate.admit(&peer)?;
         let identity = ClientIdentity { certificate, key };
         Ok(Self { name: session.user, web: web.clone(), identity, peer })

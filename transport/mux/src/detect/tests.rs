@@ -10,11 +10,11 @@ const LOCAL: &str = "198.51.100.1:443";
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.7 51234 443\r\n";
 const SSH: &[u8] = b"SSH-2.0-client\r\n";
 
-struct Judge(Result<(), VerifyError>);
+struct Judge(Result<Option<IpAddr>, VerifyError>);
 
 #[async_trait]
 impl VerifySignedHeader for Judge {
-    async fn verify(&self, _: &Addresses, _: Signature<'_>) -> Result<(), VerifyError> {
+    async fn verify(&self, _: &Addresses, _: Signature<'_>) -> Result<Option<IpAddr>, VerifyError> {
         self.0.clone()
     }
 }
@@ -27,7 +27,7 @@ fn mode(proxy_protocol: ProxyProtocolMode) -> DetectConfig {
     DetectConfig { proxy_protocol, ..DetectConfig::default() }
 }
 
-fn judged(proxy_protocol: ProxyProtocolMode, verdict: Result<(), VerifyError>) -> DetectConfig {
+fn judged(proxy_protocol: ProxyProtocolMode, verdict: Result<Option<IpAddr>, VerifyError>) -> DetectConfig {
     DetectConfig { verifier: Some(Arc::new(Judge(verdict))), ..mode(proxy_protocol) }
 }
 
@@ -99,6 +99,18 @@ async fn the_mode_decides_about_unsigned_headers() {
 }
 
 #[tokio::test]
+async fn a_header_that_nobody_configured_names_nobody_for_whom_things_count() {
+    use ProxyProtocolMode::{On, Unspecified};
+    let unsigned = [LINE, SSH].concat();
+    for (mode_, bytes, counted) in
+        [(On, &unsigned[..], "192.0.2.1"), (Unspecified, &unsigned, "203.0.113.5"), (Unspecified, SSH, "203.0.113.5")]
+    {
+        let detected = run(bytes, arrival(), &mode(mode_)).await.unwrap();
+        assert_eq!(detected.counted.to_string(), counted, "{mode_:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_required_header_may_be_missing_on_connections_of_our_own() {
     let config = mode(ProxyProtocolMode::On);
     let own = Arrival { peer: "198.51.100.1:5".parse().unwrap(), ..arrival() };
@@ -122,12 +134,15 @@ async fn a_local_header_changes_no_address_and_counts_as_the_one_header() {
 async fn a_verified_signed_header_wins_in_every_mode() {
     use ProxyProtocolMode::{Off, On, Unspecified};
     for mode_ in [On, Off, Unspecified] {
-        let detected = run(&[&signed_header(), SSH].concat(), arrival(), &judged(mode_, Ok(()))).await.unwrap();
+        let detected = run(&[&signed_header(), SSH].concat(), arrival(), &judged(mode_, Ok(None))).await.unwrap();
         assert_eq!(detected.client_addr, "10.0.0.9:999".parse().unwrap());
-        assert_eq!(detected.header, HeaderSeen::Signed);
+        assert_eq!((detected.header, detected.counted.to_string().as_str()), (HeaderSeen::Signed, "10.0.0.9"));
+        let counted = Some("203.0.113.77".parse().unwrap());
+        let detected = run(&[&signed_header(), SSH].concat(), arrival(), &judged(mode_, Ok(counted))).await.unwrap();
+        assert_eq!((detected.client_addr.port(), Some(detected.counted)), (999, counted));
     }
     let both = [LINE, &signed_header(), SSH].concat();
-    assert_eq!(run(&both, arrival(), &judged(On, Ok(()))).await.unwrap().client_addr.port(), 999);
+    assert_eq!(run(&both, arrival(), &judged(On, Ok(None))).await.unwrap().client_addr.port(), 999);
 }
 
 #[tokio::test]
@@ -145,7 +160,7 @@ async fn signed_headers_are_refused_skipped_or_demoted() {
 
 #[tokio::test]
 async fn more_headers_than_one_of_each_kind_close_the_connection() {
-    let config = judged(ProxyProtocolMode::On, Ok(()));
+    let config = judged(ProxyProtocolMode::On, Ok(None));
     let signed = signed_header();
     for bytes in [[LINE, LINE, SSH].concat(), [&signed, &signed[..], SSH].concat(), [&signed, LINE, SSH].concat()] {
         assert!(matches!(run(&bytes, arrival(), &config).await, Err(DetectError::Unexpected(_))));

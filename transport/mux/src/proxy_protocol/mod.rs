@@ -128,15 +128,16 @@ pub enum VerifyError {
 /// Checks signed headers against the cluster's host authority.
 #[async_trait]
 pub trait VerifySignedHeader: Send + Sync {
-    /// Succeeds when certificate and token of the header were made by a Proxy of this cluster for these addresses.
-    async fn verify(&self, addresses: &Addresses, signature: Signature<'_>) -> Result<(), VerifyError>;
+    /// Succeeds when certificate and token of the header were made by a Proxy of this cluster for these addresses. The
+    /// answer is the address for which things count, where the source's is only the client's own word.
+    async fn verify(&self, addresses: &Addresses, signature: Signature<'_>) -> Result<Option<IpAddr>, VerifyError>;
 }
 
 /// Makes signed headers; a Proxy has one.
 #[async_trait]
 pub trait SignHeader: Send + Sync {
-    /// The complete encoded header for this pair.
-    async fn sign(&self, addresses: &Addresses) -> Result<Vec<u8>, SignError>;
+    /// The complete encoded header for this pair, with the address for which counts what the client asks for.
+    async fn sign(&self, addresses: &Addresses, counted: IpAddr) -> Result<Vec<u8>, SignError>;
 }
 
 /// A signed header could not be made.

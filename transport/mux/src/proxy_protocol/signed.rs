@@ -1,5 +1,6 @@
 //! Signed headers: what a Proxy of a cluster says about its client, and how that is checked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -44,8 +45,9 @@ impl HeaderSigner {
         *self.shown.write() = (certificate, key);
     }
 
-    fn token(&self, key: &PrivateKey, addresses: &Addresses, now: DateTime<Utc>) -> Result<String, SignError> {
-        let claims = json!({
+    fn token(&self, key: &PrivateKey, said: (&Addresses, IpAddr), now: DateTime<Utc>) -> Result<String, SignError> {
+        let (addresses, counted) = said;
+        let mut claims = json!({
             "iss": *self.cluster,
             "sub": addresses.source().to_string(),
             "aud": [addresses.destination().to_string()],
@@ -53,6 +55,9 @@ impl HeaderSigner {
             "nbf": (now - LEEWAY).timestamp(),
             "exp": (now + LIFETIME).timestamp(),
         });
+        if counted != addresses.source().ip() {
+            claims["counted"] = counted.to_string().into();
+        }
         let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let header = json!({"alg": key.algorithm().jws_name(), "typ": "JWT"});
         let signed = format!("{}.{}", encode(&header), encode(&claims));
@@ -63,16 +68,17 @@ impl HeaderSigner {
 
 #[async_trait]
 impl SignHeader for HeaderSigner {
-    async fn sign(&self, addresses: &Addresses) -> Result<Vec<u8>, SignError> {
+    async fn sign(&self, addresses: &Addresses, counted: IpAddr) -> Result<Vec<u8>, SignError> {
         let (certificate, key) = self.shown.read().clone();
-        let token = self.token(&key, addresses, Utc::now())?;
+        let token = self.token(&key, (addresses, counted.to_canonical()), Utc::now())?;
         ProxyHeader::signed(addresses, certificate.der(), &token)
             .ok_or_else(|| SignError("certificate and token do not fit into a header".into()))
     }
 }
 
 /// Checks a signed header: its certificate is of a Proxy of `cluster`, issued by one of `authorities`, and its token
-/// was made with that certificate's key for this very connection.
+/// was made with that certificate's key for this very connection. The answer is the address for which things count, unless
+/// that is the source's.
 ///
 /// # Errors
 /// [`VerifyError::Refused`] with the first reason found.
@@ -82,7 +88,7 @@ pub fn verify(
     cluster: &str,
     authorities: &[Certificate],
     now: DateTime<Utc>,
-) -> Result<(), VerifyError> {
+) -> Result<Option<IpAddr>, VerifyError> {
     let (Some(certificate), Some(token)) = (header.certificate, header.token) else {
         return Err(refused("certificate or token is missing"));
     };
@@ -114,6 +120,9 @@ struct Claims {
     iss: String,
     exp: i64,
     nbf: i64,
+    /// Where the client is as far as the proxy has seen itself, when the source is only the client's own word. Nobody but
+    /// this system writes or reads it.
+    counted: Option<IpAddr>,
 }
 
 #[derive(Deserialize)]
@@ -134,7 +143,7 @@ fn check_holder(certificate: &Certificate, cluster: &str) -> Result<(), VerifyEr
     }
 }
 
-fn check_token(token: &[u8], key: &PublicKey, expected: &Expected<'_>) -> Result<(), VerifyError> {
+fn check_token(token: &[u8], key: &PublicKey, expected: &Expected<'_>) -> Result<Option<IpAddr>, VerifyError> {
     let token = std::str::from_utf8(token).ok().filter(|token| token.len() <= MAX_TOKEN);
     let (signed, signature) =
         token.and_then(|token| token.rsplit_once('.')).ok_or_else(|| refused("malformed token"))?;
@@ -152,7 +161,8 @@ fn check_token(token: &[u8], key: &PublicKey, expected: &Expected<'_>) -> Result
     let key = UnparsedPublicKey::new(algorithm, key.raw());
     key.verify(signed.as_bytes(), &signature).map_err(|_| refused("the token's signature is wrong"))?;
     let claims: Claims = serde_json::from_slice(&decode(claims)?).map_err(refused)?;
-    check_claims(&claims, expected)
+    check_claims(&claims, expected)?;
+    Ok(claims.counted)
 }
 
 fn check_claims(claims: &Claims, expected: &Expected<'_>) -> Result<(), VerifyError> {
@@ -197,6 +207,22 @@ mod tests {
     }
 
     #[test]
+    fn a_token_says_for_which_address_things_count_when_the_source_is_only_the_clients_word() {
+        let (key, now) = (PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap(), Utc::now());
+        let addresses = Addresses::new("192.0.2.1:0".parse().unwrap(), "192.0.2.9:3025".parse().unwrap()).unwrap();
+        let mut subject = pki::x509::DistinguishedName::new();
+        subject.push(pki::x509::oid::COMMON_NAME, "proxy");
+        let host = pki::x509::self_signed_web(&["proxy".to_owned()], &key, now, std::time::Duration::from_secs(60));
+        let signer = HeaderSigner::new(Certificate::from_der(&host.unwrap()).unwrap(), key.clone(), "one");
+        for (counted, said) in [("198.51.100.7", Some("198.51.100.7")), ("192.0.2.1", None)] {
+            let token = signer.token(&key, (&addresses, counted.parse().unwrap()), now).unwrap();
+            let expected = Expected { cluster: "one", addresses: &addresses, now };
+            let read = check_token(token.as_bytes(), key.public(), &expected).unwrap();
+            assert_eq!(read, said.map(|ip| ip.parse().unwrap()));
+        }
+    }
+
+    #[test]
     fn a_token_holds_for_its_cluster_addresses_and_minute_only() {
         let now = Utc::now();
         let addresses = Addresses::new("192.0.2.1:5000".parse().unwrap(), "192.0.2.9:3025".parse().unwrap()).unwrap();
@@ -210,7 +236,7 @@ mod tests {
                 check_token(token.as_bytes(), key.public(), &Expected { cluster, addresses: &addresses, now })
             };
             let good = token(&key, algorithm.jws_name(), &claims);
-            assert_eq!(check(&good, "one", now), Ok(()));
+            assert_eq!(check(&good, "one", now), Ok(None));
             assert!(check(&good, "two", now).is_err());
             assert!(check(&good, "one", now + TimeDelta::minutes(5)).is_err());
             assert!(check(&good, "one", now - TimeDelta::minutes(5)).is_err());

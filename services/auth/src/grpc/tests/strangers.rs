@@ -7,7 +7,8 @@ use pki::x509::{CaCertificate, Issuer, LeafTemplate};
 use resources::SystemRole;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::{Code, Request};
-use wire::proto::PingRequest;
+use wire::proto::auth_service_client::AuthServiceClient;
+use wire::proto::{CreateAuthenticateChallengeRequest, PingRequest};
 use wire::types::{LockSpecV2, LockTarget, LockV2, Metadata};
 
 use crate::server::testing::{CLUSTER, Cluster, Holder};
@@ -31,6 +32,22 @@ async fn noise_and_plain_http_end_the_connection_and_nothing_else() {
         assert!(!answer.starts_with(b"HTTP"), "{noise:?}");
     }
     cluster.client(None).await.ping(PingRequest {}).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_names_others_in_a_header_that_nobody_configured_counts_as_who_they_are() {
+    let cluster = Cluster::start().await;
+    let mut refused = 0;
+    for number in 0..60 {
+        let mut stream = cluster.dial();
+        stream.write_all(format!("PROXY TCP4 198.51.100.{number} 192.0.2.1 4000 3025\r\n").as_bytes()).await.unwrap();
+        let stream = cluster.handshake(stream, None, "h2").await.unwrap();
+        let mut client = AuthServiceClient::new(Cluster::channel_over(stream).await);
+        let request = CreateAuthenticateChallengeRequest::default();
+        let answer = client.create_authenticate_challenge(request).await.unwrap_err();
+        refused += usize::from(answer.message().contains("too many attempts"));
+    }
+    assert!(refused >= 10, "{refused}");
 }
 
 #[tokio::test]
