@@ -1,8 +1,10 @@
 //! Several processes, and processes that come and go.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use e2e::{AgentSetup, Browser, Client, Cluster, account, wait_for};
+use e2e::{AgentSetup, Browser, Client, Cluster, account, run, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -180,4 +182,56 @@ fn a_process_says_what_it_counts() {
     assert!(shown.contains(calls), "{shown}");
     let top = cluster.tctl(&["top", &address]).succeeded();
     assert!(top.stdout.contains("memory") && top.stdout.contains("CPU time"), "{top}");
+}
+
+#[test]
+fn databases_and_desktops_get_credentials_in_the_form_that_their_tools_read() {
+    let cluster = Cluster::start("forms.test");
+    let out = cluster.path("server");
+    let sign = |more: &[&str]| {
+        let out = format!("--out={}", out.display());
+        cluster.tctl(&[&["auth", "sign", &out, "--ttl=1h"], more].concat()).succeeded().stdout
+    };
+    let file = |suffix: &str| format!("{}{suffix}", out.display());
+    let openssl = |arguments: &[&str]| run(Command::new("openssl").args(arguments), b"", LIMIT).succeeded().stdout;
+
+    let said = sign(&["--format=cassandra", "--host=db.example.test,10.1.2.3"]);
+    let password =
+        said.split("keystore_password: \"").nth(1).and_then(|rest| rest.split('"').next()).expect("a password");
+    let pass = format!("pass:{password}");
+    let read = openssl(&["pkcs12", "-in", &file(".keystore"), "-nodes", "-passin", &pass]);
+    assert!(read.contains("friendlyName: cassandra") && read.contains("PRIVATE KEY"), "{read}");
+    for store in [".keystore", ".truststore"] {
+        let arguments = ["-list", "-v", "-storetype", "JKS", "-storepass", password, "-keystore", &file(store)];
+        // What of Java is here; the formats are tested without it as well.
+        if let Ok(listed) = Command::new("keytool").args(arguments).output() {
+            let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+            assert!(listed.status.success() && text.contains("Alias name: cassandra"), "{text}");
+        }
+    }
+
+    let said = sign(&["--format=oracle", "--host=db.example.test"]);
+    let password =
+        said.split("-pkcs12pwd ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a password");
+    let read = openssl(&["pkcs12", "-in", &file(".p12"), "-nodes", "-passin", &format!("pass:{password}")]);
+    assert!(read.contains("PRIVATE KEY") && read.contains("db.example.test"), "{read}");
+    assert!(openssl(&["x509", "-noout", "-subject", "-in", &file(".ca-client.crt")]).contains("forms.test"));
+
+    sign(&[
+        "--format=windows",
+        "--windows-user=ann",
+        "--windows-domain=corp.example",
+        "--windows-sid=S-1-5-21-1-2-3-500",
+    ]);
+    let authorities = cluster.path("user-ca.pem");
+    fs::write(&authorities, cluster.tctl(&["auth", "export", "--type=tls-user"]).succeeded().stdout).expect("write");
+    let pem = file(".ann.pem");
+    openssl(&["x509", "-inform", "DER", "-in", &file(".ann.der"), "-out", &pem]);
+    openssl(&["verify", "-CAfile", &authorities.display().to_string(), &pem]);
+    let read = openssl(&["x509", "-noout", "-text", "-in", &pem]);
+    for expected in ["Microsoft Smartcard Login", "CN=Teleport,CN=CDP", "DC=corp,DC=example", "S-1-5-21-1-2-3-500"] {
+        assert!(read.contains(expected), "{expected}: {read}");
+    }
+    let of_key = openssl(&["pkey", "-in", &file(".ann.key"), "-pubout"]);
+    assert_eq!(openssl(&["x509", "-noout", "-pubkey", "-in", &pem]), of_key);
 }

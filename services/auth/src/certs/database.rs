@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use pki::{
     authority::CaType,
     x509::{self, AlternativeNames, CertificateRequest, ExtendedUsage, LeafTemplate, oid},
@@ -19,7 +19,7 @@ use crate::{
 /// The longest life of a database's certificate.
 const MAX_SERVER_TTL: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 /// The longest life of a certificate with which an agent logs in.
-const MAX_CLIENT_TTL: Duration = Duration::from_secs(30 * 3600);
+pub(super) const MAX_CLIENT_TTL: Duration = Duration::from_secs(30 * 3600);
 
 /// Which end of the connection a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,13 +64,9 @@ impl Auth {
                 (CaType::DatabaseClient, CaType::Database, ExtendedUsage::ClientAuth, MAX_CLIENT_TTL)
             }
         };
-        if ttl.is_zero() || ttl > longest {
-            let longest = wire::duration::text(longest);
-            return Err(Error::bad_parameter(format!("TTL: expected more than nothing and at most {longest}")));
-        }
         let now = self.now();
-        let end_of_life = now + TimeDelta::from_std(ttl).map_err(|_| Error::bad_parameter("TTL: too long"))?;
-        let mut template = LeafTemplate::new(request.subject.clone(), request.public_key.clone(), now, end_of_life);
+        let until = end_of_life(now, ttl, longest)?;
+        let mut template = LeafTemplate::new(request.subject.clone(), request.public_key.clone(), now, until);
         template.extended_usages = vec![usage];
         template.alternative_names = AlternativeNames::from_hosts(names);
         let signers = match end {
@@ -85,4 +81,13 @@ impl Auth {
         let trusted = self.store().cached::<kind::CertAuthority>(&format!("{other}/{}", self.cluster_name()))?;
         Ok(DatabaseCertificate { certificate, trusted: trusted_tls(&trusted) })
     }
+}
+
+/// When something ends that starts now, if it may last that long.
+pub(super) fn end_of_life(now: DateTime<Utc>, ttl: Duration, longest: Duration) -> Result<DateTime<Utc>> {
+    if ttl.is_zero() || ttl > longest {
+        let longest = wire::duration::text(longest);
+        return Err(Error::bad_parameter(format!("TTL: expected more than nothing and at most {longest}")));
+    }
+    Ok(now + TimeDelta::from_std(ttl).map_err(|_| Error::bad_parameter("TTL: too long"))?)
 }

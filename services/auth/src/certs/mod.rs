@@ -2,6 +2,7 @@
 
 mod claims;
 mod database;
+mod desktop;
 mod host;
 mod keys;
 mod local;

@@ -57,11 +57,17 @@ pub async fn generate_database_cert(
     if names.is_empty() && !message.server_name.is_empty() {
         names.push(message.server_name);
     }
-    let text = String::from_utf8(message.csr).map_err(|_| Error::bad_parameter("CSR: expected PEM"))?;
-    let request = CertificateRequest::from_pem(named(&text, "CSR")?).map_err(crypto)?;
-    let ttl = u64::try_from(message.ttl).map_err(|_| Error::bad_parameter("TTL: negative"))?;
-    let signed = api.auth().sign_for_database(end, &request, &names, Duration::from_nanos(ttl)).await?;
+    let (request, ttl) = request(message.csr, message.ttl)?;
+    let signed = api.auth().sign_for_database(end, &request, &names, ttl).await?;
     Ok(DatabaseCertResponse { cert: signed.certificate, ca_certs: signed.trusted })
+}
+
+/// A request in PEM form and the lifetime in nanoseconds that its certificate is to have.
+pub(super) fn request(csr: Vec<u8>, ttl: i64) -> Result<(CertificateRequest, Duration)> {
+    let text = String::from_utf8(csr).map_err(|_| Error::bad_parameter("CSR: expected PEM"))?;
+    let request = CertificateRequest::from_pem(named(&text, "CSR")?).map_err(crypto)?;
+    let ttl = u64::try_from(ttl).map_err(|_| Error::bad_parameter("TTL: negative"))?;
+    Ok((request, Duration::from_nanos(ttl)))
 }
 
 /// A client's certificate is good for every account of every database, so agents alone get it. A server's is for whoever

@@ -2,10 +2,10 @@
 
 use resources::{Resource, SystemRole};
 use wire::error::{Error, Result};
-use wire::proto::DeleteWindowsDesktopRequest;
+use wire::proto::{DeleteWindowsDesktopRequest, WindowsDesktopCertRequest, WindowsDesktopCertResponse};
 use wire::types::{WindowsDesktopFilter, WindowsDesktopV3};
 
-use super::{Api, kinds, named};
+use super::{Api, databases, kinds, named};
 use crate::Write;
 use crate::authz::AuthContext;
 use crate::store::kind;
@@ -47,6 +47,13 @@ pub async fn delete(api: &Api, context: &AuthContext, message: &DeleteWindowsDes
 pub async fn delete_service(api: &Api, context: &AuthContext, name: &str) -> Result<()> {
     require_agent(context, named(name, "Name")?)?;
     kinds::delete::<kind::WindowsDesktopService>(api, context, name).await
+}
+
+/// Signs the certificate with which a session on a desktop begins.
+pub async fn generate_certificate(api: &Api, message: WindowsDesktopCertRequest) -> Result<WindowsDesktopCertResponse> {
+    let (request, ttl) = databases::request(message.csr, message.ttl)?;
+    let cert = api.auth().sign_for_desktop(&request, &message.crl_endpoint, ttl).await?;
+    Ok(WindowsDesktopCertResponse { cert })
 }
 
 fn host(desktop: &WindowsDesktopV3) -> &str {

@@ -139,6 +139,8 @@ service! {
         delete_lock(proto::DeleteLockRequest) -> () = locks::delete_lock(api, context, message).await;
         replace_remote_locks(proto::ReplaceRemoteLocksRequest) -> () =
             locks::replace_remote_locks(api, context, message).await;
+        generate_windows_desktop_cert(proto::WindowsDesktopCertRequest) -> proto::WindowsDesktopCertResponse =
+            desktops::generate_certificate(api, message).await;
         generate_cert_authority_crl(proto::CertAuthorityRequest) -> proto::Crl =
             trust::generate_cert_authority_crl(api, context, message).await;
         change_user_authentication(proto::ChangeUserAuthenticationRequest) -> proto::ChangeUserAuthenticationResponse =

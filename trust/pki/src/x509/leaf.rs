@@ -46,7 +46,7 @@ impl ExtendedUsage {
         }
     }
 
-    fn to_oid(self) -> ObjectIdentifier {
+    pub(super) fn to_oid(self) -> ObjectIdentifier {
         match self {
             Self::ServerAuth => Self::SERVER_AUTH,
             Self::ClientAuth => Self::CLIENT_AUTH,
@@ -108,6 +108,18 @@ pub struct ExtraExtension {
     pub critical: bool,
     /// Its contents.
     pub value: Vec<u8>,
+}
+
+impl ExtraExtension {
+    pub(super) fn to_extension(&self) -> der::Result<Extension> {
+        let value = OctetString::new(self.value.as_slice())?;
+        Ok(Extension { extn_id: self.id, critical: self.critical, extn_value: value })
+    }
+
+    pub(super) fn from_extension(extension: Extension) -> Self {
+        let value = extension.extn_value.into_bytes().into();
+        Self { id: extension.extn_id, critical: extension.critical, value }
+    }
 }
 
 /// Everything about a certificate to be issued except the issuer and the serial number.
@@ -176,11 +188,7 @@ impl LeafTemplate {
             extensions.push(extension(false, &distribution_points(&self.crl_distribution_points)?)?);
         }
         for extra in &self.extra_extensions {
-            extensions.push(Extension {
-                extn_id: extra.id,
-                critical: extra.critical,
-                extn_value: OctetString::new(extra.value.as_slice())?,
-            });
+            extensions.push(extra.to_extension()?);
         }
         Ok(extensions)
     }

@@ -1,10 +1,14 @@
 //! Certification requests (PKCS #10, RFC 2986): the wish for a certificate, signed with the key it is about.
 
 use der::asn1::{Any, AnyRef, SetOfVec};
+use der::oid::AssociatedOid as _;
 use der::{Decode, Encode as _, Sequence};
+use x509_cert::attr::Attribute;
+use x509_cert::request::ExtensionReq;
 
 use super::asn1::{SignedCertificate, scheme_of};
 use super::ca::seal;
+use super::leaf::ExtraExtension;
 use super::name::DistinguishedName;
 use crate::keys::{PublicKey, Signer};
 use crate::{Error, pem};
@@ -31,6 +35,8 @@ pub struct CertificateRequest {
     pub subject: DistinguishedName,
     /// The key it is to vouch for.
     pub public_key: PublicKey,
+    /// The extensions that it is to have, such as names besides the subject (RFC 2985 §5.4.2).
+    pub extensions: Vec<ExtraExtension>,
 }
 
 fn malformed(error: der::Error) -> Error {
@@ -43,18 +49,30 @@ impl CertificateRequest {
     /// # Errors
     /// [`Error::Malformed`] for names that cannot be encoded, [`Error::Crypto`] when signing fails.
     pub fn make(subject: &DistinguishedName, key: &dyn Signer) -> Result<String, Error> {
+        Self::make_with(subject, &[], key)
+    }
+
+    /// The same with extensions that the certificate is to have.
+    ///
+    /// # Errors
+    /// As [`make`](Self::make).
+    pub fn make_with(
+        subject: &DistinguishedName,
+        extensions: &[ExtraExtension],
+        key: &dyn Signer,
+    ) -> Result<String, Error> {
         let subject = subject.to_der()?;
         let info = RequestInfo {
             version: 0,
             subject: AnyRef::from_der(&subject).map_err(malformed)?,
             public_key: AnyRef::from_der(key.public_key().to_spki_der()).map_err(malformed)?,
-            attributes: Some(SetOfVec::new()),
+            attributes: Some(wishes(extensions).map_err(malformed)?),
         };
         Ok(pem::encode(LABEL, &seal(&info.to_der().map_err(malformed)?, key)?))
     }
 
-    /// Reads a request and checks that it is signed with the key it names. Attributes, such as names besides the subject,
-    /// are passed over.
+    /// Reads a request and checks that it is signed with the key it names. Attributes other than wishes for extensions are
+    /// passed over.
     ///
     /// # Errors
     /// [`Error::Malformed`], also for a signature that is not the key's.
@@ -79,6 +97,31 @@ impl CertificateRequest {
             return Err(Error::malformed(WHAT, "not signed with the key it is about"));
         }
         let subject = DistinguishedName::from_der(&info.subject.to_der().map_err(malformed)?)?;
-        Ok(Self { subject, public_key })
+        Ok(Self { subject, public_key, extensions: wished(info.attributes.as_ref()) })
     }
+}
+
+/// The attribute that asks for extensions, if there are any.
+fn wishes(extensions: &[ExtraExtension]) -> der::Result<SetOfVec<Any>> {
+    let mut attributes = SetOfVec::new();
+    if !extensions.is_empty() {
+        let wanted = ExtensionReq(extensions.iter().map(ExtraExtension::to_extension).collect::<der::Result<_>>()?);
+        let mut values = SetOfVec::new();
+        values.insert(Any::from_der(&wanted.to_der()?)?)?;
+        attributes.insert(Any::from_der(&Attribute { oid: ExtensionReq::OID, values }.to_der()?)?)?;
+    }
+    Ok(attributes)
+}
+
+/// What the attributes of a request ask for; what cannot be read asks for nothing.
+fn wished(attributes: Option<&SetOfVec<Any>>) -> Vec<ExtraExtension> {
+    let attributes = attributes.into_iter().flat_map(SetOfVec::iter).filter_map(decoded::<Attribute>);
+    let wishes = attributes.filter(|attribute| attribute.oid == ExtensionReq::OID);
+    let wanted =
+        wishes.flat_map(|attribute| attribute.values.into_vec()).filter_map(|any| decoded::<ExtensionReq>(&any));
+    wanted.flat_map(|wanted| wanted.0).map(ExtraExtension::from_extension).collect()
+}
+
+fn decoded<T: for<'a> Decode<'a>>(any: &Any) -> Option<T> {
+    T::from_der(&any.to_der().ok()?).ok()
 }

@@ -286,6 +286,67 @@ fn a_request_of_openssl_is_read_with_its_attributes() {
     openssl(&[&new[..], &["-keyout", key, "-out", file]].concat());
     let read = CertificateRequest::from_pem(&fs::read_to_string(file).unwrap()).unwrap();
     assert_eq!(read.subject.first(oid::COMMON_NAME), Some("db"));
+    let ids: Vec<String> = read.extensions.iter().map(|extension| extension.id.to_string()).collect();
+    assert_eq!(ids, ["2.5.29.17"]);
+}
+
+#[test]
+fn a_smart_card_certificate_names_the_account_as_windows_reads_it() {
+    let account = SmartCardAccount {
+        principal_name: "Müller@corp.example".to_owned(),
+        security_identifier: Some("S-1-5-21-1-2-3-500".to_owned()),
+    };
+    let key = PrivateKey::generate(KeyAlgorithm::Rsa2048).unwrap();
+    let mut subject = DistinguishedName::new();
+    subject.push(oid::COMMON_NAME, "Müller");
+    let text = CertificateRequest::make_with(&subject, &account.to_request().unwrap(), &key).unwrap();
+    let read = CertificateRequest::from_pem(&text).unwrap();
+    assert_eq!(SmartCardAccount::from_request(&read.extensions).unwrap(), account);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("it.pem");
+    fs::write(&file, &text).unwrap();
+    openssl(&["req", "-verify", "-noout", "-in", file.to_str().unwrap()]);
+
+    let mut template = LeafTemplate::new(subject, key.public().clone(), now(), now() + TimeDelta::minutes(5));
+    template.extended_usages = SMART_CARD_USAGES.to_vec();
+    template.extra_extensions = account.to_extensions().unwrap();
+    fs::write(&file, to_pem(&authority(KeyAlgorithm::Rsa2048).issue(&template).unwrap())).unwrap();
+    let said = openssl(&["x509", "-noout", "-text", "-in", file.to_str().unwrap()]);
+    for expected in
+        ["TLS Web Client Authentication, Microsoft Smartcard Login", "UPN", "ller@corp.example", "S-1-5-21-1-2-3-500"]
+    {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[test]
+fn a_smart_card_request_is_for_one_account_and_for_nothing_else() {
+    let name = |name: &str| SmartCardAccount { principal_name: name.to_owned(), security_identifier: None };
+    let good = name("a@b").to_request().unwrap();
+    assert_eq!(SmartCardAccount::from_request(&good).unwrap(), name("a@b"));
+    let of = |template: LeafTemplate| -> Vec<ExtraExtension> {
+        template.extensions().unwrap().into_iter().map(ExtraExtension::from_extension).collect()
+    };
+    let key = PrivateKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+    let mut server = LeafTemplate::new(DistinguishedName::new(), key.public().clone(), now(), now());
+    server.extended_usages = [SMART_CARD_USAGES.as_slice(), &[ExtendedUsage::ServerAuth]].concat();
+    server.extra_extensions = name("a@b").to_extensions().unwrap();
+    let mut hosts = server.clone();
+    hosts.extended_usages = SMART_CARD_USAGES.to_vec();
+    hosts.alternative_names = AlternativeNames::from_hosts(["proxy.example.com"]);
+    let mut other = hosts.clone();
+    other.extra_extensions = Vec::new();
+    for wrong in [
+        Vec::new(),
+        good[1..].to_vec(),
+        good[..1].to_vec(),
+        name("").to_request().unwrap(),
+        of(server),
+        of(hosts),
+        of(other),
+    ] {
+        assert!(SmartCardAccount::from_request(&wrong).is_err(), "{wrong:?}");
+    }
 }
 
 #[test]

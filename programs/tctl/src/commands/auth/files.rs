@@ -1,5 +1,6 @@
 //! Where signed credentials go: files of their owner, or an archive.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -15,16 +16,16 @@ use crate::output::{complain, raw};
 
 /// What to write, by what is added to the path of the output.
 #[derive(Default)]
-pub struct Files(Vec<(&'static str, Zeroizing<Vec<u8>>)>);
+pub struct Files(Vec<(Cow<'static, str>, Zeroizing<Vec<u8>>)>);
 
 impl Files {
     /// Adds a file.
-    pub fn add(&mut self, suffix: &'static str, content: impl Into<Vec<u8>>) {
-        self.0.push((suffix, Zeroizing::new(content.into())));
+    pub fn add(&mut self, suffix: impl Into<Cow<'static, str>>, content: impl Into<Vec<u8>>) {
+        self.0.push((suffix.into(), Zeroizing::new(content.into())));
     }
 
     /// One file.
-    pub fn one(suffix: &'static str, content: impl Into<Vec<u8>>) -> Self {
+    pub fn one(suffix: impl Into<Cow<'static, str>>, content: impl Into<Vec<u8>>) -> Self {
         let mut files = Self::default();
         files.add(suffix, content);
         files
@@ -47,13 +48,13 @@ impl Target {
     ///
     /// # Errors
     /// A file exists and nobody agreed to replace it.
-    pub fn check(&self, suffixes: &[&str]) -> Result<()> {
+    pub fn check<S: AsRef<str>>(&self, suffixes: &[S]) -> Result<()> {
         if self.tar || self.overwrite {
             return Ok(());
         }
         let there: Vec<String> = suffixes
             .iter()
-            .map(|suffix| self.file(suffix))
+            .map(|suffix| self.file(suffix.as_ref()))
             .filter(|path| path.symlink_metadata().is_ok())
             .map(|path| path.display().to_string())
             .collect();

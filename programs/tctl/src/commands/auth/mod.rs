@@ -3,6 +3,7 @@
 mod crl;
 mod export;
 mod files;
+mod key_store;
 mod kubeconfig;
 mod ls;
 mod rotate;
@@ -10,6 +11,7 @@ mod sign;
 mod sign_database;
 mod sign_host;
 mod sign_route;
+mod sign_windows;
 mod tar;
 
 use clap::Subcommand;

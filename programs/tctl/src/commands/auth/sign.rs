@@ -18,10 +18,11 @@ use wire::types::CertAuthorityV2;
 use super::files::{Files, Target};
 use super::sign_database::{self, Layout};
 use super::sign_route::Route;
-use super::{kubeconfig, sign_host};
+use super::sign_windows::Windows;
+use super::{key_store, kubeconfig, sign_host};
 use crate::api::{Api, Call};
 use crate::error::{Error, Result};
-use crate::output::{say, time};
+use crate::output::{complain, say, time};
 
 /// Make credentials for a user or a host.
 #[derive(Args, Debug)]
@@ -66,23 +67,6 @@ pub struct Sign {
     windows: Windows,
 }
 
-/// Credentials for desktops, which are not part of this build.
-#[derive(Args, Debug, Default)]
-struct Windows {
-    /// The user of a Windows desktop: not part of this build.
-    #[arg(long, value_name = "USER")]
-    windows_user: Option<String>,
-    /// The Active Directory domain of the user.
-    #[arg(long, value_name = "DOMAIN", requires = "windows_user")]
-    windows_domain: Option<String>,
-    /// The Active Directory domain with the lists of revoked certificates.
-    #[arg(long, value_name = "DOMAIN", requires = "windows_user")]
-    windows_pki_domain: Option<String>,
-    /// The security identifier of the user.
-    #[arg(long, value_name = "SID", requires = "windows_user")]
-    windows_sid: Option<String>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
     File,
@@ -117,6 +101,8 @@ impl Format {
             Self::Snowflake => &[".pub"],
             Self::MongoDb => &[".crt", ".cas"],
             Self::CockroachDb => sign_database::COCKROACH_FILES,
+            Self::Cassandra => &[".keystore", ".truststore"],
+            Self::Oracle => &[".p12", ".ca-client.crt"],
             Self::Db | Self::Redis | Self::Elasticsearch | Self::Scylla => &[".key", ".crt", ".cas"],
             _ => &[""],
         }
@@ -128,6 +114,8 @@ impl Format {
             Self::Db | Self::Redis | Self::Elasticsearch | Self::Scylla => Some(Layout::Apart),
             Self::MongoDb => Some(Layout::Mongo),
             Self::CockroachDb => Some(Layout::Cockroach),
+            Self::Cassandra => Some(Layout::Cassandra),
+            Self::Oracle => Some(Layout::Oracle),
             _ => None,
         }
     }
@@ -139,12 +127,12 @@ impl Sign {
         let ttl = time::lifetime(&self.ttl)?;
         self.check_route()?;
         let target = Target { path: self.out.clone(), overwrite: self.overwrite, tar: self.tar };
+        let password = key_store::password();
         let files = match (&self.user, self.format) {
-            (None, Format::Db | Format::Redis | Format::Elasticsearch | Format::Scylla) => {
-                self.database_files(api, &target, Layout::Apart, ttl).await?
+            (None, Format::Windows) => {
+                target.check(&self.windows.suffixes()?)?;
+                self.windows.files(api, ttl).await?
             }
-            (None, Format::MongoDb) => self.database_files(api, &target, Layout::Mongo, ttl).await?,
-            (None, Format::CockroachDb) => self.database_files(api, &target, Layout::Cockroach, ttl).await?,
             (Some(user), Format::File | Format::OpenSsh | Format::Tls | Format::Kubernetes) => {
                 target.check(self.format.suffixes())?;
                 self.user_files(api, user, ttl).await?
@@ -157,44 +145,39 @@ impl Sign {
                 target.check(self.format.suffixes())?;
                 sign_host::snowflake(api).await?
             }
-            (Some(_), format) if format == Format::Snowflake || format.layout().is_some() => {
-                return Err(Error::bad(format!("--format={} goes with --host", format.name())));
-            }
             (None, Format::File | Format::Tls | Format::Kubernetes) => {
                 return Err(Error::bad(format!("--format={} goes with --user", self.format.name())));
             }
-            (_, format) => {
-                let name = format.name();
-                return Err(Error::not_built(format!(
-                    "--format={name}: credentials of this form are not part of this build yet"
-                )));
-            }
+            (user, format) => match (user, format.layout()) {
+                (None, Some(layout)) => {
+                    target.check(format.suffixes())?;
+                    sign_database::files(api, layout, &self.hosts()?, ttl, &password).await?
+                }
+                _ => return Err(Error::bad(format!("--format={} goes with --host", format.name()))),
+            },
         };
         let written = target.write(&files)?;
         if !written.is_empty() {
             let paths: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
             say(&format!("The credentials have been written to {}\n", paths.join(", ")));
-            if let Some(layout) = self.format.layout() {
-                say(layout.advice());
-            }
+        }
+        if let Some(layout) = self.format.layout() {
+            let advice = layout.advice(&self.out.display().to_string(), &password);
+            // An archive has the standard output for itself.
+            if written.is_empty() { complain(&advice) } else { say(&advice) }
         }
         Ok(())
     }
 
     fn check_route(&self) -> Result<()> {
-        if self.windows.windows_user.is_some() {
-            return Err(Error::not_built("credentials for Windows desktops are not part of this build yet"));
+        if self.windows.is_some() != (self.format == Format::Windows) {
+            return Err(Error::bad("--format=windows goes with --windows-user and --windows-domain"));
         }
         let takes = self.user.is_some() && matches!(self.format, Format::File | Format::Tls);
         if self.route.is_some() && !takes {
             return Err(Error::bad("--app-name and --db-service go with --user and --format=file or tls"));
         }
         Ok(())
-    }
-
-    async fn database_files(&self, api: &Api, target: &Target, layout: Layout, ttl: Duration) -> Result<Files> {
-        target.check(self.format.suffixes())?;
-        sign_database::files(api, layout, &self.hosts()?, ttl).await
     }
 
     fn hosts(&self) -> Result<Vec<String>> {
@@ -340,7 +323,10 @@ mod tests {
         for (line, said) in [
             ("sign --out=x --host=h --app-name=a", "go with --user"),
             ("sign --out=x --user=u --format=openssh --db-service=d", "go with --user"),
-            ("sign --out=x --windows-user=w --windows-domain=d", "not part of this build"),
+            ("sign --out=x --windows-user=w --windows-domain=d", "--format=windows goes with"),
+            ("sign --out=x --host=h --format=windows", "--format=windows goes with"),
+            ("sign --out=x --windows-user=w --format=windows", "--windows-domain"),
+            ("sign --out=x --user=u --format=cassandra", "goes with --host"),
         ] {
             let line = Line::try_parse_from(line.split(' ')).unwrap();
             let error = line.sign.run(&api).await.unwrap_err().to_string();

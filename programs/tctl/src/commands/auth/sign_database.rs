@@ -10,6 +10,7 @@ use wire::proto::database_cert_request::Requester;
 use wire::trust::GetCertAuthorityRequest;
 
 use super::files::Files;
+use super::key_store::{self, Dialect};
 use crate::api::{Api, Call};
 use crate::error::Result;
 
@@ -17,6 +18,10 @@ use crate::error::Result;
 const COCKROACH_NODE: &str = "node";
 /// The files in the folder that CockroachDB reads.
 pub const COCKROACH_FILES: &[&str] = &["/node.crt", "/node.key", "/ca.crt", "/ca-client.crt"];
+
+/// What key stores call the database's key.
+const CASSANDRA: &str = "cassandra";
+const ORACLE: &str = "oracle";
 
 /// How a database takes its files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +32,34 @@ pub enum Layout {
     Mongo,
     /// A folder with fixed names.
     Cockroach,
+    /// Key stores, as Java reads them.
+    Cassandra,
+    /// A key store from which a wallet is made.
+    Oracle,
 }
 
 impl Layout {
-    /// What to do with the files.
-    pub fn advice(self) -> &'static str {
+    /// What to do with the files at this path.
+    pub fn advice(self, path: &str, password: &str) -> String {
         match self {
+            Self::Cassandra => {
+                return format!(
+                    "Set in cassandra.yaml:\n\nclient_encryption_options:\n  enabled: true\n  optional: false\n  \
+                     require_client_auth: true\n  store_type: PKCS12\n  keystore: {path}.keystore\n  \
+                     keystore_password: \"{password}\"\n  truststore: {path}.truststore\n  \
+                     truststore_password: \"{password}\"\n"
+                );
+            }
+            Self::Oracle => {
+                return format!(
+                    "Make the wallet on the database server with Oracle's tool, for each file with an authority the last line:\
+                     \n\norapki wallet create -wallet {path} -auto_login_only\norapki wallet import_pkcs12 -wallet {path} \
+                     -auto_login_only -pkcs12file {path}.p12 -pkcs12pwd {password}\norapki wallet add -wallet {path} \
+                     -trusted_cert -auto_login_only -cert {path}.ca-client.crt\n\nThen name it as WALLET_LOCATION in \
+                     listener.ora and sqlnet.ora, with SSL_CLIENT_AUTHENTICATION = TRUE and \
+                     SQLNET.AUTHENTICATION_SERVICES = (TCPS).\n"
+                );
+            }
             Self::Apart => {
                 "Have the database use the .key and .crt files for TLS, and verify certificates of clients with the \
                  authorities in the .cas file."
@@ -42,6 +69,7 @@ impl Layout {
             }
             Self::Cockroach => "Start CockroachDB with --certs-dir set to this folder.",
         }
+        .to_owned()
     }
 
     /// What the server's certificate says, of the given names.
@@ -56,8 +84,8 @@ impl Layout {
     }
 }
 
-/// Key and certificate of a database server, and the authorities it is to trust.
-pub async fn files(api: &Api, layout: Layout, hosts: &[String], ttl: Duration) -> Result<Files> {
+/// Key and certificate of a database server, and the authorities it is to trust; key stores have this password.
+pub async fn files(api: &Api, layout: Layout, hosts: &[String], ttl: Duration, password: &str) -> Result<Files> {
     let mut names = hosts.to_vec();
     if layout == Layout::Cockroach && !names.iter().any(|name| name == COCKROACH_NODE) {
         names.insert(0, COCKROACH_NODE.to_owned());
@@ -90,6 +118,19 @@ pub async fn files(api: &Api, layout: Layout, hosts: &[String], ttl: Duration) -
             files.add("/node.key", pem.as_bytes());
             files.add("/ca.crt", servers(api).await?);
             files.add("/ca-client.crt", clients);
+        }
+        Layout::Cassandra => {
+            let own = key_store::with_key(CASSANDRA, &key, &signed.cert, Dialect::Java, password)?;
+            files.add(".keystore", own);
+            files.add(".truststore", key_store::with_authorities(CASSANDRA, &clients, password)?);
+        }
+        Layout::Oracle => {
+            files.add(".p12", key_store::with_key(ORACLE, &key, &signed.cert, Dialect::Oracle, password)?);
+            let single = signed.ca_certs.len() == 1;
+            for (number, authority) in signed.ca_certs.into_iter().enumerate() {
+                let suffix = if single { ".ca-client.crt".to_owned() } else { format!(".ca-client-{number}.crt") };
+                files.add(suffix, authority);
+            }
         }
     }
     Ok(files)

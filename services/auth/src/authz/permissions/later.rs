@@ -84,7 +84,7 @@ pub static NOT_BUILT: &[(Missing, &[&str])] = &[
             "/proto.AuthService/SignDatabaseCSR",
         ],
     ),
-    (Desktops, &["/proto.AuthService/GenerateWindowsDesktopCert", "/proto.AuthService/GetDesktopBootstrapScript"]),
+    (Desktops, &["/proto.AuthService/GetDesktopBootstrapScript"]),
     (
         DeviceTrust,
         &[

@@ -53,6 +53,8 @@ pub static PERMISSIONS: &[(&str, Rule)] = permissions! {
         "AssertSystemRole" => OwnServerOnly(INSTANCES),
         "InventoryControlStream" => OwnServerOnly(INSTANCES),
         "GenerateDatabaseCert" => Message("database agents for logins; create on database_certificate for servers"),
+        // Good for any account of any desktop, so agents alone get it.
+        "GenerateWindowsDesktopCert" => Builtin(&[WindowsDesktop]),
         "GenerateOpenSSHCert" => Builtin(&[Proxy]),
         "SendKeepAlives" => OwnServerOnly(INSTANCES),
         "ExportUpgradeWindows" => Builtin(INSTANCES),

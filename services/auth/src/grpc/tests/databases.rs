@@ -27,12 +27,12 @@ fn request(requester: Requester, names: &[&str]) -> DatabaseCertRequest {
     }
 }
 
-async fn authority(cluster: &Cluster, of: &str) -> Certificate {
+pub(super) async fn authority(cluster: &Cluster, of: &str) -> Certificate {
     let ca = cluster.auth.get_cert_authority(of, cluster.auth.cluster_name(), false).await.unwrap();
     Certificate::from_pem(&String::from_utf8_lossy(&ca.spec.unwrap().active_keys.unwrap().tls[0].cert)).unwrap()
 }
 
-fn certificate(pem: &[u8]) -> Certificate {
+pub(super) fn certificate(pem: &[u8]) -> Certificate {
     Certificate::from_pem(std::str::from_utf8(pem).unwrap()).unwrap()
 }
 

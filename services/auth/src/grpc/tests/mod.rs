@@ -5,6 +5,7 @@
 mod agent;
 mod clients;
 mod databases;
+mod desktops;
 mod kinds;
 mod lists;
 mod requests;
