@@ -224,7 +224,12 @@ impl RoleSet {
     }
 
     /// The roles that grant access, or the reason why none does.
-    fn decide(&self, target: &Target<'_>, asks: &[Ask<'_>], state: &AccessState) -> Result<Vec<&Role>, No<'_>> {
+    pub(crate) fn decide(
+        &self,
+        target: &Target<'_>,
+        asks: &[Ask<'_>],
+        state: &AccessState,
+    ) -> Result<Vec<&Role>, No<'_>> {
         let Some(field) = target.field() else { return Err(No::NotGranted) };
         if !self.is_among_only(target) {
             return Err(No::OtherResources);
@@ -327,7 +332,7 @@ impl RoleSet {
 }
 
 /// Why access is not granted, before it is put into words.
-enum No<'a> {
+pub(crate) enum No<'a> {
     OtherResources,
     MfaAlways,
     Denied { role: &'a Role, field: String, ask: Option<String> },
