@@ -11,7 +11,7 @@ use std::process::Command;
 const UPSTREAM: &str = "russh";
 const VERSION: &str = "0.65.1";
 /// In the order in which they are applied.
-const PATCHES: [&str; 9] = [
+const PATCHES: [&str; 10] = [
     "patches/1-extensions.patch",
     "patches/2-flow-control.patch",
     "patches/3-rejection-reason.patch",
@@ -21,6 +21,7 @@ const PATCHES: [&str; 9] = [
     "patches/7-later-answers.patch",
     "patches/8-data-of-streams.patch",
     "patches/9-agent-in-order.patch",
+    "patches/10-bulk-data.patch",
 ];
 
 type Result<T> = std::result::Result<T, String>;

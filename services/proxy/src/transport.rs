@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use futures::Stream;
 use parking_lot::Mutex;
 use pki::identity::Identity;
@@ -175,7 +175,6 @@ async fn relay_ssh(
     replies: &mpsc::Sender<Result<ProxySshResponse, Status>>,
 ) {
     let node = Mutex::new(NodeStream::from(stream));
-    let mut to_node = ToNode(&node);
     let (mut to_agent, mut from_agent) = tokio::io::split(agent);
     let upward = async {
         let mut prefix = PrefixCheck::default();
@@ -188,7 +187,7 @@ async fn relay_ssh(
                         let _ = replies.send(Err(Status::permission_denied(text))).await;
                         return;
                     }
-                    if !write(&mut to_node, &frame.payload).await {
+                    if !matches!(timeout(STALLED, give(&node, frame.payload)).await, Ok(Ok(()))) {
                         return;
                     }
                 }
@@ -199,7 +198,7 @@ async fn relay_ssh(
             next = match frames.message().await {
                 Ok(Some(message)) => message.frame,
                 Ok(None) => {
-                    let _ = to_node.shutdown().await; // the node may be gone
+                    let _ = poll_fn(|cx| node.lock().writer().poll_shutdown(cx)).await; // the node may be gone
                     std::future::pending().await // what the node still says is delivered
                 }
                 Err(_) => return,
@@ -289,6 +288,19 @@ impl NodeStream {
         }
     }
 
+    /// Writes a part of `data` and takes it off.
+    fn poll_give(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<()>> {
+        let written = match self {
+            Self::Tunnel(stream) => ready!(stream.poll_write_bytes(cx, data))?,
+            Self::Other(stream) => {
+                let written = ready!(Pin::new(stream).poll_write(cx, data))?;
+                data.advance(written);
+                written
+            }
+        };
+        Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) })
+    }
+
     fn writer(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
         match self {
             Self::Tunnel(stream) => Pin::new(&mut **stream),
@@ -297,21 +309,12 @@ impl NodeStream {
     }
 }
 
-/// The direction to a node.
-struct ToNode<'a>(&'a Mutex<NodeStream>);
-
-impl AsyncWrite for ToNode<'_> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.lock().writer().poll_write(cx, data)
+/// Writes all of a frame to a node.
+async fn give(node: &Mutex<NodeStream>, mut data: Bytes) -> io::Result<()> {
+    while data.has_remaining() {
+        poll_fn(|cx| node.lock().poll_give(cx, &mut data)).await?;
     }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.lock().writer().poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.lock().writer().poll_shutdown(cx)
-    }
+    poll_fn(|cx| node.lock().writer().poll_flush(cx)).await
 }
 
 /// The next frame of a stream; none at its end.

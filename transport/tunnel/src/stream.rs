@@ -74,6 +74,14 @@ impl TunnelStream {
         }
     }
 
+    /// Writes a part of `data` in the memory that it is in, and takes it off: what fits a packet of the channel.
+    pub fn poll_write_bytes(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<usize>> {
+        match &mut self.channel {
+            Side::Agent(channel) => channel.poll_write_bytes(cx, data),
+            Side::Proxy(channel) => channel.poll_write_bytes(cx, data),
+        }
+    }
+
     /// Where the client at the far end of the whole path comes from, if the dial request said so.
     pub fn client_addr(&self) -> Option<SocketAddr> {
         self.client

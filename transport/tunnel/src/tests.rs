@@ -260,8 +260,15 @@ async fn data_is_taken_from_a_stream_as_it_came_and_nothing_is_lost_in_between()
     // Some of it is read as bytes, the rest of the same packet is taken as it is.
     assert_eq!(soon(stream.read_u8()).await.unwrap(), b'1');
     let expected: Vec<u8> = (0..300_000_u32).map(|number| number.to_le_bytes()[0]).collect();
-    let (sent, mut taken) = (expected.clone(), Vec::new());
-    soon(stream.write_all(&sent)).await.unwrap();
+    // Half of it is copied, the rest given.
+    let (copied, given) = expected.split_at(150_000);
+    let (mut given, mut taken) = (bytes::Bytes::copy_from_slice(given), Vec::new());
+    soon(stream.write_all(copied)).await.unwrap();
+    while !given.is_empty() {
+        let left = given.len();
+        let written = soon(std::future::poll_fn(|cx| stream.poll_write_bytes(cx, &mut given))).await.unwrap();
+        assert_eq!((written, written > 0), (left - given.len(), true));
+    }
     soon(stream.shutdown()).await.unwrap();
     while let Some(data) = soon(std::future::poll_fn(|cx| stream.poll_data(cx))).await {
         taken.extend_from_slice(&data);
