@@ -26,8 +26,8 @@ use wire::transport::{
 
 use crate::ssh::lent::LentAgent;
 
-/// Most bytes in one message.
-const LARGEST_FRAME: usize = 64 << 10;
+/// Most bytes in one message: what a packet of a tunnel holds, which is what it becomes.
+const LARGEST_FRAME: usize = tunnel::ssh::TUNNEL_PACKET as usize;
 /// Messages that may wait to be sent.
 const OUTGOING: usize = 8;
 

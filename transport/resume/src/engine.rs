@@ -20,9 +20,11 @@ pub const CLOSED: u64 = u64::MAX;
 const ACKNOWLEDGE_AT: u64 = 128 * 1024;
 /// Pieces that may wait to be read: a peer that sends a byte at a time must not cost more memory than one that does not.
 const MAX_PIECES: usize = 4096;
-/// Room made at once for what is written.
-const CHUNK: usize = 16 * 1024;
-/// Pieces below this length are copied.
+/// The longest frame that is made here: with its numbers, as much as one message of what is below holds. A packet of SSH fits.
+const FRAME: usize = tunnel::ssh::TUNNEL_PACKET as usize - HEAD;
+/// Room for the numbers of a frame, before its data.
+const HEAD: usize = 2 * LONGEST_NUMBER;
+/// Pieces below this length are copied: they would keep more memory than they need.
 const SMALL_PIECE: usize = 1024;
 /// The longest number in unsigned LEB128 of 64 bits.
 pub(crate) const LONGEST_NUMBER: usize = 10;
@@ -49,9 +51,9 @@ pub enum Violation {
 /// Something to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Numbers.
+    /// Numbers; none when they are in one piece with the data.
     pub head: Bytes,
-    /// Data after them.
+    /// What comes after them.
     pub data: Bytes,
 }
 
@@ -80,8 +82,9 @@ pub struct Engine {
     acknowledged: u64,
     expecting: Expecting,
 
-    /// Written and never sent.
-    fresh: BytesMut,
+    /// Written and never sent: frames, each with [`HEAD`] bytes for its numbers first.
+    fresh: VecDeque<BytesMut>,
+    fresh_length: usize,
     /// Sent on an earlier network connection, to be sent again before anything else.
     again: VecDeque<Bytes>,
     again_length: usize,
@@ -124,22 +127,42 @@ impl Engine {
     pub fn end(&mut self) {
         self.over = true;
         (self.fresh, self.again, self.sent) = Default::default();
-        (self.again_length, self.sent_length) = (0, 0);
+        (self.fresh_length, self.again_length, self.sent_length) = (0, 0, 0);
     }
 
     /// Takes data to be sent, as much as there is room for.
     pub fn write(&mut self, data: &[u8]) -> usize {
         let n = data.len().min(self.room_to_write());
-        if self.fresh.capacity() - self.fresh.len() < n {
-            self.fresh.reserve(n.max(CHUNK));
+        self.fresh_length += n;
+        let mut rest = data.get(..n).unwrap_or_default();
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(rest.len().min(self.room_in_frame(rest.len())));
+            if let Some(frame) = self.fresh.back_mut() {
+                frame.extend_from_slice(part);
+            }
+            rest = later;
         }
-        self.fresh.extend_from_slice(data.get(..n).unwrap_or_default());
         n
+    }
+
+    /// How much the last frame takes, which is a new one where that is full. A small one grows when it has to.
+    fn room_in_frame(&mut self, length: usize) -> usize {
+        if self.fresh.back().is_none_or(|frame| frame.len() >= HEAD + FRAME) {
+            let capacity = if length < FRAME / 4 { length.max(SMALL_PIECE) } else { FRAME };
+            let mut frame = BytesMut::with_capacity(HEAD + capacity);
+            frame.put_bytes(0, HEAD);
+            self.fresh.push_back(frame);
+        }
+        let Some(frame) = self.fresh.back_mut() else { return 0 };
+        if frame.len() == frame.capacity() {
+            frame.reserve(HEAD + FRAME - frame.len());
+        }
+        frame.capacity().min(HEAD + FRAME) - frame.len()
     }
 
     /// How much may be written now; nothing once the connection is closed.
     pub fn room_to_write(&self) -> usize {
-        let kept = self.fresh.len() + self.again_length + self.sent_length;
+        let kept = self.fresh_length + self.again_length + self.sent_length;
         if self.is_closing() { 0 } else { SEND_LIMIT.saturating_sub(kept) }
     }
 
@@ -177,10 +200,10 @@ impl Engine {
     ///
     /// # Errors
     /// When the peer breaks the rules; the network connection is of no use then.
-    pub fn receive(&mut self, from: &mut BytesMut) -> Result<(), Violation> {
-        while !self.over && !from.is_empty() {
+    pub fn receive(&mut self, from: &mut impl Contiguous) -> Result<(), Violation> {
+        while !self.over && from.has_remaining() {
             if let Expecting::Data(left) = self.expecting {
-                let n = left.min(from.len()).min(self.room_to_receive());
+                let n = left.min(from.remaining()).min(self.room_to_receive());
                 if n == 0 {
                     break;
                 }
@@ -222,9 +245,9 @@ impl Engine {
         drop_front(&mut self.sent, count);
         self.sent_length -= count;
         self.start += count as u64;
-        if self.sent_length + self.again_length + self.fresh.len() == 0 {
+        if self.sent_length + self.again_length + self.fresh_length == 0 {
             // A quiet connection keeps no memory of what it has carried.
-            self.fresh = BytesMut::new();
+            (self.fresh, self.again, self.sent) = Default::default();
         }
         Ok(())
     }
@@ -270,14 +293,14 @@ impl Engine {
         if self.awaits_position() {
             return None;
         }
-        let data = self.next_data();
         let owed = self.received - self.acknowledged;
-        if !data.is_empty() || owed >= ACKNOWLEDGE_AT || acknowledge && owed > 0 {
+        if let Some(frame) = self.next_data(owed) {
             self.acknowledged = self.received;
-            let mut head = BytesMut::with_capacity(2 * LONGEST_NUMBER);
-            put_number(&mut head, owed);
-            put_number(&mut head, data.len() as u64);
-            return Some(Frame { head: head.freeze(), data });
+            return Some(frame);
+        }
+        if owed >= ACKNOWLEDGE_AT || acknowledge && owed > 0 {
+            self.acknowledged = self.received;
+            return Some(Frame { head: numbers(owed, 0).freeze(), data: Bytes::new() });
         }
         if self.finished {
             self.told = true;
@@ -291,21 +314,38 @@ impl Engine {
         self.told
     }
 
-    fn next_data(&mut self) -> Bytes {
-        let data = match self.again.pop_front() {
-            Some(data) => {
-                self.again_length -= data.len();
-                data
+    /// The next data to be sent, after an acknowledgement of so much.
+    fn next_data(&mut self, owed: u64) -> Option<Frame> {
+        let (frame, data) = if let Some(data) = self.again.pop_front() {
+            self.again_length -= data.len();
+            (Frame { head: numbers(owed, data.len()).freeze(), data: data.clone() }, data)
+        } else {
+            let mut frame = self.fresh.pop_front()?;
+            let length = frame.len() - HEAD;
+            self.fresh_length -= length;
+            let numbers = numbers(owed, length);
+            let unused = HEAD - numbers.len();
+            if let Some(head) = frame.get_mut(unused..HEAD) {
+                head.copy_from_slice(&numbers);
             }
-            None => self.fresh.split_to(self.fresh.len().min(MAX_FRAME)).freeze(),
+            frame.advance(unused);
+            // It is kept until it is acknowledged, and must not keep much more memory than it needs.
+            let whole =
+                if 2 * frame.len() < frame.capacity() { Bytes::copy_from_slice(&frame) } else { frame.freeze() };
+            let data = whole.slice(numbers.len()..);
+            (Frame { head: Bytes::new(), data: whole }, data)
         };
-        if !data.is_empty() {
-            self.sent_length += data.len();
-            self.sent.push_back(data.clone());
-        }
-        data
+        self.sent_length += data.len();
+        self.sent.push_back(data);
+        Some(frame)
     }
 }
+
+/// Bytes in one piece, which are taken without copying them.
+pub trait Contiguous: Buf {}
+
+impl Contiguous for Bytes {}
+impl Contiguous for BytesMut {}
 
 /// Drops so many bytes from the front.
 fn drop_front(pieces: &mut VecDeque<Bytes>, mut count: usize) {
@@ -325,6 +365,14 @@ fn number_alone(number: u64) -> Frame {
     Frame { head: head.freeze(), data: Bytes::new() }
 }
 
+/// The numbers before the data of a frame.
+fn numbers(owed: u64, length: usize) -> BytesMut {
+    let mut head = BytesMut::with_capacity(HEAD);
+    put_number(&mut head, owed);
+    put_number(&mut head, length as u64);
+    head
+}
+
 /// Appends a number as unsigned LEB128.
 pub fn put_number(into: &mut impl BufMut, mut number: u64) {
     while number >= 0x80 {
@@ -335,19 +383,19 @@ pub fn put_number(into: &mut impl BufMut, mut number: u64) {
 }
 
 /// Takes the next `n` bytes. A small piece gets memory of its own: it would keep the whole buffer that it came in.
-fn piece(from: &mut BytesMut, n: usize) -> Bytes {
+fn piece(from: &mut impl Contiguous, n: usize) -> Bytes {
     if n >= SMALL_PIECE {
-        return from.split_to(n).freeze();
+        return from.copy_to_bytes(n);
     }
-    let piece = Bytes::copy_from_slice(&from[..n]);
+    let piece = Bytes::copy_from_slice(&from.chunk()[..n]);
     from.advance(n);
     piece
 }
 
 /// Takes a number in unsigned LEB128 of at most 64 bits; `None` while it is not complete.
-pub fn take_number(from: &mut BytesMut) -> Result<Option<u64>, Violation> {
+pub fn take_number(from: &mut impl Contiguous) -> Result<Option<u64>, Violation> {
     let mut number = 0u64;
-    for (at, byte) in from.iter().take(LONGEST_NUMBER).enumerate() {
+    for (at, byte) in from.chunk().iter().take(LONGEST_NUMBER).enumerate() {
         let (shift, bits) = (7 * at, u64::from(byte & 0x7f));
         if at + 1 == LONGEST_NUMBER && *byte > 1 {
             return Err(Violation::LongNumber);

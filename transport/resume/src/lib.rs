@@ -11,6 +11,7 @@
 pub mod client;
 pub mod engine;
 pub mod exchange;
+mod network;
 mod plain;
 pub mod server;
 mod stream;

@@ -242,7 +242,7 @@ impl Resumable {
 
 impl Entry {
     /// Carries until the connection is closed or another network connection takes over, waiting for one if this fails.
-    async fn carry<S: AsyncRead + AsyncWrite + Unpin>(&self, mut network: S, turn: u64) {
+    async fn carry<S: AsyncRead + AsyncWrite + Unpin + 'static>(&self, mut network: S, turn: u64) {
         let error = match self.shared.carry(&mut network, turn).await {
             Carried::ToTheEnd | Carried::Replaced => return,
             Carried::Lost(error) => error,

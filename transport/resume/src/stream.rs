@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::engine::{Engine, Frame, LONGEST_NUMBER};
+use crate::network::{poll_give, poll_take};
 use crate::plain::Plain;
 
 /// How long both sides may take to say what they have received.
@@ -152,13 +152,14 @@ impl Shared {
     /// Carries the connection over a network connection that has its turn, until either is at its end.
     pub async fn carry<S>(&self, network: &mut S, turn: u64) -> Carried
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let mut carrier = Carrier {
             shared: self,
             turn,
             network,
-            input: BytesMut::new(),
+            input: Bytes::new(),
+            buffer: BytesMut::new(),
             chunk: FIRST_CHUNK,
             output: Frame { head: Bytes::new(), data: Bytes::new() },
             unflushed: false,
@@ -193,7 +194,9 @@ struct Carrier<'a, S> {
     turn: u64,
     network: &'a mut S,
     /// Read and not taken yet.
-    input: BytesMut,
+    input: Bytes,
+    /// What it was read into, where it has no memory of its own.
+    buffer: BytesMut,
     /// How much to read at once.
     chunk: usize,
     /// Not written yet.
@@ -218,7 +221,7 @@ enum Step {
     End(Carried),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Carrier<'_, S> {
     /// Carries until the end, or with `begin` until the peer's position is known.
     fn poll(&mut self, context: &mut Context<'_>, begin: bool) -> Poll<Option<Carried>> {
         loop {
@@ -340,7 +343,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<'_, S> {
         let Frame { head, data } = &mut self.output;
         let slices = [IoSlice::new(head), IoSlice::new(data)];
         let n = match (head.is_empty(), data.is_empty()) {
-            (true, _) => Pin::new(&mut *self.network).poll_write(context, data),
+            (true, _) => {
+                ready!(poll_give(self.network, context, data))?;
+                self.unflushed = true;
+                return Poll::Ready(Ok(()));
+            }
             (_, true) => Pin::new(&mut *self.network).poll_write(context, head),
             _ => Pin::new(&mut *self.network).poll_write_vectored(context, &slices),
         };
@@ -360,15 +367,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<'_, S> {
         let mut read = false;
         // What has no room yet is more than a part of a number, and goes first.
         if self.input.len() < LONGEST_NUMBER && self.shared.state.lock().engine.has_room() {
-            self.input.reserve(self.chunk);
-            let network = Pin::new(&mut *self.network);
-            match poll_read_buf(network, context, &mut self.input) {
-                Poll::Ready(Ok(0)) => return Step::End(Carried::Lost(io::ErrorKind::UnexpectedEof.into())),
-                Poll::Ready(Ok(n)) => {
+            match poll_take(self.network, context, &mut self.buffer, self.chunk) {
+                Poll::Ready(Ok(data)) if data.is_empty() => {
+                    return Step::End(Carried::Lost(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(Ok(data)) => {
                     read = true;
-                    if n >= self.chunk {
+                    if data.len() >= self.chunk {
                         self.chunk = (2 * self.chunk).min(LARGEST_CHUNK);
                     }
+                    self.input = match self.input.is_empty() {
+                        true => data,
+                        false => Bytes::from([&self.input[..], &data[..]].concat()), // after a part of a number
+                    };
                 }
                 Poll::Ready(Err(error)) => return Step::End(Carried::Lost(error)),
                 Poll::Pending => {}

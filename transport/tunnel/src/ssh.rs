@@ -22,6 +22,10 @@ pub const CHANNEL_WINDOW: u32 = 8 << 20;
 /// The most data in one packet of a channel.
 pub const CHANNEL_PACKET: u32 = 64 << 10;
 
+/// The most data in one packet of a tunnel's channel: a packet of a session, with what SSH and resumption put around it, is
+/// one there as well, and one message of the proxy.
+pub const TUNNEL_PACKET: u32 = CHANNEL_PACKET + (2 << 10);
+
 /// The longest a handshake, a login or a first request may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -65,7 +65,7 @@ fn what_is_not_kept_cannot_be_resumed() {
         engine.attach(false);
         engine.write(b"abc");
         say(&mut engine, false);
-        engine.receive(&mut [number(2), number(0)].concat().as_slice().into()).unwrap();
+        engine.receive(&mut Bytes::from([number(2), number(0)].concat())).unwrap();
         engine.attach(true);
         assert_eq!(say(&mut engine, false), number(0), "nothing but the position before the peer's");
         engine.receive(&mut number(position)).unwrap();
@@ -98,6 +98,47 @@ fn limits_hold_and_room_comes_back() {
     }
     far.receive(&mut drops).unwrap();
     assert!(!far.has_room() && far.inbox.len() == MAX_PIECES);
+}
+
+#[test]
+fn a_packet_of_ssh_is_one_message() {
+    let mut engine = Engine::default();
+    let packet = vec![7; tunnel::ssh::CHANNEL_PACKET as usize + 100];
+    engine.write(&packet);
+    let frame = engine.transmit(false).unwrap();
+    assert!(frame.head.is_empty() && frame.data.ends_with(&packet));
+    assert_eq!(engine.transmit(false), None);
+    // So is much that was written in small pieces.
+    for _ in 0..1 << 10 {
+        engine.write(&[7; 1 << 10]);
+    }
+    let mut messages = 0;
+    while let Some(frame) = engine.transmit(false) {
+        assert!(frame.head.is_empty() && frame.data.len() <= tunnel::ssh::TUNNEL_PACKET as usize);
+        messages += 1;
+    }
+    assert_eq!(messages, 16);
+}
+
+#[test]
+fn what_is_received_is_read_in_the_memory_that_it_came_in() {
+    let (mut near, mut far) = (Engine::default(), Engine::default());
+    near.write(&[7; 50_000]);
+    let mut message = near.transmit(false).unwrap().data;
+    let memory = message.as_ptr_range();
+    far.receive(&mut message).unwrap();
+    assert!(memory.contains(&far.read(50_000).unwrap().as_ptr()));
+}
+
+#[test]
+fn what_is_not_acknowledged_keeps_little_more_memory_than_it_has_bytes() {
+    for length in [1, 100, 3000, 30_000, 60_000] {
+        let mut engine = Engine::default();
+        engine.write(&vec![7; length]);
+        drop(engine.transmit(false));
+        let kept = engine.sent.pop_front().unwrap().try_into_mut().unwrap();
+        assert!(kept.capacity() <= 2 * (length + HEAD), "{} for {length}", kept.capacity());
+    }
 }
 
 #[test]

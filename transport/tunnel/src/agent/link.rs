@@ -100,6 +100,7 @@ fn client_config(keep_alive: KeepAlive) -> client::Config {
         keepalive_interval: Some(interval),
         // The time that follows the last question counts.
         keepalive_max: usize::try_from(times).unwrap_or(usize::MAX).saturating_sub(1),
+        maximum_packet_size: ssh::TUNNEL_PACKET,
         ..ssh::client_config()
     }
 }

@@ -199,6 +199,7 @@ fn ssh_config(identity: &HostIdentity, keep_alive: KeepAlive) -> server::Config 
     server::Config {
         keepalive_interval: Some(keep_alive.interval.min(ssh::KEEP_ALIVE_INTERVAL)),
         keepalive_max: usize::try_from(keep_alive.count).unwrap_or(usize::MAX),
+        maximum_packet_size: ssh::TUNNEL_PACKET,
         ..ssh::server_config(vec![(*identity.key).clone()], vec![identity.certificate.clone()])
     }
 }
