@@ -1,16 +1,20 @@
 //! Larger reads below TLS.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio_util::io::poll_read_buf;
 
 /// Bytes read at once: the first time, and at most. Most connections carry little.
 const FIRST: usize = 4 * 1024;
-const LARGEST: usize = 64 * 1024;
+const LARGEST: usize = 128 * 1024;
+/// So much is read before those who take it get their turn. More would pile up in front of them: the processor does not have it
+/// at hand any more when it is taken, and memory is asked of the kernel instead of being used again.
+const TURN: usize = 128 * 1024;
 
 /// A stream that is read in larger pieces than whoever reads asks for. TLS asks for 4 KiB at a time, and each question is a
 /// call of the kernel; that is a quarter of what a bulk transfer costs there.
@@ -20,12 +24,14 @@ pub struct ReadAhead<S> {
     /// Read and not asked for yet.
     ahead: BytesMut,
     chunk: usize,
+    /// Read since others had their turn.
+    in_turn: usize,
 }
 
 impl<S> ReadAhead<S> {
     /// Reads `stream` ahead from now on.
     pub fn new(stream: S) -> Self {
-        Self { stream, ahead: BytesMut::new(), chunk: FIRST }
+        Self { stream, ahead: BytesMut::new(), chunk: FIRST, in_turn: 0 }
     }
 
     /// The stream below; what was read ahead is missing there.
@@ -36,14 +42,24 @@ impl<S> ReadAhead<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, ahead, chunk } = &mut *self;
+        let Self { stream, ahead, chunk, in_turn } = &mut *self;
         if ahead.is_empty() {
+            if *in_turn >= TURN {
+                *in_turn = 0;
+                let _ = pin!(yield_now()).poll(context); // which wakes this task after the others
+                return Poll::Pending;
+            }
             ahead.reserve(*chunk);
             let read = poll_read_buf(Pin::new(stream), context, ahead);
             if ahead.is_empty() {
                 *ahead = BytesMut::new(); // who waits needs no memory
             }
-            if ready!(read)? >= *chunk {
+            let Poll::Ready(n) = read? else {
+                *in_turn = 0; // others have it now
+                return Poll::Pending;
+            };
+            *in_turn += n;
+            if n >= *chunk {
                 *chunk = (2 * *chunk).min(LARGEST);
             }
         }
@@ -120,5 +136,28 @@ mod tests {
         let waiting = tokio::time::timeout(std::time::Duration::from_millis(1), stream.read(&mut piece)).await;
         assert!(waiting.is_err());
         assert_eq!(stream.ahead.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_while_much_is_read() {
+        const ALL: usize = 1 << 20;
+        let mut stream = ReadAhead::new(Source { left: ALL, asked: 0 });
+        let (mut read, mut in_turn, mut most) = (0, 0, 0);
+        std::future::poll_fn(|context| {
+            while read < ALL {
+                let mut piece = [0; 4096];
+                let mut piece = ReadBuf::new(&mut piece);
+                if Pin::new(&mut stream).poll_read(context, &mut piece).is_pending() {
+                    in_turn = 0;
+                    return Poll::Pending;
+                }
+                read += piece.filled().len();
+                in_turn += piece.filled().len();
+                most = most.max(in_turn);
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(most <= TURN + LARGEST, "{most} bytes in one turn");
     }
 }
