@@ -15,6 +15,7 @@ mod gate;
 mod inventory;
 mod leaves;
 mod listen;
+mod memory;
 mod outbound;
 mod peers;
 mod presence;

@@ -30,6 +30,7 @@ use wire::transport::{
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
+use crate::memory;
 use crate::recorded::{AgentSource, Recorded};
 
 /// What every SSH client sends first, and what nothing else may send to a node.
@@ -105,6 +106,7 @@ impl TransportService for Transport {
         let target =
             first.dial_target.ok_or_else(|| Status::invalid_argument("first frame must contain a dial target"))?;
         let watch = self.gate.admit(&peer)?;
+        memory::keep();
         let dialled = self.dialer.dial(&peer, &target.host_port, &target.cluster).await?;
         debug!(user = %peer.identity.username, node = dialled.id, "client connected to node");
         let (agent, far_agent) = tokio::io::duplex(FRAME);
