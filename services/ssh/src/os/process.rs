@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::ExitStatus;
 use std::sync::OnceLock;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
@@ -23,6 +24,10 @@ use super::account::Account;
 use super::login::{Admitted, Gate};
 use crate::worker::Kind;
 use crate::worker::login::Request;
+
+/// Room in the pipes of a process, in bytes: the kernel's 64 KiB are full or empty so often that waiting costs more than what
+/// is carried.
+const PIPE: i32 = 256 * 1024;
 
 /// Exit status reported for anything that is not an exit of the process.
 pub const REMOTE_COMMAND_FAILURE: u32 = 255;
@@ -198,6 +203,9 @@ impl Streams {
                 let (input, to_input) = io::pipe()?;
                 let (from_output, output) = io::pipe()?;
                 let (from_errors, errors) = io::pipe()?;
+                for end in [input.as_fd(), output.as_fd()] {
+                    let _ = fcntl(end, FcntlArg::F_SETPIPE_SZ(PIPE)); // a small pipe is still one
+                }
                 let ends = Ends {
                     stdin: Some(pipe::Sender::from_owned_fd(to_input.into())?),
                     stdout: Some(pipe::Receiver::from_owned_fd(from_output.into())?),
@@ -424,6 +432,15 @@ mod tests {
         child.stdout.take().unwrap().read_to_string(&mut output).await.unwrap();
         child.stderr.take().unwrap().read_to_string(&mut errors).await.unwrap();
         (output, errors, child.wait().await)
+    }
+
+    #[tokio::test]
+    async fn pipes_have_room_for_what_is_read_at_once() {
+        let (theirs, ours) = Streams::Pipes.open().unwrap();
+        for end in &theirs[..2] {
+            assert_eq!(fcntl(end, FcntlArg::F_GETPIPE_SZ).unwrap(), PIPE);
+        }
+        drop(ours);
     }
 
     fn environment() -> BTreeMap<String, String> {
