@@ -11,7 +11,7 @@ use std::process::Command;
 const UPSTREAM: &str = "russh";
 const VERSION: &str = "0.65.1";
 /// In the order in which they are applied.
-const PATCHES: [&str; 10] = [
+const PATCHES: [&str; 12] = [
     "patches/1-extensions.patch",
     "patches/2-flow-control.patch",
     "patches/3-rejection-reason.patch",
@@ -22,6 +22,8 @@ const PATCHES: [&str; 10] = [
     "patches/8-data-of-streams.patch",
     "patches/9-agent-in-order.patch",
     "patches/10-bulk-data.patch",
+    "patches/11-rsa-verification.patch",
+    "patches/12-ml-kem.patch",
 ];
 
 type Result<T> = std::result::Result<T, String>;

@@ -28,11 +28,8 @@ struct CachedAuthorities(Cache);
 
 #[async_trait]
 impl HostAuthorities for CachedAuthorities {
-    async fn host_authority(&self, cluster: &str) -> Vec<russh::keys::PublicKey> {
-        self.0
-            .authority("host", cluster)
-            .map(|ca| ssh_keys(&ca).iter().map(PublicKey::to_ssh).collect())
-            .unwrap_or_default()
+    async fn host_authority(&self, cluster: &str) -> Vec<PublicKey> {
+        self.0.authority("host", cluster).map(|ca| ssh_keys(&ca)).unwrap_or_default()
     }
 }
 

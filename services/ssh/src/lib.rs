@@ -252,9 +252,8 @@ impl AgentCredentials for TunnelCredentials {
         self.identity.read().clone()
     }
 
-    fn proxy_authorities(&self) -> Vec<russh::keys::PublicKey> {
-        let authority = self.cache.authority("host", &self.cluster);
-        authority.map(|ca| node::ssh_keys(&ca).iter().map(pki::keys::PublicKey::to_ssh).collect()).unwrap_or_default()
+    fn proxy_authorities(&self) -> Vec<pki::keys::PublicKey> {
+        self.cache.authority("host", &self.cluster).map(|ca| node::ssh_keys(&ca)).unwrap_or_default()
     }
 }
 

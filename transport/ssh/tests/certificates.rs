@@ -61,7 +61,8 @@ fn certificate_preferences() -> client::Config {
 
 /// Logs in with a certificate over `user_key` at a server with a certificate over `host_key`.
 async fn log_in(host_key: PrivateKey, user_key: PrivateKey) {
-    let (host_ca, user_ca) = (key(RSA), key(Algorithm::Ed25519));
+    let host_ca = key(RSA);
+    let user_ca = host_ca.clone();
     let mut config = server_config(host_key);
     config.certificates = vec![certificate(CertType::Host, config.keys[0].public_key(), &host_ca, "node")];
     let (mut near, _far) = soon(connect(
@@ -74,6 +75,13 @@ async fn log_in(host_key: PrivateKey, user_key: PrivateKey) {
     .unwrap();
     let login = certificate(CertType::User, user_key.public_key(), &user_ca, "alice");
     let user_key = Arc::new(user_key);
+    let wrong = near.authenticate_openssh_cert("alice", Arc::new(user_ca), login.clone());
+    assert!(!soon(wrong).await.unwrap().success(), "the signature of another key logged alice in");
+    let mut changed = login.to_bytes().unwrap();
+    *changed.last_mut().unwrap() ^= 1; // the authority's signature comes last
+    let changed = Certificate::from_bytes(&changed).unwrap();
+    let wrong = near.authenticate_openssh_cert("alice", user_key.clone(), changed);
+    assert!(!soon(wrong).await.unwrap().success(), "a certificate that nobody signed logged alice in");
     let wrong = near.authenticate_openssh_cert("bob", user_key.clone(), login.clone());
     assert!(!soon(wrong).await.unwrap().success(), "a certificate for alice logged bob in");
     let right = near.authenticate_openssh_cert("alice", user_key, login);

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pki::keys::PublicKey;
+use pki::ssh_cert::{self, CheckError, Kind, Requirements};
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Certificate, HashAlg, PrivateKey, PublicKey};
+use russh::keys::{Certificate, PrivateKey};
 
 use crate::ssh::{AUTHORITY_EXTENSION, ROLE_EXTENSION};
 
@@ -83,21 +85,14 @@ pub fn verify(
     principal: Option<&str>,
     now: SystemTime,
 ) -> Result<(), CertificateError> {
-    if certificate.cert_type() != CertType::Host {
-        return Err(CertificateError::NotAHost);
-    }
-    if certificate.critical_options().iter().next().is_some() {
-        return Err(CertificateError::CriticalOption);
-    }
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| CertificateError::NotTrusted)?.as_secs();
-    let fingerprints: Vec<_> = authorities.iter().map(|key| key.fingerprint(HashAlg::Sha256)).collect();
-    certificate.validate_at(now, &fingerprints).map_err(|_| CertificateError::NotTrusted)?;
-    let principals = certificate.valid_principals();
-    let listed = match principal {
-        Some(name) => principals.iter().any(|listed| listed == name),
-        None => !principals.is_empty(),
-    };
-    if listed { Ok(()) } else { Err(CertificateError::WrongPrincipal) }
+    let required = Requirements { kind: Kind::Host, principal, now: now.into(), source: None };
+    ssh_cert::check(certificate, authorities, &required).map_err(|error| match error {
+        CheckError::WrongType => CertificateError::NotAHost,
+        CheckError::PrincipalNotListed(_) => CertificateError::WrongPrincipal,
+        CheckError::UnknownCriticalOption(_) => CertificateError::CriticalOption,
+        _ => CertificateError::NotTrusted,
+    })?;
+    if certificate.valid_principals().is_empty() { Err(CertificateError::WrongPrincipal) } else { Ok(()) }
 }
 
 /// The host UUID in a list of principals: the part before `.<cluster>` of the first one that ends so.
@@ -112,6 +107,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
     use std::time::Duration;
+
+    use russh::keys::Algorithm;
 
     use super::*;
     use crate::testing::{Authority, host_certificate, key};
@@ -133,6 +130,20 @@ mod tests {
         assert_eq!(verify(&certificate, &[], Some("id.c"), at(NOW)), Err(CertificateError::NotTrusted));
         assert_eq!(verify(&certificate, &known, Some("id.d"), at(NOW)), Err(CertificateError::WrongPrincipal));
         assert_eq!(verify(&certificate, &known, Some("id.c"), at(u64::MAX >> 30)), Err(CertificateError::NotTrusted));
+    }
+
+    #[test]
+    fn a_certificate_that_its_authority_did_not_sign_is_not_trusted() {
+        for algorithm in [Algorithm::Ed25519, Algorithm::Rsa { hash: None }] {
+            let ca = Authority::with_key("c", algorithm);
+            let certificate = ca.host(&key(), "Node", &["id.c"]);
+            assert_eq!(verify(&certificate, &[ca.public()], None, at(NOW)), Ok(()));
+            // The signature comes last.
+            let mut bytes = certificate.to_bytes().unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            let changed = Certificate::from_bytes(&bytes).unwrap();
+            assert_eq!(verify(&changed, &[ca.public()], None, at(NOW)), Err(CertificateError::NotTrusted));
+        }
     }
 
     #[test]

@@ -14,11 +14,15 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(cluster: &str) -> Self {
-        Self { cluster: cluster.to_owned(), key: key() }
+        Self::with_key(cluster, Algorithm::Ed25519)
     }
 
-    pub(crate) fn public(&self) -> PublicKey {
-        self.key.public_key().clone()
+    pub(crate) fn with_key(cluster: &str, algorithm: Algorithm) -> Self {
+        Self { cluster: cluster.to_owned(), key: PrivateKey::random(&mut rand::rng(), algorithm).unwrap() }
+    }
+
+    pub(crate) fn public(&self) -> pki::keys::PublicKey {
+        pki::keys::PublicKey::from_ssh(self.key.public_key().key_data()).unwrap()
     }
 
     pub(crate) fn host(&self, subject: &PrivateKey, role: &str, principals: &[&str]) -> Certificate {

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use russh::keys::{PrivateKey, PublicKey, PublicKeyOrCertificate};
+use pki::keys::PublicKey;
+use russh::keys::{PrivateKey, PublicKeyOrCertificate};
 use russh::{ChannelOpenFailure, Error, client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use russh::keys::PublicKey;
+use pki::keys::PublicKey;
 
 pub use self::pool::AgentPool;
 pub use self::tracker::TunnelStrategy;

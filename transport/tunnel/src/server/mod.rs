@@ -13,7 +13,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
-use russh::keys::PublicKey;
+use pki::keys::PublicKey;
 use russh::server;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
