@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,7 +40,7 @@ pub struct TunnelDialer {
     proxy: ProxyEndpoint,
     dialer: Dialer,
     found: Mutex<Option<Found>>,
-    /// Whether the last dial led to a proxy.
+    /// Whether the last dial led to a proxy, and a tunnel has been there since.
     leads: watch::Sender<bool>,
 }
 
@@ -63,7 +62,7 @@ impl TunnelDialer {
     /// users wait for them, and what a connection to the Auth Service costs all agents at once, who fetch the state of the
     /// cluster anew, would keep them waiting.
     pub fn after_tunnel(&self, connect: Arc<dyn Connect>) -> Arc<dyn Connect> {
-        Arc::new(AfterTunnel { connect, failed: AtomicBool::new(false), leads: self.leads.subscribe() })
+        Arc::new(AfterTunnel { connect, leads: self.leads.subscribe() })
     }
 
     async fn port(&self) -> io::Result<TunnelPort> {
@@ -135,12 +134,14 @@ impl ProxyDialer for TunnelDialer {
             found.lost = if led { None } else { found.lost.or_else(|| Some(Instant::now())) };
         }
     }
+
+    fn cut_off(&self) {
+        self.leads.send_replace(false);
+    }
 }
 
 struct AfterTunnel {
     connect: Arc<dyn Connect>,
-    /// Whether the last attempt failed.
-    failed: AtomicBool,
     leads: watch::Receiver<bool>,
 }
 
@@ -148,14 +149,22 @@ struct AfterTunnel {
 impl Connect for AfterTunnel {
     async fn connect(&self) -> Result<BoxStream, DialError> {
         let mut leads = self.leads.clone();
-        if self.failed.load(Ordering::Relaxed) && !*leads.borrow_and_update() {
-            let _ = timeout(PATIENCE, leads.wait_for(|leads| *leads)).await;
-            sleep(HEAD_START + SPREAD.mul_f64(rand::random_range(0.0..=1.0))).await;
+        if *leads.borrow_and_update() {
+            tokio::select! {
+                outcome = self.connect.connect() => return outcome,
+                // A proxy that ends may have accepted as its last act.
+                true = cut_off(&mut leads) => {}
+            }
         }
-        let outcome = self.connect.connect().await;
-        self.failed.store(outcome.is_err(), Ordering::Relaxed);
-        outcome
+        let _ = timeout(PATIENCE, leads.wait_for(|leads| *leads)).await;
+        sleep(HEAD_START + SPREAD.mul_f64(rand::random_range(0.0..=1.0))).await;
+        self.connect.connect().await
     }
+}
+
+/// Waits until there is no tunnel. `false` when nobody will tell.
+async fn cut_off(leads: &mut watch::Receiver<bool>) -> bool {
+    leads.wait_for(|leads| !*leads).await.is_ok()
 }
 
 #[cfg(test)]
@@ -170,17 +179,14 @@ mod tests {
 
     use super::*;
 
-    /// A server that is there or is not.
-    struct Switch(AtomicBool);
+    /// A server that lets clients wait until it answers.
+    struct Answers(watch::Receiver<bool>);
 
     #[async_trait]
-    impl Connect for Switch {
+    impl Connect for Answers {
         async fn connect(&self) -> Result<BoxStream, DialError> {
-            if self.0.load(Ordering::Relaxed) {
-                return Ok(Box::new(duplex(1).0));
-            }
-            let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-            Err(DialError::Connect { target: "localhost:1".into(), source: refused })
+            let _ = self.0.clone().wait_for(|answers| *answers).await;
+            Ok(Box::new(duplex(1).0))
         }
     }
 
@@ -188,35 +194,38 @@ mod tests {
     async fn other_connections_come_after_the_tunnel() {
         let proxy = ProxyEndpoint::new(Dialer::direct(), HostPort::new("localhost", 1), Verify::Insecure);
         let tunnel = TunnelDialer::new(proxy, Dialer::direct());
-        let there = Arc::new(Switch(AtomicBool::new(true)));
-        let other = tunnel.after_tunnel(there.clone());
+        let answers = watch::Sender::new(true);
+        let other = tunnel.after_tunnel(Arc::new(Answers(answers.subscribe())));
         let begin = Instant::now();
-        let try_once = async || (other.connect().await.is_ok(), begin.elapsed());
-        // A connection that ends while the tunnel is there is made anew at once, and so is one that was never refused.
-        tunnel.led_to_a_proxy(true);
-        assert_eq!(try_once().await, (true, Duration::ZERO));
-        tunnel.led_to_a_proxy(false);
-        assert_eq!(try_once().await, (true, Duration::ZERO));
-        there.0.store(false, Ordering::Relaxed);
-        assert_eq!(try_once().await, (false, Duration::ZERO));
-        // The proxy is away.
-        there.0.store(true, Ordering::Relaxed);
-        let back = async {
-            sleep(PATIENCE / 2).await;
-            tunnel.led_to_a_proxy(true);
+        let try_once = async || {
+            let before = begin.elapsed();
+            other.connect().await.unwrap();
+            begin.elapsed() - before
         };
-        let ((connected, after), ()) = tokio::join!(try_once(), back);
-        let earliest = PATIENCE / 2 + HEAD_START;
-        assert!(connected && (earliest..=earliest + SPREAD).contains(&after), "{after:?}");
+        // A connection that ends while the tunnel is there is made anew at once.
+        tunnel.led_to_a_proxy(true);
+        assert_eq!(try_once().await, Duration::ZERO);
+        // The proxy has ended: what was under way to it waits, and so does what comes after.
+        for under_way in [true, false] {
+            answers.send_replace(!under_way);
+            let back = async {
+                sleep(Duration::from_secs(1)).await;
+                tunnel.cut_off();
+                answers.send_replace(true);
+                sleep(PATIENCE / 2).await;
+                tunnel.led_to_a_proxy(true);
+            };
+            if !under_way {
+                tunnel.cut_off();
+            }
+            let (after, ()) = tokio::join!(try_once(), back);
+            let earliest = Duration::from_secs(1) + PATIENCE / 2 + HEAD_START;
+            assert!((earliest..=earliest + SPREAD).contains(&after), "{under_way}: {after:?}");
+        }
         // A tunnel that stays away keeps nobody waiting for ever.
-        there.0.store(false, Ordering::Relaxed);
-        assert!(!try_once().await.0);
         tunnel.led_to_a_proxy(false);
-        there.0.store(true, Ordering::Relaxed);
-        let before = begin.elapsed();
-        let (connected, after) = try_once().await;
-        let earliest = PATIENCE + HEAD_START;
-        assert!(connected && (earliest..=earliest + SPREAD).contains(&(after - before)), "{after:?}");
+        let (after, earliest) = (try_once().await, PATIENCE + HEAD_START);
+        assert!((earliest..=earliest + SPREAD).contains(&after), "{after:?}");
     }
 
     #[tokio::test(start_paused = true)]

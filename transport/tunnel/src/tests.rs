@@ -98,6 +98,8 @@ fn server_with(authority: &Authority, name: &str, known: &[(&str, &Authority)], 
 struct Address {
     proxies: Arc<Mutex<Vec<TunnelServer>>>,
     turn: Arc<AtomicUsize>,
+    /// How often no tunnel was left.
+    cut_off: Arc<AtomicUsize>,
 }
 
 impl Address {
@@ -127,6 +129,10 @@ impl Address {
 impl ProxyDialer for Address {
     async fn dial(&self) -> io::Result<BoxedStream> {
         self.connect()
+    }
+
+    fn cut_off(&self) {
+        self.cut_off.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -362,6 +368,7 @@ async fn an_agent_is_back_within_a_second_after_its_proxy_restarts() {
     registered(&new, NODE, TunnelType::Node).await;
     assert!(since.elapsed() < Duration::from_secs(1), "took {:?}", since.elapsed());
     assert!(dial(&new).await.is_ok());
+    assert_eq!(address.cut_off.load(Ordering::Relaxed), 1, "what else leads to the proxies was not told");
 }
 
 #[tokio::test]

@@ -41,6 +41,9 @@ pub trait ProxyDialer: Send + Sync + 'static {
 
     /// Hears whether the last dial led to a proxy: where it did not, the address may be out of date.
     fn led_to_a_proxy(&self, _led: bool) {}
+
+    /// Hears that the last tunnel has ended.
+    fn cut_off(&self) {}
 }
 
 /// Takes the streams that proxies open to this agent.

@@ -48,7 +48,12 @@ impl AgentPool {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                lived = next_end(&mut links) => self.note_end(lived),
+                lived = next_end(&mut links) => {
+                    self.note_end(lived);
+                    if links.is_empty() {
+                        self.config.dialer.cut_off();
+                    }
+                }
                 outcome = &mut attempt => {
                     self.note_attempt(outcome, &mut links);
                     attempt.set(self.attempt(&stop));
