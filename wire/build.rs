@@ -59,6 +59,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.bytes([".teleport.transport.v1.Frame"]);
     config.btree_map(["."]);
+    // The largest of the resources that these may hold has 3 KB, most have a few hundred bytes, and lists are long.
+    config.boxed(".proto.PaginatedResource.resource");
+    config.boxed(".proto.Event.Resource");
     config.extern_path(HEADER_PACKAGE, "crate::types");
     for message in pool.all_messages() {
         if has_json(&message) {

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use tonic::Code;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use prost::Message;
+use tokio::task::spawn_blocking;
+use tonic::client::Grpc;
+use tonic::{Code, Request, Response, Status};
+use tonic_prost::ProstCodec;
 use wire::proto::paginated_resource::Resource;
-use wire::proto::{GetSshTargetsRequest, ListResourcesRequest, ListUnifiedResourcesRequest};
+use wire::proto::{GetSshTargetsRequest, ListResourcesRequest, ListUnifiedResourcesRequest, PaginatedResource};
 use wire::types::{ServerV2, SortBy};
 
-use crate::cluster::ClusterClient;
+use crate::cluster::{ClusterClient, LARGEST_MESSAGE};
 use crate::error::{Error, Result};
 use crate::ssh::Host;
 use crate::text;
@@ -26,9 +32,31 @@ pub struct NodeFilter {
     pub query: String,
 }
 
+/// A page of a list, as both lists answer. What is a message on the wire are bytes as well: the items are read while the
+/// next page is on its way.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Page {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    items: Vec<Bytes>,
+    #[prost(string, tag = "2")]
+    next_key: String,
+}
+
+impl Page {
+    /// The SSH servers of the page.
+    fn servers(self) -> Result<Vec<ServerV2>> {
+        let read = |item| PaginatedResource::decode(item).map(|found| found.resource);
+        let servers = self.items.into_iter().map(read).filter_map(|found| match found {
+            Ok(Some(Resource::Node(node))) => Some(Ok(*node)),
+            Ok(_) => None,
+            Err(error) => Some(Err(Error::other(format!("the list of servers is not understood: {error}")))),
+        });
+        servers.collect()
+    }
+}
+
 /// Lists the servers of the selected cluster that the user may see.
 pub async fn list(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<ServerV2>> {
-    let mut service = client.auth();
     let mut request = ListUnifiedResourcesRequest {
         kinds: vec!["node".to_owned()],
         labels: filter.labels.clone(),
@@ -39,24 +67,13 @@ pub async fn list(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<Ser
     };
     pages(async |limit, start| {
         (request.limit, request.start_key) = (limit, start);
-        let page = service.list_unified_resources(request.clone()).await?.into_inner();
-        let nodes = page.resources.into_iter().filter_map(|found| server(found.resource));
-        Ok((nodes.collect(), page.next_key))
+        page(client, "/proto.AuthService/ListUnifiedResources", request.clone()).await
     })
     .await
 }
 
-/// The SSH server that an item of a list is; `None` for items of other kinds.
-fn server(item: Option<Resource>) -> Option<ServerV2> {
-    match item? {
-        Resource::Node(node) => Some(node),
-        _ => None,
-    }
-}
-
 /// The hosts that a filter stands for, to be dialled by their ids.
 pub async fn matching_hosts(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<Host>> {
-    let mut service = client.auth();
     let mut request = ListResourcesRequest {
         resource_type: "node".to_owned(),
         namespace: "default".to_owned(),
@@ -67,9 +84,7 @@ pub async fn matching_hosts(client: &ClusterClient, filter: &NodeFilter) -> Resu
     };
     let nodes = pages(async |limit, start| {
         (request.limit, request.start_key) = (limit, start);
-        let page = service.list_resources(request.clone()).await?.into_inner();
-        let nodes = page.resources.into_iter().filter_map(|found| server(found.resource));
-        Ok((nodes.collect(), page.next_key))
+        page(client, "/proto.AuthService/ListResources", request.clone()).await
     })
     .await?;
     let mut hosts: Vec<Host> = nodes.iter().map(host_of).collect();
@@ -77,19 +92,32 @@ pub async fn matching_hosts(client: &ClusterClient, filter: &NodeFilter) -> Resu
     Ok(hosts)
 }
 
+/// Asks for a page.
+async fn page<R: Message + 'static>(client: &ClusterClient, call: &'static str, request: R) -> Result<Page, Status> {
+    let mut service = Grpc::new(client.auth_channel()).max_decoding_message_size(LARGEST_MESSAGE);
+    service.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let codec = ProstCodec::<R, Page>::default();
+    let answer = service.unary(Request::new(request), PathAndQuery::from_static(call), codec).await;
+    answer.map(Response::into_inner)
+}
+
 /// Collects pages until there are no more. `next` gets how many servers are wanted and where to go on; pages that are
 /// larger than a message may be are asked for again in halves.
-async fn pages(
-    mut next: impl AsyncFnMut(i32, String) -> Result<(Vec<ServerV2>, String), tonic::Status>,
-) -> Result<Vec<ServerV2>> {
-    let (mut all, mut limit, mut start) = (Vec::new(), PAGE, String::new());
+async fn pages(mut next: impl AsyncFnMut(i32, String) -> Result<Page, Status>) -> Result<Vec<ServerV2>> {
+    let (mut limit, mut start) = (PAGE, String::new());
+    let mut reading = Vec::new();
     loop {
         match next(limit, start.clone()).await {
-            Ok((page, after)) => {
-                all.extend(page);
+            Ok(page) => {
+                let after = page.next_key.clone();
                 // A server that does not get on would be asked forever.
-                if after.is_empty() || after == start {
-                    return Ok(all);
+                let is_last = after.is_empty() || after == start;
+                if is_last && reading.is_empty() {
+                    return page.servers();
+                }
+                reading.push(spawn_blocking(|| page.servers()));
+                if is_last {
+                    break;
                 }
                 start = after;
             }
@@ -97,6 +125,11 @@ async fn pages(
             Err(status) => return Err(status.into()),
         }
     }
+    let mut all = Vec::new();
+    for servers in reading {
+        all.append(&mut servers.await.map_err(|error| Error::other(format!("reading a list: {error}")))??);
+    }
+    Ok(all)
 }
 
 /// The servers that a name, an id or an address may mean.

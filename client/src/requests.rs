@@ -168,7 +168,7 @@ async fn follow(client: &ClusterClient, wanted: &str) -> Result<Option<AccessReq
         let request = match (Operation::try_from(event.r#type), event.resource) {
             // The watch is there: what was decided before it is seen by looking.
             (Ok(Operation::Init), _) => get(client, wanted).await?,
-            (Ok(Operation::Put), Some(Resource::AccessRequest(request))) if id(&request) == wanted => request,
+            (Ok(Operation::Put), Some(Resource::AccessRequest(request))) if id(&request) == wanted => *request,
             (Ok(Operation::Delete), _) => {
                 return Err(Error::other(format!("access request {wanted:?} has ended or was removed")));
             }

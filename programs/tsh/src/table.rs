@@ -1,6 +1,7 @@
 //! Tables for people.
 
 use std::io::stdout;
+use std::iter::repeat_n;
 
 use client::text;
 
@@ -43,32 +44,34 @@ impl Table {
 
     /// The rows alone.
     pub fn render_rows(&self) -> String {
-        let widths = self.widths(&self.rows);
-        self.rows.iter().map(|row| line(row, &widths)).collect()
+        let (widths, mut text) = (self.widths(&self.rows), String::new());
+        self.rows.iter().for_each(|row| line(&mut text, row, &widths));
+        text
     }
 
     fn render_within(&self, width: Option<usize>) -> String {
-        let mut rows = self.rows.clone();
-        if let Some(width) = width {
-            self.cut(&mut rows, width);
-        }
-        let all: Vec<_> = std::iter::once(self.header.clone()).chain(rows.iter().cloned()).collect();
-        let widths = self.widths(&all);
+        let cut = width.map(|width| self.cut(width));
+        let rows = cut.as_ref().unwrap_or(&self.rows);
+        let titles = self.header.iter().map(|title| length(title));
+        let widths: Vec<usize> =
+            self.widths(rows).into_iter().zip(titles).map(|(cell, title)| cell.max(title)).collect();
         let dashes: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-        let mut rendered = line(&self.header, &widths) + &line(&dashes, &widths);
-        rendered.extend(rows.iter().map(|row| line(row, &widths)));
-        rendered
+        let mut text = String::new();
+        [&self.header, &dashes].into_iter().chain(rows).for_each(|row| line(&mut text, row, &widths));
+        text
     }
 
-    fn cut(&self, rows: &mut [Vec<String>], width: usize) {
-        let widths = self.widths(rows);
-        let Some((_, others)) = widths.split_last() else { return };
+    /// The rows with the last column cut where so wide a terminal ends.
+    fn cut(&self, width: usize) -> Vec<Vec<String>> {
+        let (mut rows, widths) = (self.rows.clone(), self.widths(&self.rows));
+        let others = widths.split_last().map_or(&[][..], |(_, others)| others);
         let header: usize = self.header.iter().rev().skip(1).map(|title| length(title)).sum();
         let taken = others.iter().sum::<usize>().max(header) + others.len() * GAP;
         let room = width.saturating_sub(taken).max(NARROWEST);
         for cell in rows.iter_mut().filter_map(|row| row.last_mut()).filter(|cell| length(cell) > room) {
             *cell = cell.chars().take(room - 3).chain("...".chars()).collect();
         }
+        rows
     }
 
     fn widths(&self, rows: &[Vec<String>]) -> Vec<usize> {
@@ -81,12 +84,15 @@ fn length(cell: &str) -> usize {
     cell.chars().count()
 }
 
-fn line(cells: &[String], widths: &[usize]) -> String {
-    let padded = cells.iter().zip(widths).map(|(cell, width)| {
-        let padding = " ".repeat(width.saturating_sub(length(cell)) + GAP);
-        format!("{cell}{padding}")
-    });
-    padded.collect::<String>().trim_end().to_owned() + "\n"
+/// Adds a row whose cells are as wide as these.
+fn line(text: &mut String, cells: &[String], widths: &[usize]) {
+    let start = text.len();
+    for (cell, width) in cells.iter().zip(widths) {
+        text.push_str(cell);
+        text.extend(repeat_n(' ', width.saturating_sub(length(cell)) + GAP));
+    }
+    text.truncate(start + text[start..].trim_end().len());
+    text.push('\n');
 }
 
 #[cfg(test)]

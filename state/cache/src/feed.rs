@@ -187,7 +187,7 @@ impl Feed {
                 if let Some(Listed::Node(node)) = item.resource
                     && let Some(name) = node.metadata.as_ref().map(|m| m.name.clone())
                 {
-                    nodes.insert(name, Arc::new(node));
+                    nodes.insert(name, Arc::from(node));
                 }
             }
             start_key = page.next_key;

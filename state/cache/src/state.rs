@@ -101,40 +101,40 @@ impl State {
         Some(match resource {
             Resource::CertAuthority(ca) => {
                 let key = authority_key(&ca)?;
-                self.authorities.insert(key.clone(), Arc::new(ca));
+                self.authorities.insert(key.clone(), Arc::from(ca));
                 Change::Authority(key.0, key.1)
             }
             Resource::Role(role) => {
                 let name = role.metadata.as_ref()?.name.clone();
-                self.roles.insert(name.clone(), Arc::new(role));
+                self.roles.insert(name.clone(), Arc::from(role));
                 self.roles_revision += 1;
                 Change::Role(name)
             }
             Resource::Server(server) if server.kind == "node" => {
                 let name = server.metadata.as_ref()?.name.clone();
-                self.nodes.insert(name.clone(), Arc::new(server));
+                self.nodes.insert(name.clone(), Arc::from(server));
                 Change::Node(name)
             }
             Resource::Lock(lock) => {
                 let name = lock.metadata.as_ref()?.name.clone();
-                self.locks.insert(name.clone(), Arc::new(lock));
+                self.locks.insert(name.clone(), Arc::from(lock));
                 Change::Lock(name)
             }
             Resource::RemoteCluster(cluster) => {
                 let name = cluster.metadata.as_ref()?.name.clone();
-                self.remote_clusters.insert(name.clone(), Arc::new(cluster));
+                self.remote_clusters.insert(name.clone(), Arc::from(cluster));
                 Change::RemoteCluster(name)
             }
             Resource::AuthPreference(preference) => {
-                self.auth_preference = Arc::new(preference);
+                self.auth_preference = Arc::from(preference);
                 Change::Settings
             }
             Resource::ClusterNetworkingConfig(config) => {
-                self.networking = Arc::new(config);
+                self.networking = Arc::from(config);
                 Change::Settings
             }
             Resource::SessionRecordingConfig(config) => {
-                self.recording = Arc::new(config);
+                self.recording = Arc::from(config);
                 Change::Settings
             }
             Resource::ClusterName(name) => {
@@ -202,7 +202,10 @@ mod tests {
     #[test]
     fn a_role_that_is_put_is_found_until_it_is_deleted() {
         let mut state = State::default();
-        assert_eq!(state.apply(event(Operation::Put, Resource::Role(role("dev")))), Some(Change::Role("dev".into())));
+        assert_eq!(
+            state.apply(event(Operation::Put, Resource::Role(Box::new(role("dev"))))),
+            Some(Change::Role("dev".into()))
+        );
         let before = state.roles_revision;
         assert!(state.roles.contains_key("dev"));
         let header = ResourceHeader {
@@ -210,14 +213,14 @@ mod tests {
             metadata: Some(Metadata { name: "dev".into(), ..Default::default() }),
             ..Default::default()
         };
-        state.apply(event(Operation::Delete, Resource::ResourceHeader(header)));
+        state.apply(event(Operation::Delete, Resource::ResourceHeader(Box::new(header))));
         assert!(!state.roles.contains_key("dev") && state.roles_revision > before);
     }
 
     #[test]
     fn an_event_without_a_name_changes_nothing() {
         let mut state = State::default();
-        assert_eq!(state.apply(event(Operation::Put, Resource::Role(RoleV6::default()))), None);
+        assert_eq!(state.apply(event(Operation::Put, Resource::Role(Box::default()))), None);
         assert_eq!(state.apply(Event::default()), None);
     }
 }

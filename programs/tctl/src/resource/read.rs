@@ -219,7 +219,7 @@ pub async fn nodes(api: &Api, request: &ListResourcesRequest) -> Result<Vec<Serv
     loop {
         let page = api.auth().list_resources(request.clone()).within("listing servers").await?;
         all.extend(page.resources.into_iter().filter_map(|found| match found.resource {
-            Some(paginated_resource::Resource::Node(server)) => Some(server),
+            Some(paginated_resource::Resource::Node(server)) => Some(*server),
             _ => None,
         }));
         if !turn_page(&mut request.start_key, page.next_key)? {

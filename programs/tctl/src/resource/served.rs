@@ -40,16 +40,16 @@ pub async fn list(api: &Api, request: &ListResourcesRequest) -> Result<Vec<AnyRe
 
 fn item(resource: Resource) -> Option<AnyResource> {
     Some(match resource {
-        Resource::Node(r) => r.into(),
-        Resource::AppServer(r) => r.into(),
-        Resource::DatabaseServer(r) => r.into(),
-        Resource::DatabaseService(r) => r.into(),
-        Resource::KubernetesServer(r) => r.into(),
-        Resource::KubeCluster(r) => r.into(),
-        Resource::WindowsDesktop(r) => r.into(),
-        Resource::WindowsDesktopService(r) => r.into(),
-        Resource::UserGroup(r) => r.into(),
-        Resource::SamlIdPServiceProvider(r) => r.into(),
+        Resource::Node(r) => (*r).into(),
+        Resource::AppServer(r) => (*r).into(),
+        Resource::DatabaseServer(r) => (*r).into(),
+        Resource::DatabaseService(r) => (*r).into(),
+        Resource::KubernetesServer(r) => (*r).into(),
+        Resource::KubeCluster(r) => (*r).into(),
+        Resource::WindowsDesktop(r) => (*r).into(),
+        Resource::WindowsDesktopService(r) => (*r).into(),
+        Resource::UserGroup(r) => (*r).into(),
+        Resource::SamlIdPServiceProvider(r) => (*r).into(),
         Resource::AppServerOrSamlIdPServiceProvider(_) => return None,
     })
 }

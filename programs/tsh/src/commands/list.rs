@@ -34,7 +34,8 @@ pub async fn ls(context: &Context, args: &LsArgs) -> Result<i32> {
         return ls_everywhere(context, args, &filter).await;
     }
     let client = context.client(args.cluster.as_deref()).await?;
-    let mut hosts = nodes::list(&client, &filter).await?;
+    let found = nodes::list(&client, &filter).await?;
+    let mut hosts: Vec<&ServerV2> = found.iter().collect();
     hosts.sort_by(|a, b| nodes::hostname(a).cmp(nodes::hostname(b)));
     if args.format == Format::Names {
         let names: String =

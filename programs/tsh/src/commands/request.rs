@@ -435,8 +435,8 @@ impl Found {
             Resource::AppServer(server) => plain("app", server.spec.as_ref()?.app.as_ref()?),
             Resource::DatabaseServer(server) => plain("db", server.spec.as_ref()?.database.as_ref()?),
             Resource::KubernetesServer(server) => plain("kube_cluster", server.spec.as_ref()?.cluster.as_ref()?),
-            Resource::WindowsDesktop(desktop) => plain("windows_desktop", desktop),
-            Resource::UserGroup(group) => plain("user_group", group),
+            Resource::WindowsDesktop(desktop) => plain("windows_desktop", &**desktop),
+            Resource::UserGroup(group) => plain("user_group", &**group),
             _ => return None,
         };
         let id = ResourceId {

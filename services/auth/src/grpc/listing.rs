@@ -228,7 +228,7 @@ async fn unified(
 async fn applications(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
     let either = |kind: &str, resource: Either| {
         let both = AppServerOrSamlIdPServiceProviderV1 { kind: kind.to_owned(), resource: Some(resource) };
-        Resource::AppServerOrSamlIdPServiceProvider(both)
+        Resource::AppServerOrSamlIdPServiceProvider(Box::new(both))
     };
     let sortable = |field: &str| matches!(field, "name" | "") || AppServerV3::sort_fields().contains(&field);
     if let Some(sort) = question.sort.filter(|sort| !sortable(&sort.field)) {
@@ -236,10 +236,11 @@ async fn applications(api: &Api, context: &AuthContext, question: &Question<'_>)
             format!("sorting by field {:?} for resource \"app_and_idp_service_provider\" is not supported", sort.field);
         return Err(Error::not_implemented(text));
     }
-    let app = move |server| either("app_server", Either::AppServer(server));
+    let app = move |server: Box<_>| either("app_server", Either::AppServer(*server));
     let mut sources: Vec<(&str, Box<dyn Source>)> = vec![("app", Records::<kind::AppServer>::all(api, app).await?)];
     if context.require("saml_idp_service_provider", &["list", "read"]).is_ok() {
-        let provider = move |provider| either("saml_idp_service_provider", Either::SamlIdPServiceProvider(provider));
+        let provider =
+            move |provider: Box<_>| either("saml_idp_service_provider", Either::SamlIdPServiceProvider(*provider));
         sources.push(("saml", Records::<kind::SamlServiceProvider>::all(api, provider).await?));
     }
     let key = |kind: &str, name: &str, record: &str| format!("{name}{SEPARATOR}{kind}{SEPARATOR}{record}");
@@ -260,14 +261,17 @@ trait Source: Send + Sync {
 
 struct Records<K: Kind> {
     values: Vec<Arc<K::Value>>,
-    wrap: Box<dyn Fn(K::Value) -> Resource + Send + Sync>,
+    wrap: Box<dyn Fn(Box<K::Value>) -> Resource + Send + Sync>,
 }
 
 impl<K: Kind> Records<K>
 where
     K::Value: Labelled,
 {
-    async fn all(api: &Api, wrap: impl Fn(K::Value) -> Resource + Send + Sync + 'static) -> Result<Box<dyn Source>> {
+    async fn all(
+        api: &Api,
+        wrap: impl Fn(Box<K::Value>) -> Resource + Send + Sync + 'static,
+    ) -> Result<Box<dyn Source>> {
         Ok(Box::new(Self { values: api.auth().store().list::<K>().await?, wrap: Box::new(wrap) }))
     }
 }
@@ -294,7 +298,7 @@ where
         if !question.filter.matches(value)? || !context.reaches(value) {
             return Ok(None);
         }
-        Ok(Some(paginated(context, (self.wrap)(value.clone()), question.include_logins)))
+        Ok(Some(paginated(context, (self.wrap)(Box::new(value.clone())), question.include_logins)))
     }
 }
 
@@ -380,10 +384,10 @@ async fn distinct_clusters(api: &Api, context: &AuthContext, question: &Question
     };
     let end = start.saturating_add(question.limit).min(clusters.len());
     let next_key = clusters.get(end).map(|cluster| cluster.name().to_owned()).unwrap_or_default();
-    let items = clusters[start..end]
-        .iter()
-        .cloned()
-        .map(|cluster| PaginatedResource { resource: Some(Resource::KubeCluster(cluster)), ..Default::default() });
+    let items = clusters[start..end].iter().cloned().map(|cluster| PaginatedResource {
+        resource: Some(Resource::KubeCluster(Box::new(cluster))),
+        ..Default::default()
+    });
     Ok(Found { items: items.collect(), next_key, total })
 }
 
@@ -413,7 +417,7 @@ async fn records<K: Kind>(
     api: &Api,
     context: &AuthContext,
     question: &Question<'_>,
-    item: impl Fn(K::Value) -> Resource,
+    item: impl Fn(Box<K::Value>) -> Resource,
 ) -> Result<Found>
 where
     K::Value: Labelled,
@@ -449,7 +453,7 @@ where
     let keys: Vec<String> = found.iter().map(|value| key::<K>(order.as_ref(), value)).collect();
     let mut items: Vec<PaginatedResource> = found
         .into_iter()
-        .map(|value| paginated(context, item(Arc::unwrap_or_clone(value)), question.include_logins))
+        .map(|value| paginated(context, item(Box::new(Arc::unwrap_or_clone(value))), question.include_logins))
         .collect();
     // Whoever asks for everything at once cuts it into pages himself.
     if question.limit != usize::MAX {

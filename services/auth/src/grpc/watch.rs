@@ -101,17 +101,17 @@ impl Live {
         match &event.resource {
             Some(Resource::Server(server)) if server.kind == "node" => context.can_see_node(server),
             Some(Resource::RemoteCluster(cluster)) => context.can_see_cluster(cluster),
-            Some(Resource::App(thing)) => context.reaches(thing),
-            Some(Resource::AppServer(thing)) => context.reaches(thing),
-            Some(Resource::Database(thing)) => context.reaches(thing),
-            Some(Resource::DatabaseServer(thing)) => context.reaches(thing),
-            Some(Resource::DatabaseService(thing)) => context.reaches(thing),
-            Some(Resource::KubernetesCluster(thing)) => context.reaches(thing),
-            Some(Resource::KubernetesServer(thing)) => context.reaches(thing),
-            Some(Resource::WindowsDesktop(thing)) => context.reaches(thing),
-            Some(Resource::WindowsDesktopService(thing)) => context.reaches(thing),
-            Some(Resource::UserGroup(thing)) => context.reaches(thing),
-            Some(Resource::SamlIdPServiceProvider(thing)) => context.reaches(thing),
+            Some(Resource::App(thing)) => context.reaches(&**thing),
+            Some(Resource::AppServer(thing)) => context.reaches(&**thing),
+            Some(Resource::Database(thing)) => context.reaches(&**thing),
+            Some(Resource::DatabaseServer(thing)) => context.reaches(&**thing),
+            Some(Resource::DatabaseService(thing)) => context.reaches(&**thing),
+            Some(Resource::KubernetesCluster(thing)) => context.reaches(&**thing),
+            Some(Resource::KubernetesServer(thing)) => context.reaches(&**thing),
+            Some(Resource::WindowsDesktop(thing)) => context.reaches(&**thing),
+            Some(Resource::WindowsDesktopService(thing)) => context.reaches(&**thing),
+            Some(Resource::UserGroup(thing)) => context.reaches(&**thing),
+            Some(Resource::SamlIdPServiceProvider(thing)) => context.reaches(&**thing),
             _ => true,
         }
     }
@@ -172,5 +172,5 @@ fn init(kinds: Vec<WatchKind>) -> Event {
         spec: Some(WatchStatusSpecV1 { kinds }),
         ..Default::default()
     };
-    Event { r#type: Operation::Init as i32, resource: Some(Resource::WatchStatus(status)) }
+    Event { r#type: Operation::Init as i32, resource: Some(Resource::WatchStatus(Box::new(status))) }
 }

@@ -78,7 +78,7 @@ impl Change {
         }
         let (kind, resource) = match &self.value {
             Some(value) => (Operation::Put, (self.info.event)(&**value, watched.load_secrets)?),
-            None => (Operation::Delete, event::Resource::ResourceHeader(self.header(&name))),
+            None => (Operation::Delete, event::Resource::ResourceHeader(Box::new(self.header(&name)))),
         };
         passes(watched, &resource).then_some(Event { r#type: kind.into(), resource: Some(resource) })
     }

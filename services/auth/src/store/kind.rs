@@ -187,7 +187,7 @@ macro_rules! kinds {
 macro_rules! event {
     ($variant:ident) => {
         fn event(value: &Self::Value, _load_secrets: bool) -> Option<EventResource> {
-            Some(EventResource::$variant(value.clone()))
+            Some(EventResource::$variant(Box::new(value.clone())))
         }
     };
 }
@@ -203,7 +203,7 @@ kinds! {
             if let Some(spec) = &mut public.spec {
                 spec.local_auth = None;
             }
-            Some(EventResource::User(public))
+            Some(EventResource::User(Box::new(public)))
         }
     };
     /// What people may do.
@@ -217,7 +217,7 @@ kinds! {
             if !load_secrets {
                 crate::authority::strip_secrets(&mut ca);
             }
-            Some(EventResource::CertAuthority(ca))
+            Some(EventResource::CertAuthority(Box::new(ca)))
         }
     };
     /// Authorities of clusters that are trusted, but not at the moment; named `type/cluster`. Nothing believes them.
@@ -280,7 +280,7 @@ kinds! {
                 (spec.r#priv, spec.tls_priv) = (Vec::new(), Vec::new());
                 spec.bearer_token = String::new();
             }
-            Some(EventResource::WebSession(session))
+            Some(EventResource::WebSession(Box::new(session)))
         }
     };
     /// Sessions that are running.

@@ -93,7 +93,7 @@ async fn requestable(client: &ClusterClient, host: &Host) -> Option<ServerV2> {
     let found = requests::search(client, question).await;
     let found = found.inspect_err(|error| tracing::debug!(%error, "no access is asked for")).ok()?;
     let mut matching = found.into_iter().filter_map(|found| match found.resource? {
-        Resource::Node(node) if is(&node, &host.address) => Some(node),
+        Resource::Node(node) if is(&node, &host.address) => Some(*node),
         _ => None,
     });
     let first = matching.next()?;
