@@ -19,7 +19,8 @@
 //! The fourth hands data of channels on in the memory of the packet that it came in. The fifth halves what an idle
 //! connection holds, the sixth signs with RSA keys by AWS-LC. The seventh lets a server answer a global request in a task
 //! (`Session::answer_later`), so that a forward which takes its time holds up nothing else. The eighth lets data be taken from a
-//! [`ChannelStream`] in the memory that it came in.
+//! [`ChannelStream`] in the memory that it came in, the tenth lets it be given so. The ninth has a request for agent forwarding
+//! answered in the order of its channel's requests. The last two verify RSA signatures and compute ML-KEM by AWS-LC.
 //!
 //! When upstream offers the same, this crate goes away and `russh` in the workspace names the crate directly.
 
