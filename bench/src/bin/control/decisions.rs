@@ -29,7 +29,7 @@ pub fn measure() {
     let refused = time(|| nodes.iter().filter(|node| !set.check_node(node, "nobody", &state).is_allowed()).count());
     line("  a login refused on each, for all the reasons", &milliseconds(refused), "as one is told");
     let expanded = time(|| RoleSet::new(roles.iter().cloned(), traits.clone()));
-    line("  the roles made for a user", &milliseconds(expanded), "once for a connection");
+    line("  the roles made for a user", &milliseconds(expanded), "");
 }
 
 /// The median of many runs.
