@@ -151,9 +151,10 @@ impl Connect for AfterTunnel {
         let mut leads = self.leads.clone();
         if *leads.borrow_and_update() {
             tokio::select! {
-                outcome = self.connect.connect() => return outcome,
-                // A proxy that ends may have accepted as its last act.
+                // A proxy that ends may accept as its last act: when both are true, the connection leads nowhere.
+                biased;
                 true = cut_off(&mut leads) => {}
+                outcome = self.connect.connect() => return outcome,
             }
         }
         let _ = timeout(PATIENCE, leads.wait_for(|leads| *leads)).await;
