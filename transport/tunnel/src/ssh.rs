@@ -60,8 +60,8 @@ pub fn answer(name: &str, version: &str, recorded_by_proxy: bool) -> GlobalReque
 }
 
 const CIPHERS: &[cipher::Name] = &[
-    cipher::AES_256_GCM,
     cipher::AES_128_GCM,
+    cipher::AES_256_GCM,
     cipher::CHACHA20_POLY1305,
     cipher::AES_256_CTR,
     cipher::AES_192_CTR,
@@ -96,7 +96,7 @@ const KEYS: &[Algorithm] = &[
 const COMPRESSION: &[compression::Name] = &[compression::NONE];
 
 /// The algorithms to offer. AES-GCM first: it is done in hardware nearly everywhere and is more than twice as fast as
-/// ChaCha20-Poly1305. No compression: what is worth compressing over a slow line rarely passes here, and it costs
+/// ChaCha20-Poly1305; with 128 bits, as in TLS, a fourth faster than with 256. No compression: what is worth compressing over a slow line rarely passes here, and it costs
 /// memory per connection.
 pub fn preferences() -> Preferred {
     Preferred {
