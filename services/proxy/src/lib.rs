@@ -15,9 +15,10 @@ mod gate;
 mod inventory;
 mod leaves;
 mod listen;
-mod memory;
+mod messages;
 mod outbound;
 mod peers;
+mod precedence;
 mod presence;
 mod recorded;
 mod report;
@@ -50,7 +51,6 @@ use tunnel::server::TunnelServer;
 use wire::client::ApiChannel;
 use wire::error::Error;
 use wire::proto::proxy_service_server::ProxyServiceServer;
-use wire::transport::transport_service_server::TransportServiceServer;
 
 pub use settings::Settings;
 pub use upstream::Upstream;
@@ -59,6 +59,7 @@ use absent::Database;
 use dial::NodeDialer;
 use listen::{Configs, Door, Purpose};
 use peers::{PeerDoor, Peers};
+use precedence::Precedence;
 use recorded::Recorded;
 use shown::Shown;
 
@@ -258,7 +259,7 @@ impl Parts {
         let door = Door {
             settings: settings.clone(),
             http: web::WebRouters::new(&web),
-            grpc: Routes::new(TransportServiceServer::new(transport)).into_axum_router(),
+            grpc: transport.into_router(),
             peering: Routes::new(ProxyServiceServer::new(peer_door)).into_axum_router(),
             tunnels: self.tunnels.clone(),
             ssh: ssh::SshDoor::new(
@@ -276,6 +277,7 @@ impl Parts {
             upgraded_routes: Arc::new(listen::routes(&upgraded)),
             configs: Arc::new(configs),
             rates,
+            precedence: Arc::new(Precedence::starting()),
             tasks: tasks.clone(),
             closing: self.closing.clone(),
             shutdown: shutdown.clone(),

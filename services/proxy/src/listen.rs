@@ -1,6 +1,7 @@
 //! The public port: from an accepted connection to whoever serves it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use tunnel::server::TunnelServer;
 
 use crate::absent::{self, Database};
 use crate::dial::NodeDialer;
+use crate::precedence::Precedence;
 use crate::settings::Settings;
 use crate::ssh::SshDoor;
 use crate::transport::TransportPeer;
@@ -143,6 +145,8 @@ pub(crate) struct Door {
     pub upgraded_routes: Arc<Router<Service>>,
     /// How often one address may connect for anything but the web, whose requests are counted one by one.
     pub rates: Arc<RateLimit>,
+    /// Agents come in first.
+    pub precedence: Arc<Precedence>,
     pub tasks: TaskTracker,
     /// No new connections from now on; those that are open go on.
     pub closing: CancellationToken,
@@ -157,6 +161,9 @@ pub(crate) struct Place {
     pub counted: IpAddr,
     _permit: Arc<Permit>,
 }
+
+/// What serves a connection to its end.
+type Way<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// What a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +207,9 @@ impl Door {
             let door = self.clone();
             self.tasks.spawn(async move {
                 let place = Place { counted: incoming.arrival.peer.ip(), _permit: Arc::new(incoming.permit) };
-                door.until_stopped(door.serve(incoming.stream, incoming.arrival, purpose, place)).await;
+                // Boxed, to be in memory once: what is given to a function and kept while it waits is there twice.
+                let serving = Box::pin(door.serve(incoming.stream, incoming.arrival, purpose, place));
+                door.until_stopped(serving).await;
             });
         }
     }
@@ -216,7 +225,7 @@ impl Door {
     /// Finds out what a connection is, and serves it.
     ///
     /// A proxy has two connections for each agent, most of them idle, and a future has room for the largest of its ways: each
-    /// way is boxed here and in [`Self::route`], so that a connection keeps memory for the way it has taken only.
+    /// way is boxed, and what found it is dropped before it is taken, so that a connection keeps memory for that way only.
     async fn serve<S>(&self, stream: S, arrival: Arrival, purpose: Purpose, mut place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -259,12 +268,20 @@ impl Door {
             }
             (Protocol::Tls, Purpose::Peers) => Box::pin(self.peer(detected.stream, client)).await,
             (Protocol::Tls, Purpose::Kubernetes) => Box::pin(self.kubernetes_port(detected.stream, client)).await,
-            (Protocol::Tls, _) => Box::pin(self.route(detected.stream, client, server, purpose, place)).await,
-            (Protocol::Ssh, Purpose::Tunnel) => self.tunnel(Box::new(detected.stream), client).await,
+            (Protocol::Tls, _) => {
+                let way = Box::pin(self.route(detected.stream, client, server, purpose, place.clone())).await;
+                if let Some(way) = way {
+                    way.await;
+                }
+            }
+            (Protocol::Ssh, Purpose::Tunnel) => {
+                self.tunnel(Box::new(detected.stream), client, self.precedence.agent()).await;
+            }
             (Protocol::Ssh, Purpose::Public) if self.settings.tunnel_on_web() => {
-                self.tunnel(Box::new(detected.stream), client).await;
+                self.tunnel(Box::new(detected.stream), client, self.precedence.agent()).await;
             }
             (Protocol::Ssh, Purpose::Ssh) => {
+                Box::pin(self.precedence.other()).await;
                 Box::pin(self.ssh.serve(detected.stream, client, server, place.counted)).await;
             }
             (Protocol::Postgres, Purpose::Public) if self.settings.postgres.is_none() => {
@@ -287,10 +304,24 @@ impl Door {
     pub(crate) async fn serve_upgraded(&self, connection: UpgradedConnection) {
         let UpgradedConnection { stream, client, place } = connection;
         let server = self.settings.web_socket().unwrap_or(client);
-        self.until_stopped(self.route(stream, client, server, Purpose::Upgraded, place)).await;
+        let serving = Box::pin(async {
+            let way = Box::pin(self.route(stream, client, server, Purpose::Upgraded, place.clone())).await;
+            if let Some(way) = way {
+                way.await;
+            }
+        });
+        self.until_stopped(serving).await;
     }
 
-    async fn route<S>(&self, stream: S, client: SocketAddr, server: SocketAddr, purpose: Purpose, place: Place)
+    /// Finds the way of a TLS connection; none if it was closed.
+    async fn route<S>(
+        &self,
+        stream: S,
+        client: SocketAddr,
+        server: SocketAddr,
+        purpose: Purpose,
+        place: Place,
+    ) -> Option<Way<'_>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -300,22 +331,31 @@ impl Door {
             Purpose::Upgraded => &self.upgraded_routes,
             _ => &self.routes,
         };
-        let chosen = match Box::pin(mux::tls::choose(stream, routes)).await {
-            Ok(chosen) => chosen,
-            Err(error) => return debug!(%client, %error, "connection closed"),
-        };
+        let chosen = Box::pin(mux::tls::choose(stream, routes)).await;
+        let chosen = chosen.inspect_err(|error| debug!(%client, %error, "connection closed")).ok()?;
         // Before the handshake, which is work.
         if purpose.leads_to_web() && chosen.handler != Service::Web && !self.in_time(&place) {
-            return;
+            return None;
         }
+        let arriving = match chosen.handler {
+            Service::Tunnel => Some(self.precedence.agent()),
+            Service::Transport | Service::Ssh | Service::Auth => {
+                Box::pin(self.precedence.other()).await;
+                None
+            }
+            _ => None,
+        };
         let (handler, accepted) = match Box::pin(chosen.complete()).await {
             Ok(mux::tls::Routed::Forwarded { stream, hello, .. }) => {
-                return Box::pin(self.pass_to_auth(stream, (client, place.counted), server, &hello)).await;
+                return Some(Box::pin(self.pass_to_auth(stream, (client, place.counted), server, hello)));
             }
             Ok(mux::tls::Routed::Terminated { handler, accepted, .. }) => (handler, *accepted),
-            Err(error) => return debug!(%client, %error, "connection closed"),
+            Err(error) => {
+                debug!(%client, %error, "connection closed");
+                return None;
+            }
         };
-        match handler {
+        Some(match handler {
             Service::Web => {
                 let http = match purpose {
                     Purpose::Tunnel => &self.http.tunnel,
@@ -323,20 +363,26 @@ impl Door {
                     _ => &self.http.public,
                 };
                 let about = (Extension(ClientAddress(client)), Extension(place));
-                Box::pin(self.http(accepted.stream, http.clone().layer(about.0).layer(about.1))).await;
+                Box::pin(self.http(accepted.stream, http.clone().layer(about.0).layer(about.1)))
             }
-            Service::Tunnel => self.tunnel(Box::new(accepted.stream), client).await,
-            Service::Ssh => Box::pin(self.ssh.serve(accepted.stream, client, server, place.counted)).await,
-            Service::Transport => Box::pin(self.transport(accepted, (client, place.counted), server)).await,
-            Service::NoGrpc => Box::pin(self.http(accepted.stream, Routes::default().into_axum_router())).await,
-            Service::Kubernetes => Box::pin(self.http(accepted.stream, absent::kubernetes())).await,
+            Service::Tunnel => Box::pin(self.tunnel(Box::new(accepted.stream), client, arriving)),
+            Service::Ssh => Box::pin(self.ssh.serve(accepted.stream, client, server, place.counted)),
+            Service::Transport => Box::pin(self.transport(accepted, (client, place.counted), server)),
+            Service::NoGrpc => Box::pin(self.http(accepted.stream, Routes::default().into_axum_router())),
+            Service::Kubernetes => Box::pin(self.http(accepted.stream, absent::kubernetes())),
             Service::Application => {
                 debug!(%client, "connection closed: application access is not part of this build yet");
+                return None;
             }
-            Service::Database(database) => Box::pin(absent::refuse(database, &mut unframed(accepted))).await,
-            Service::DatabaseTls(database) => Box::pin(self.database_tls(unframed(accepted), database, client)).await,
-            Service::Auth => debug!(%client, "connection closed: the auth service ends its own TLS"),
-        }
+            Service::Database(database) => {
+                Box::pin(async move { absent::refuse(database, &mut unframed(accepted)).await })
+            }
+            Service::DatabaseTls(database) => Box::pin(self.database_tls(unframed(accepted), database, client)),
+            Service::Auth => {
+                debug!(%client, "connection closed: the auth service ends its own TLS");
+                return None;
+            }
+        })
     }
 
     /// Joins a client and the Auth Service of a cluster; what they say is between them.
@@ -345,7 +391,7 @@ impl Door {
         mut stream: S,
         (client, counted): (SocketAddr, IpAddr),
         server: SocketAddr,
-        hello: &mux::ClientHello,
+        hello: mux::ClientHello,
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -450,8 +496,8 @@ impl Door {
         }
     }
 
-    async fn tunnel(&self, stream: BoxedStream, client: SocketAddr) {
-        if let Err(error) = self.tunnels.serve(stream, client).await {
+    async fn tunnel<A>(&self, stream: BoxedStream, client: SocketAddr, arriving: A) {
+        if let Err(error) = self.tunnels.serve(stream, client, arriving).await {
             debug!(%client, %error, "tunnel ended");
         }
     }

@@ -1,40 +1,43 @@
 //! The gRPC service through which clients reach nodes and the Auth Service.
 
+mod ssh;
+
+#[cfg(test)]
+pub(crate) use ssh::SSH_FRAME;
+
 use std::future::poll_fn;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use axum::Router;
+use axum::routing::post;
+use bytes::{Bytes, BytesMut};
 use futures::Stream;
-use parking_lot::Mutex;
+use http::Extensions;
 use pki::identity::Identity;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::{debug, info};
-use tunnel::{BoxedStream, TunnelStream};
-use wire::transport::transport_service_server::TransportService;
+use tunnel::BoxedStream;
+use wire::transport::transport_service_server::{TransportService, TransportServiceServer};
 use wire::transport::{
     ClusterDetails, Frame, GetClusterDetailsRequest, GetClusterDetailsResponse, ProxyClusterRequest,
-    ProxyClusterResponse, ProxySshRequest, ProxySshResponse, proxy_ssh_request, proxy_ssh_response,
+    ProxyClusterResponse,
 };
 
 use crate::dial::NodeDialer;
 use crate::gate::Gate;
-use crate::memory;
-use crate::recorded::{AgentSource, Recorded};
+use crate::recorded::Recorded;
 
-/// What every SSH client sends first, and what nothing else may send to a node.
-const SSH_PREFIX: &[u8] = b"SSH-2.0";
 /// The largest frame sent to a client.
 const FRAME: usize = 64 * 1024;
 /// Frames that may wait for a client.
@@ -83,10 +86,18 @@ impl Transport {
     ) -> Self {
         Self { dialer, recorded, gate, tasks, shutdown }
     }
+
+    /// The service at its paths.
+    pub(crate) fn into_router(self) -> Router {
+        let sessions = self.clone();
+        let serve = move |request| async move { ssh::serve(sessions, request).await };
+        Routes::new(TransportServiceServer::new(self)).into_axum_router().route(ssh::PATH, post(serve))
+    }
 }
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
+/// All but the call with sessions, which [`ssh`] answers.
 #[tonic::async_trait]
 impl TransportService for Transport {
     async fn get_cluster_details(
@@ -96,48 +107,13 @@ impl TransportService for Transport {
         Ok(Response::new(GetClusterDetailsResponse { details: Some(ClusterDetails { fips_enabled: false }) }))
     }
 
-    async fn proxy_ssh(
-        &self,
-        request: Request<Streaming<ProxySshRequest>>,
-    ) -> Result<Response<Replies<ProxySshResponse>>, Status> {
-        let peer = peer(&request)?;
-        let mut frames = request.into_inner();
-        let first = first_frame(&mut frames).await?;
-        let target =
-            first.dial_target.ok_or_else(|| Status::invalid_argument("first frame must contain a dial target"))?;
-        let watch = self.gate.admit(&peer)?;
-        memory::keep();
-        let dialled = self.dialer.dial(&peer, &target.host_port, &target.cluster).await?;
-        debug!(user = %peer.identity.username, node = dialled.id, "client connected to node");
-        let (agent, far_agent) = tokio::io::duplex(FRAME);
-        let source = AgentSource::new(|| async { Ok(Box::new(far_agent) as BoxedStream) });
-        let stream = self.recorded.stand_between(&peer, &target.host_port, dialled, source).await?;
-        let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
-        let details = ProxySshResponse { details: Some(ClusterDetails { fips_enabled: false }), frame: None };
-        let _ = replies.try_send(Ok(details)); // the queue is empty
-        let shutdown = self.shutdown.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = relay_ssh((frames, first.frame), stream, agent, &replies) => {}
-                reason = watch.ended() => {
-                    info!(user = %peer.identity.username, reason = %reason, "connection ended");
-                    let _ = replies.send(Err(reason)).await; // the client may be gone
-                }
-                () = shutdown.cancelled() => {
-                    let _ = replies.send(Err(Status::unavailable("the proxy is shutting down"))).await;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
-    }
-
     async fn proxy_cluster(
         &self,
         request: Request<Streaming<ProxyClusterRequest>>,
     ) -> Result<Response<Replies<ProxyClusterResponse>>, Status> {
-        let peer = peer(&request)?;
+        let peer = peer(request.extensions())?;
         let mut frames = request.into_inner();
-        let first = first_frame(&mut frames).await?;
+        let first = first_frame(frames.message()).await?;
         let watch = self.gate.admit(&peer)?;
         let stream = self.dialer.dial_auth(&peer, &first.cluster).await?;
         let (replies, receiver) = mpsc::channel(FRAME_QUEUE);
@@ -155,82 +131,17 @@ impl TransportService for Transport {
     }
 }
 
-fn peer<T>(request: &Request<T>) -> Result<TransportPeer, Status> {
-    let peer = request.extensions().get::<TransportPeer>();
+fn peer(extensions: &Extensions) -> Result<TransportPeer, Status> {
+    let peer = extensions.get::<TransportPeer>();
     peer.cloned().ok_or_else(|| Status::permission_denied("a client certificate is required"))
 }
 
-async fn first_frame<T>(frames: &mut Streaming<T>) -> Result<T, Status> {
-    match timeout(FIRST_FRAME, frames.message()).await {
+async fn first_frame<T>(next: impl Future<Output = Result<Option<T>, Status>>) -> Result<T, Status> {
+    match timeout(FIRST_FRAME, next).await {
         Ok(Ok(Some(frame))) => Ok(frame),
         Ok(Ok(None)) => Err(Status::invalid_argument("the stream ended before it said where to go")),
         Ok(Err(status)) => Err(status),
         Err(_) => Err(Status::deadline_exceeded("waited 30 s for the dial target")),
-    }
-}
-
-/// Copies SSH frames both ways until one side ends, and those of the user's agent meanwhile.
-async fn relay_ssh(
-    (mut frames, first): (Streaming<ProxySshRequest>, Option<proxy_ssh_request::Frame>),
-    stream: BoxedStream,
-    agent: DuplexStream,
-    replies: &mpsc::Sender<Result<ProxySshResponse, Status>>,
-) {
-    let node = Mutex::new(NodeStream::from(stream));
-    let (mut to_agent, mut from_agent) = tokio::io::split(agent);
-    let upward = async {
-        let mut prefix = PrefixCheck::default();
-        let mut next = first;
-        loop {
-            match next {
-                Some(proxy_ssh_request::Frame::Ssh(frame)) => {
-                    if !prefix.accepts(&frame.payload) {
-                        let text = "required prefix \"SSH-2.0\" was not found";
-                        let _ = replies.send(Err(Status::permission_denied(text))).await;
-                        return;
-                    }
-                    if !matches!(timeout(STALLED, give(&node, frame.payload)).await, Ok(Ok(()))) {
-                        return;
-                    }
-                }
-                // Nobody may be asking the agent.
-                Some(proxy_ssh_request::Frame::Agent(frame)) => drop(write(&mut from_agent, &frame.payload).await),
-                None => {}
-            }
-            next = match frames.message().await {
-                Ok(Some(message)) => message.frame,
-                Ok(None) => {
-                    let _ = poll_fn(|cx| node.lock().writer().poll_shutdown(cx)).await; // the node may be gone
-                    std::future::pending().await // what the node still says is delivered
-                }
-                Err(_) => return,
-            };
-        }
-    };
-    let mut buffer = BytesMut::new();
-    let downward = pump(
-        |cx| node.lock().poll_data(cx, &mut buffer),
-        |payload| {
-            let frame = proxy_ssh_response::Frame::Ssh(Frame { payload });
-            replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
-        },
-    );
-    let mut agent_buffer = BytesMut::new();
-    let to_agent = async {
-        pump(
-            |cx| poll_frame(&mut to_agent, cx, &mut agent_buffer),
-            |payload| {
-                let frame = proxy_ssh_response::Frame::Agent(Frame { payload });
-                replies.send(Ok(ProxySshResponse { details: None, frame: Some(frame) }))
-            },
-        )
-        .await;
-        std::future::pending::<()>().await // the agent is asked at the beginning only
-    };
-    tokio::select! {
-        () = upward => {}
-        () = downward => {}
-        () = to_agent => {}
     }
 }
 
@@ -269,56 +180,6 @@ async fn relay_cluster(
     }
 }
 
-/// A node's side of a connection.
-enum NodeStream {
-    /// What comes through a tunnel is passed on in the memory that it came in.
-    Tunnel(Box<TunnelStream>),
-    Other(BoxedStream),
-}
-
-impl From<BoxedStream> for NodeStream {
-    fn from(stream: BoxedStream) -> Self {
-        TunnelStream::of_stream(stream).map_or_else(Self::Other, Self::Tunnel)
-    }
-}
-
-impl NodeStream {
-    fn poll_data(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<Option<Bytes>> {
-        match self {
-            Self::Tunnel(stream) => stream.poll_data(cx),
-            Self::Other(stream) => poll_frame(stream, cx, buffer),
-        }
-    }
-
-    /// Writes a part of `data` and takes it off.
-    fn poll_give(&mut self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<io::Result<()>> {
-        let written = match self {
-            Self::Tunnel(stream) => ready!(stream.poll_write_bytes(cx, data))?,
-            Self::Other(stream) => {
-                let written = ready!(Pin::new(stream).poll_write(cx, data))?;
-                data.advance(written);
-                written
-            }
-        };
-        Poll::Ready(if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(()) })
-    }
-
-    fn writer(&mut self) -> Pin<&mut (dyn AsyncWrite + Unpin)> {
-        match self {
-            Self::Tunnel(stream) => Pin::new(&mut **stream),
-            Self::Other(stream) => Pin::new(stream),
-        }
-    }
-}
-
-/// Writes all of a frame to a node.
-async fn give(node: &Mutex<NodeStream>, mut data: Bytes) -> io::Result<()> {
-    while data.has_remaining() {
-        poll_fn(|cx| node.lock().poll_give(cx, &mut data)).await?;
-    }
-    poll_fn(|cx| node.lock().writer().poll_flush(cx)).await
-}
-
 /// The next frame of a stream; none at its end.
 fn poll_frame(
     stream: &mut (impl AsyncRead + Unpin),
@@ -350,36 +211,4 @@ async fn write(stream: &mut (impl AsyncWriteExt + Unpin), data: &[u8]) -> bool {
         stream.flush().await
     };
     matches!(timeout(STALLED, written).await, Ok(Ok(())))
-}
-
-/// Compares the first bytes of a stream with [`SSH_PREFIX`], however they are cut into frames.
-#[derive(Debug, Default)]
-struct PrefixCheck {
-    seen: usize,
-}
-
-impl PrefixCheck {
-    fn accepts(&mut self, data: &[u8]) -> bool {
-        let missing = SSH_PREFIX.get(self.seen..).unwrap_or_default();
-        let compared = missing.len().min(data.len());
-        self.seen += compared;
-        missing.iter().zip(data).all(|(a, b)| a == b)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_ssh_passes_however_it_is_cut() {
-        let check = |parts: &[&[u8]]| {
-            let mut check = PrefixCheck::default();
-            parts.iter().all(|part| check.accepts(part))
-        };
-        assert!(check(&[b"SSH-2.0-x\r\n", b"anything"]));
-        assert!(check(&[b"SSH-", b"2.0", b"-x"]));
-        assert!(!check(&[b"GET / HTTP/1.1"]));
-        assert!(!check(&[b"SSH-", b"1.5"]));
-    }
 }

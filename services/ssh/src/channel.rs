@@ -82,6 +82,7 @@ enum Wanted {
 
 /// Serves a channel to its end.
 pub(crate) async fn serve(channel: Channel<Msg>, connection: Arc<Connection>) {
+    mux::memory::keep();
     let (read, write) = channel.split();
     let mut inbox = Inbox::new(read);
     let mut prepared = Prepared::default();

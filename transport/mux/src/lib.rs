@@ -8,7 +8,7 @@
 //! 3. [`client_hello`](client_hello()): for TLS, read server name and application protocols, still consuming nothing.
 //! 4. [`router`]: choose the handler and say whether TLS ends here ([`tls`]) or is passed on untouched.
 //! 5. [`pingconn`] and [`upgrade`]: framings that some routes carry inside.
-//! 6. [`copy_both`]: join two streams.
+//! 6. [`copy_both`]: join two streams; [`memory`] says what becomes of the memory that it took.
 //!
 //! Decisions (`proxy_protocol::parse`, `router::Router::decide`, the framings) are free of I/O; the rest is thin.
 
@@ -18,6 +18,7 @@ mod copy;
 mod detect;
 mod framed;
 pub mod listener;
+pub mod memory;
 pub mod pingconn;
 pub mod proxy_protocol;
 pub mod rate;

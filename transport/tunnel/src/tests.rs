@@ -120,7 +120,7 @@ impl Address {
         }
         let proxy = proxies[self.turn.fetch_add(1, Ordering::Relaxed) % proxies.len()].clone();
         let (near, far) = tokio::io::duplex(1 << 16);
-        tokio::spawn(async move { proxy.serve(Box::new(far), PEER.parse().unwrap()).await });
+        tokio::spawn(async move { proxy.serve(Box::new(far), PEER.parse().unwrap(), ()).await });
         Ok(Box::new(near))
     }
 }
@@ -453,7 +453,7 @@ async fn an_agent_of_another_authority_is_not_let_in() {
     let (near, far) = tokio::io::duplex(1 << 16);
     let serving = tokio::spawn({
         let proxy = proxy.clone();
-        async move { proxy.serve(Box::new(far), PEER.parse().unwrap()).await }
+        async move { proxy.serve(Box::new(far), PEER.parse().unwrap(), ()).await }
     });
     let mut client = connect(near).await;
     let login = identity(&stranger, "Node", NODE);
@@ -598,7 +598,7 @@ async fn connect(stream: tokio::io::DuplexStream) -> client::Handle<Bare> {
 async fn logged_in(proxy: &TunnelServer, login: &HostIdentity) -> client::Handle<Bare> {
     let (near, far) = tokio::io::duplex(1 << 16);
     let proxy = proxy.clone();
-    tokio::spawn(async move { proxy.serve(Box::new(far), PEER.parse().unwrap()).await });
+    tokio::spawn(async move { proxy.serve(Box::new(far), PEER.parse().unwrap(), ()).await });
     let mut client = connect(near).await;
     let user = login.user().unwrap().to_owned();
     let key: Arc<PrivateKey> = login.key.clone();

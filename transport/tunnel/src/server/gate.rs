@@ -24,6 +24,10 @@ use crate::stream::OpenStreams;
 /// How long dialling an Auth Service may take.
 const AUTH_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long after its arrival an agent is told which proxies there are. After a restart all agents come at once, and are let
+/// in first.
+const DISCOVERY_DELAY: Duration = Duration::from_secs(2);
+
 /// An agent has one connection to the Auth Service for calls and a few for uploads; this leaves much room.
 const MOST_AUTH_STREAMS: usize = 1024;
 
@@ -166,7 +170,7 @@ impl Registration {
     }
 }
 
-/// Makes the entry in the registry and sends the list of proxies. The proxy of another cluster is asked for its
+/// Makes the entry in the registry and, a little later, sends the list of proxies. The proxy of another cluster is asked for its
 /// version first; one that does not answer gets no tunnel.
 async fn register(registration: Arc<Registration>, mut info: TunnelInfo, handle: russh::server::Handle) {
     if info.tunnel_type == TunnelType::Proxy {
@@ -182,6 +186,7 @@ async fn register(registration: Arc<Registration>, mut info: TunnelInfo, handle:
     }
     let connection = Connection::new(info, handle);
     if registration.begin(&connection) {
+        tokio::time::sleep(DISCOVERY_DELAY).await;
         let payload = registration.shared.proxies.borrow().clone();
         connection.send_discovery(payload).await;
     }

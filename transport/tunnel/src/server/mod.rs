@@ -126,8 +126,8 @@ impl TunnelServer {
         });
     }
 
-    /// Serves one connection until it ends.
-    pub async fn serve(&self, stream: BoxedStream, peer: SocketAddr) -> Result<(), TunnelError> {
+    /// Serves one connection until it ends. `arriving` is kept until its agent has logged in.
+    pub async fn serve<A>(&self, stream: BoxedStream, peer: SocketAddr, arriving: A) -> Result<(), TunnelError> {
         let config = self.shared.ssh.read().clone();
         let gate = gate::Gate::new(self.shared.clone(), peer);
         let login = gate.login();
@@ -142,6 +142,7 @@ impl TunnelServer {
                 return Err(TunnelError::Timeout);
             },
         }
+        drop(arriving);
         (&mut session.0).await
     }
 

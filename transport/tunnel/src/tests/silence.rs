@@ -25,7 +25,7 @@ impl ProxyDialer for Forgetful {
     async fn dial(&self) -> io::Result<BoxedStream> {
         let ((near, mut here), (mut there, far)) = (tokio::io::duplex(1 << 16), tokio::io::duplex(1 << 16));
         let (proxy, mut forgotten) = (self.proxy.clone(), self.forgotten.subscribe());
-        tokio::spawn(async move { proxy.serve(Box::new(far), PEER.parse().unwrap()).await });
+        tokio::spawn(async move { proxy.serve(Box::new(far), PEER.parse().unwrap(), ()).await });
         tokio::spawn(async move {
             tokio::select! {
                 _ = tokio::io::copy_bidirectional(&mut here, &mut there) => {}
