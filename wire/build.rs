@@ -63,6 +63,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     config.boxed(".proto.PaginatedResource.resource");
     config.boxed(".proto.Event.Resource");
     config.extern_path(HEADER_PACKAGE, "crate::types");
+    for page in ["ListResourcesResponse", "ListUnifiedResourcesResponse"] {
+        config.extern_path(format!(".proto.{page}"), "crate::ResourcePage");
+    }
     for message in pool.all_messages() {
         if has_json(&message) {
             describe_json(&mut config, &pool, &message);

@@ -2,18 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
-use prost::Message;
+use mux::memory;
 use tokio::task::spawn_blocking;
-use tonic::client::Grpc;
-use tonic::{Code, Request, Response, Status};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Status};
+use wire::ResourcePage;
 use wire::proto::paginated_resource::Resource;
-use wire::proto::{GetSshTargetsRequest, ListResourcesRequest, ListUnifiedResourcesRequest, PaginatedResource};
+use wire::proto::{GetSshTargetsRequest, ListResourcesRequest, ListUnifiedResourcesRequest};
 use wire::types::{ServerV2, SortBy};
 
-use crate::cluster::{ClusterClient, LARGEST_MESSAGE};
+use crate::cluster::ClusterClient;
 use crate::error::{Error, Result};
 use crate::ssh::Host;
 use crate::text;
@@ -32,31 +29,27 @@ pub struct NodeFilter {
     pub query: String,
 }
 
-/// A page of a list, as both lists answer. What is a message on the wire are bytes as well: the items are read while the
-/// next page is on its way.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Page {
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    items: Vec<Bytes>,
-    #[prost(string, tag = "2")]
-    next_key: String,
-}
-
-impl Page {
-    /// The SSH servers of the page.
-    fn servers(self) -> Result<Vec<ServerV2>> {
-        let read = |item| PaginatedResource::decode(item).map(|found| found.resource);
-        let servers = self.items.into_iter().map(read).filter_map(|found| match found {
-            Ok(Some(Resource::Node(node))) => Some(Ok(*node)),
-            Ok(_) => None,
-            Err(error) => Some(Err(Error::other(format!("the list of servers is not understood: {error}")))),
-        });
-        servers.collect()
-    }
+/// The SSH servers of a page, as `shown` shows them.
+fn read<T>(page: &ResourcePage, shown: impl Fn(ServerV2) -> T) -> Result<Vec<T>> {
+    let servers = page.items().filter_map(|item| match item.map(|item| item.resource) {
+        Ok(Some(Resource::Node(node))) => Some(Ok(shown(*node))),
+        Ok(_) => None,
+        Err(status) => Some(Err(status.into())),
+    });
+    servers.collect()
 }
 
 /// Lists the servers of the selected cluster that the user may see.
 pub async fn list(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<ServerV2>> {
+    list_as(client, filter, |server| server).await
+}
+
+/// Lists them as `shown` shows each. Of a long list that is much less than the servers themselves.
+pub async fn list_as<T: Send + 'static>(
+    client: &ClusterClient,
+    filter: &NodeFilter,
+    shown: impl Fn(ServerV2) -> T + Copy + Send + 'static,
+) -> Result<Vec<T>> {
     let mut request = ListUnifiedResourcesRequest {
         kinds: vec!["node".to_owned()],
         labels: filter.labels.clone(),
@@ -65,11 +58,11 @@ pub async fn list(client: &ClusterClient, filter: &NodeFilter) -> Result<Vec<Ser
         sort_by: Some(SortBy { field: "name".to_owned(), is_desc: false }),
         ..Default::default()
     };
-    pages(async |limit, start| {
+    let next = async |limit, start| {
         (request.limit, request.start_key) = (limit, start);
-        page(client, "/proto.AuthService/ListUnifiedResources", request.clone()).await
-    })
-    .await
+        Ok(client.auth().list_unified_resources(request.clone()).await?.into_inner())
+    };
+    pages(next, shown).await
 }
 
 /// The hosts that a filter stands for, to be dialled by their ids.
@@ -82,28 +75,21 @@ pub async fn matching_hosts(client: &ClusterClient, filter: &NodeFilter) -> Resu
         search_keywords: filter.search.clone(),
         ..Default::default()
     };
-    let nodes = pages(async |limit, start| {
+    let next = async |limit, start| {
         (request.limit, request.start_key) = (limit, start);
-        page(client, "/proto.AuthService/ListResources", request.clone()).await
-    })
-    .await?;
-    let mut hosts: Vec<Host> = nodes.iter().map(host_of).collect();
+        Ok(client.auth().list_resources(request.clone()).await?.into_inner())
+    };
+    let mut hosts = pages(next, |node| host_of(&node)).await?;
     hosts.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
     Ok(hosts)
 }
 
-/// Asks for a page.
-async fn page<R: Message + 'static>(client: &ClusterClient, call: &'static str, request: R) -> Result<Page, Status> {
-    let mut service = Grpc::new(client.auth_channel()).max_decoding_message_size(LARGEST_MESSAGE);
-    service.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let codec = ProstCodec::<R, Page>::default();
-    let answer = service.unary(Request::new(request), PathAndQuery::from_static(call), codec).await;
-    answer.map(Response::into_inner)
-}
-
-/// Collects pages until there are no more. `next` gets how many servers are wanted and where to go on; pages that are
-/// larger than a message may be are asked for again in halves.
-async fn pages(mut next: impl AsyncFnMut(i32, String) -> Result<Page, Status>) -> Result<Vec<ServerV2>> {
+/// Collects pages until there are no more; one is read while the next is on its way. `next` gets how many servers are
+/// wanted and where to go on; pages that are larger than a message may be are asked for again in halves.
+async fn pages<T: Send + 'static>(
+    mut next: impl AsyncFnMut(i32, String) -> Result<ResourcePage, Status>,
+    shown: impl Fn(ServerV2) -> T + Copy + Send + 'static,
+) -> Result<Vec<T>> {
     let (mut limit, mut start) = (PAGE, String::new());
     let mut reading = Vec::new();
     loop {
@@ -113,9 +99,10 @@ async fn pages(mut next: impl AsyncFnMut(i32, String) -> Result<Page, Status>) -
                 // A server that does not get on would be asked forever.
                 let is_last = after.is_empty() || after == start;
                 if is_last && reading.is_empty() {
-                    return page.servers();
+                    return read(&page, shown);
                 }
-                reading.push(spawn_blocking(|| page.servers()));
+                memory::keep();
+                reading.push(spawn_blocking(move || read(&page, shown)));
                 if is_last {
                     break;
                 }

@@ -125,7 +125,9 @@ pub async fn search(client: &ClusterClient, mut wanted: ListResourcesRequest) ->
     let mut found = Vec::new();
     loop {
         let page = client.auth().list_resources(wanted.clone()).await?.into_inner();
-        found.extend(page.resources);
+        for item in page.items() {
+            found.push(item?);
+        }
         if !turn_page(&mut wanted.start_key, page.next_key)? {
             return Ok(found);
         }

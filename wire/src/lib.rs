@@ -185,7 +185,10 @@ pub mod fields;
 pub mod json;
 pub mod time;
 
+mod page;
 mod shapes;
+
+pub use page::ResourcePage;
 
 /// The version this build reports to clients and servers: plain semver, because clients refuse anything else.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

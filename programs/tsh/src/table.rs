@@ -1,5 +1,6 @@
 //! Tables for people.
 
+use std::borrow::Cow;
 use std::io::stdout;
 use std::iter::repeat_n;
 
@@ -32,8 +33,12 @@ impl Table {
     }
 
     /// Adds a row.
-    pub fn row<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(|cell| text::line(cell.as_ref()).into_owned()).collect());
+    pub fn row(&mut self, cells: impl IntoIterator<Item = impl Into<String>>) {
+        let clean = |cell: String| match text::line(&cell) {
+            Cow::Owned(changed) => changed,
+            Cow::Borrowed(_) => cell,
+        };
+        self.rows.push(cells.into_iter().map(|cell| clean(cell.into())).collect());
     }
 
     /// The text, with a newline after each row.

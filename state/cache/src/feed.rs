@@ -183,8 +183,8 @@ impl Feed {
                 ..Default::default()
             };
             let page = auth.list_resources(Request::new(request)).await?.into_inner();
-            for item in page.resources {
-                if let Some(Listed::Node(node)) = item.resource
+            for item in page.items() {
+                if let Some(Listed::Node(node)) = item?.resource
                     && let Some(name) = node.metadata.as_ref().map(|m| m.name.clone())
                 {
                     nodes.insert(name, Arc::from(node));

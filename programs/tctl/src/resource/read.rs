@@ -218,10 +218,11 @@ pub async fn nodes(api: &Api, request: &ListResourcesRequest) -> Result<Vec<Serv
     };
     loop {
         let page = api.auth().list_resources(request.clone()).within("listing servers").await?;
-        all.extend(page.resources.into_iter().filter_map(|found| match found.resource {
-            Some(paginated_resource::Resource::Node(server)) => Some(*server),
-            _ => None,
-        }));
+        for found in page.items() {
+            if let Some(paginated_resource::Resource::Node(server)) = found?.resource {
+                all.push(*server);
+            }
+        }
         if !turn_page(&mut request.start_key, page.next_key)? {
             return Ok(all);
         }

@@ -31,7 +31,9 @@ pub async fn list(api: &Api, request: &ListResourcesRequest) -> Result<Vec<AnyRe
     let mut all = Vec::new();
     loop {
         let page = api.auth().list_resources(request.clone()).within(&what).await?;
-        all.extend(page.resources.into_iter().filter_map(|found| item(found.resource?)));
+        for found in page.items() {
+            all.extend(found?.resource.and_then(item));
+        }
         if !turn_page(&mut request.start_key, page.next_key)? {
             return Ok(all);
         }

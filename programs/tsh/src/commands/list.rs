@@ -34,20 +34,26 @@ pub async fn ls(context: &Context, args: &LsArgs) -> Result<i32> {
         return ls_everywhere(context, args, &filter).await;
     }
     let client = context.client(args.cluster.as_deref()).await?;
-    let found = nodes::list(&client, &filter).await?;
-    let mut hosts: Vec<&ServerV2> = found.iter().collect();
-    hosts.sort_by(|a, b| nodes::hostname(a).cmp(nodes::hostname(b)));
-    if args.format == Format::Names {
-        let names: String =
-            hosts.iter().map(|host| format!("{}\n", client::text::line(nodes::hostname(host)))).collect();
-        print(&names)?;
-        return Ok(0);
+    match args.format {
+        Format::Names => {
+            let mut names = nodes::list_as(&client, &filter, |host| nodes::hostname(&host).to_owned()).await?;
+            names.sort();
+            print(&names.iter().map(|name| format!("{}\n", client::text::line(name))).collect::<String>())?;
+        }
+        Format::Text => {
+            let verbose = args.verbose;
+            let mut rows = nodes::list_as(&client, &filter, move |host| node_row(&[], &host, verbose)).await?;
+            rows.sort_by(|a, b| a.first().cmp(&b.first()));
+            let mut table = node_table(&[], verbose);
+            rows.into_iter().for_each(|row| table.row(row));
+            print(&table.render())?;
+        }
+        _ => {
+            let mut hosts = nodes::list(&client, &filter).await?;
+            hosts.sort_by(|a, b| nodes::hostname(a).cmp(nodes::hostname(b)));
+            print_as(args.format, &hosts, String::new)?;
+        }
     }
-    print_as(args.format, &hosts, || {
-        let mut table = node_table(&[], args.verbose);
-        hosts.iter().for_each(|host| table.row(node_row(&[], host, args.verbose)));
-        table.render()
-    })?;
     Ok(0)
 }
 

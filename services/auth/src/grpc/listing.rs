@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use audit::codes;
+use bytes::{Bytes, BytesMut};
+use mux::memory;
 use prost::Message;
+use prost::encoding::{self, decode_key};
 use rbac::{Labelled, ResourceFilter};
 use resources::Resource as _;
+use wire::ResourcePage;
 use wire::error::{Error, Result};
 use wire::events::AccessRequestResourceSearch;
 use wire::proto::paginated_resource::Resource;
-use wire::proto::{
-    ListResourcesRequest, ListResourcesResponse, ListUnifiedResourcesRequest, ListUnifiedResourcesResponse,
-    PaginatedResource,
-};
+use wire::proto::{ListResourcesRequest, ListUnifiedResourcesRequest, PaginatedResource};
 use wire::types::app_server_or_saml_id_p_service_provider_v1::Resource as Either;
 use wire::types::{AppServerOrSamlIdPServiceProviderV1, AppServerV3, KubernetesClusterV3, SortBy};
 
@@ -54,16 +55,19 @@ struct Question<'a> {
 /// A part of the answer.
 #[derive(Default)]
 struct Found {
-    items: Vec<PaginatedResource>,
+    items: Items,
     next_key: String,
     total: usize,
 }
 
-pub async fn list_resources(
-    api: &Api,
-    context: &AuthContext,
-    message: ListResourcesRequest,
-) -> Result<ListResourcesResponse> {
+/// Records that were chosen for a page.
+struct Chosen<V> {
+    records: Vec<Arc<V>>,
+    next_key: String,
+    total: usize,
+}
+
+pub async fn list_resources(api: &Api, context: &AuthContext, message: ListResourcesRequest) -> Result<ResourcePage> {
     let question = Question {
         filter: filter(message.labels, &message.search_keywords, &message.predicate_expression)?,
         sort: message.sort_by.as_ref(),
@@ -84,14 +88,14 @@ pub async fn list_resources(
         of_kind(api, context, &question, kind).await?
     };
     let total_count = if message.need_total_count { i32::try_from(found.total).unwrap_or(i32::MAX) } else { 0 };
-    Ok(ListResourcesResponse { resources: found.items, next_key: found.next_key, total_count })
+    Ok(ResourcePage { resources: found.items.written, next_key: found.next_key, total_count })
 }
 
 pub async fn list_unified_resources(
     api: &Api,
     context: &AuthContext,
     message: ListUnifiedResourcesRequest,
-) -> Result<ListUnifiedResourcesResponse> {
+) -> Result<ResourcePage> {
     let filter = filter(message.labels, &message.search_keywords, &message.predicate_expression)?;
     let limit = page::limit(message.limit)?;
     let mut kinds = Vec::new();
@@ -111,7 +115,7 @@ pub async fn list_unified_resources(
     kinds.retain(|(_, rules)| context.require(rules, &["list", "read"]).is_ok());
     // Nobody has pinned anything: preferences of users are not kept yet.
     if kinds.is_empty() || message.pinned_only {
-        return Ok(ListUnifiedResourcesResponse::default());
+        return Ok(ResourcePage::default());
     }
     let question = Question {
         filter,
@@ -132,7 +136,7 @@ pub async fn list_unified_resources(
         }
         kinds => unified(api, context, &question, kinds).await?,
     };
-    Ok(ListUnifiedResourcesResponse { resources: found.items, next_key: found.next_key })
+    Ok(ResourcePage { resources: found.items.written, next_key: found.next_key, total_count: 0 })
 }
 
 /// The caller with the roles that he may search as; that somebody does so is told to the audit log.
@@ -255,8 +259,10 @@ trait Source: Send + Sync {
     fn names(&self, index: usize) -> (&str, String);
     /// The text of a field that lists can be sorted by, besides the name.
     fn sort_value(&self, index: usize, field: &str) -> &str;
-    /// The item, if it is wanted and the caller's roles reach it.
-    fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<Option<PaginatedResource>>;
+    /// Whether it is wanted and the caller's roles reach it.
+    fn is_wanted(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<bool>;
+    /// The item.
+    fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> PaginatedResource;
 }
 
 struct Records<K: Kind> {
@@ -293,12 +299,14 @@ where
         self.values[index].sort_value(field)
     }
 
-    fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<Option<PaginatedResource>> {
+    fn is_wanted(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> Result<bool> {
         let value = &*self.values[index];
-        if !question.filter.matches(value)? || !context.reaches(value) {
-            return Ok(None);
-        }
-        Ok(Some(paginated(context, (self.wrap)(Box::new(value.clone())), question.include_logins)))
+        Ok(question.filter.matches(value)? && context.reaches(value))
+    }
+
+    fn item(&self, index: usize, context: &AuthContext, question: &Question<'_>) -> PaginatedResource {
+        let value = Box::new((*self.values[index]).clone());
+        paginated(context, (self.wrap)(value), question.include_logins)
     }
 }
 
@@ -327,7 +335,7 @@ fn merged(
         ordered.extend(keys.filter(|(key, ..)| reached(key)));
     }
     ordered.sort_unstable_by(|a, b| if descending { b.cmp(a) } else { a.cmp(b) });
-    let (mut page, mut bytes) = (Found::default(), 0);
+    let mut page = Found::default();
     let mut last: Option<String> = None;
     for (key, at, index) in ordered {
         let again = last.as_ref() == Some(&key);
@@ -335,19 +343,21 @@ fn merged(
         if again || full && !question.count {
             continue;
         }
-        let Some(item) = sources[at].1.item(index, context, question)? else { continue };
+        let source = &sources[at].1;
+        if !source.is_wanted(index, context, question)? {
+            continue;
+        }
         page.total += 1;
         let before =
             question.count && !start.is_empty() && if descending { key.as_str() > start } else { key.as_str() < start };
         if !full && !before {
-            bytes += item.encoded_len();
-            if page.items.len() == question.limit || bytes > page::MAX_BYTES && !page.items.is_empty() {
+            let item = source.item(index, context, question);
+            let fits = page.items.written.len() < question.limit && page.items.add_item(&item);
+            if !fits {
                 page.next_key.clone_from(&key);
                 if !question.count {
                     break;
                 }
-            } else {
-                page.items.push(item);
             }
         }
         last = Some(key);
@@ -358,12 +368,11 @@ fn merged(
 /// The Kubernetes clusters that agents serve, each once.
 async fn distinct_clusters(api: &Api, context: &AuthContext, question: &Question<'_>) -> Result<Found> {
     let all = Question { sort: None, start_key: "", limit: usize::MAX, filter: question.filter.clone(), ..*question };
-    let servers = records::<kind::KubernetesServer>(api, context, &all, Resource::KubernetesServer).await?;
+    let servers = chosen::<kind::KubernetesServer>(api, context, &all, None).await?;
     let mut found = BTreeMap::new();
-    for item in servers.items {
-        if let Some(Resource::KubernetesServer(server)) = item.resource
-            && let Some(cluster) = server.spec.and_then(|spec| spec.cluster)
-        {
+    for mut server in servers.records.into_iter().map(Arc::unwrap_or_clone) {
+        clusters::conceal_served(context, &mut server);
+        if let Some(cluster) = server.spec.and_then(|spec| spec.cluster) {
             found.insert(cluster.name().to_owned(), cluster);
         }
     }
@@ -383,12 +392,11 @@ async fn distinct_clusters(api: &Api, context: &AuthContext, question: &Question
         }
     };
     let end = start.saturating_add(question.limit).min(clusters.len());
-    let next_key = clusters.get(end).map(|cluster| cluster.name().to_owned()).unwrap_or_default();
-    let items = clusters[start..end].iter().cloned().map(|cluster| PaginatedResource {
-        resource: Some(Resource::KubeCluster(Box::new(cluster))),
-        ..Default::default()
-    });
-    Ok(Found { items: items.collect(), next_key, total })
+    let mut items = Items::default();
+    let field = field_of(&Resource::KubeCluster(Box::default()));
+    let count = clusters[start..end].iter().take_while(|cluster| items.add_record(field, *cluster)).count();
+    let next_key = clusters.get(start + count).map(|cluster| cluster.name().to_owned()).unwrap_or_default();
+    Ok(Found { items, next_key, total })
 }
 
 /// One page of the records that the caller's roles reach.
@@ -412,13 +420,99 @@ fn filter(labels: BTreeMap<String, String>, words: &[String], query: &str) -> Re
     Ok(ResourceFilter::new(labels, words, query)?)
 }
 
-/// The records of one kind that match and that the caller's roles reach.
+/// A page of the records of one kind.
 async fn records<K: Kind>(
     api: &Api,
     context: &AuthContext,
     question: &Question<'_>,
     item: impl Fn(Box<K::Value>) -> Resource,
 ) -> Result<Found>
+where
+    K::Value: Labelled + Message,
+{
+    let order = question.sort.map(|sort| Order::new::<K>(sort)).transpose()?;
+    let order = order.filter(|order| !order.is_natural::<K>());
+    let Chosen { records, mut next_key, total } = chosen::<K>(api, context, question, order.as_ref()).await?;
+    let empty = item(Box::default());
+    let field = field_of(&empty);
+    let is_shown_as_stored = match empty {
+        Resource::KubernetesServer(_) => false,
+        Resource::Node(_) => !question.include_logins,
+        _ => true,
+    };
+    let mut items = Items::default();
+    for record in &records {
+        let fits = if is_shown_as_stored {
+            items.add_record(field, &**record)
+        } else {
+            let item = paginated(context, item(Box::new((**record).clone())), question.include_logins);
+            items.add_item(&item)
+        };
+        if !fits {
+            next_key = key::<K>(order.as_ref(), record);
+            break;
+        }
+    }
+    Ok(Found { items, next_key, total })
+}
+
+/// The items of a page as they are on the wire.
+#[derive(Default)]
+struct Items {
+    written: Vec<Bytes>,
+    /// Where the next is written.
+    buffer: BytesMut,
+    bytes: usize,
+}
+
+/// Bytes of items written into one piece of memory.
+const PIECE: usize = 64 << 10;
+
+impl Items {
+    /// Adds what `write` writes. `false`, and nothing is added, when the page would be too large for a client; a first item
+    /// always fits.
+    fn add(&mut self, write: impl FnOnce(&mut BytesMut)) -> bool {
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(PIECE);
+        }
+        write(&mut self.buffer);
+        let item = self.buffer.split();
+        if self.bytes + item.len() > page::MAX_BYTES && !self.written.is_empty() {
+            return false;
+        }
+        self.bytes += item.len();
+        if self.bytes > PIECE {
+            memory::keep();
+        }
+        self.written.push(item.freeze());
+        true
+    }
+
+    /// Adds an item that was made for the caller.
+    fn add_item(&mut self, item: &PaginatedResource) -> bool {
+        self.add(|buffer| buffer.extend_from_slice(&item.encode_to_vec()))
+    }
+
+    /// Adds a record that is shown as it is stored, as the field of an item that holds its kind.
+    fn add_record(&mut self, field: u32, record: &impl Message) -> bool {
+        self.add(|buffer| encoding::message::encode(field, record, buffer))
+    }
+}
+
+/// The number of the field of an item that holds a kind of resource.
+fn field_of(resource: &Resource) -> u32 {
+    let mut written = BytesMut::new();
+    resource.encode(&mut written);
+    decode_key(&mut written).map_or(0, |(field, _)| field)
+}
+
+/// The records of one kind that match and that the caller's roles reach.
+async fn chosen<K: Kind>(
+    api: &Api,
+    context: &AuthContext,
+    question: &Question<'_>,
+    order: Option<&Order>,
+) -> Result<Chosen<K::Value>>
 where
     K::Value: Labelled,
 {
@@ -432,43 +526,23 @@ where
     };
     let store = api.auth().store();
     // Without a sort, records come as they are stored: such a page needs no look at the others.
-    let order = question.sort.map(|sort| Order::new::<K>(sort)).transpose()?;
-    let order = order.filter(|order| !order.is_natural::<K>());
-    let (found, mut next_key, total) = if order.is_none() && !question.count {
+    let chosen = if order.is_none() && !question.count {
         let found = store.page::<K>(question.start_key, question.limit, wanted).await?;
-        (found.items, found.next_key, 0)
+        Chosen { records: found.items, next_key: found.next_key, total: 0 }
     } else {
         let mut found = store.list::<K>().await?;
         found.retain(|value| wanted(value));
-        if let Some(order) = &order {
+        if let Some(order) = order {
             found.sort_by(|a, b| order.compare::<K>(a, b));
         }
         let total = found.len();
-        let (found, next_key) = cut::<K>(found, order.as_ref(), question);
-        (found, next_key, total)
+        let (records, next_key) = cut::<K>(found, order, question);
+        Chosen { records, next_key, total }
     };
-    if let Some(error) = failure {
-        return Err(error.into());
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(chosen),
     }
-    let keys: Vec<String> = found.iter().map(|value| key::<K>(order.as_ref(), value)).collect();
-    let mut items: Vec<PaginatedResource> = found
-        .into_iter()
-        .map(|value| paginated(context, item(Box::new(Arc::unwrap_or_clone(value))), question.include_logins))
-        .collect();
-    // Whoever asks for everything at once cuts it into pages himself.
-    if question.limit != usize::MAX {
-        let mut bytes = 0;
-        let fitting = items.iter().take_while(|item| {
-            bytes += item.encoded_len();
-            bytes <= page::MAX_BYTES
-        });
-        let count = fitting.count().max(1);
-        if count < items.len() {
-            next_key = keys.get(count).cloned().unwrap_or_default();
-            items.truncate(count);
-        }
-    }
-    Ok(Found { items, next_key, total })
 }
 
 /// The page that begins at the start key of a sorted list.
@@ -566,5 +640,48 @@ impl Order {
         let (wanted, name) = start.split_once(SEPARATOR).unwrap_or((start, ""));
         let order = self.value::<K>(value).cmp(wanted).then_with(|| resource_name::<K>(value).as_str().cmp(name));
         order == if self.descending { Ordering::Greater } else { Ordering::Less }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use wire::types::{Metadata, ServerV2};
+
+    use super::*;
+
+    fn node(name: String) -> ServerV2 {
+        ServerV2 { metadata: Some(Metadata { name, ..Default::default() }), ..Default::default() }
+    }
+
+    #[test]
+    fn a_page_is_what_its_items_would_be_encoded_as() {
+        let field = field_of(&Resource::Node(Box::default()));
+        let mut items = Items::default();
+        assert!(items.add_record(field, &node("a".to_owned())));
+        let second = PaginatedResource {
+            logins: vec!["root".to_owned()],
+            resource: Some(Resource::Node(Box::default())),
+            ..Default::default()
+        };
+        assert!(items.add_item(&second));
+        let page = ResourcePage { resources: items.written, ..Default::default() };
+        let read: Vec<PaginatedResource> = page.items().map(Result::unwrap).collect();
+        let first =
+            PaginatedResource { resource: Some(Resource::Node(Box::new(node("a".to_owned())))), ..Default::default() };
+        assert_eq!(read, [first, second]);
+    }
+
+    #[test]
+    fn a_page_ends_before_it_is_too_large_for_a_client() {
+        let field = field_of(&Resource::Node(Box::default()));
+        let mut items = Items::default();
+        assert!(items.add_record(field, &node("x".repeat(5 << 20))), "one always fits");
+        assert!(!items.add_record(field, &node("y".to_owned())));
+        assert_eq!(items.written.len(), 1);
+        let mut items = Items::default();
+        let fitting = (0..).take_while(|_| items.add_record(field, &node("x".repeat(1 << 20)))).count();
+        assert_eq!(fitting, 2);
     }
 }

@@ -145,9 +145,9 @@ service! {
             trust::generate_cert_authority_crl(api, context, message).await;
         change_user_authentication(proto::ChangeUserAuthenticationRequest) -> proto::ChangeUserAuthenticationResponse =
             devices::change_user_authentication(api, context, message).await;
-        list_resources(proto::ListResourcesRequest) -> proto::ListResourcesResponse =
+        list_resources(proto::ListResourcesRequest) -> wire::ResourcePage =
             listing::list_resources(api, context, message).await;
-        list_unified_resources(proto::ListUnifiedResourcesRequest) -> proto::ListUnifiedResourcesResponse =
+        list_unified_resources(proto::ListUnifiedResourcesRequest) -> wire::ResourcePage =
             listing::list_unified_resources(api, context, message).await;
         get_ssh_targets(proto::GetSshTargetsRequest) -> proto::GetSshTargetsResponse =
             nodes::get_ssh_targets(api, context, message).await;

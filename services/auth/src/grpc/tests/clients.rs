@@ -58,11 +58,11 @@ async fn dev_role(cluster: &Cluster) {
         .await;
 }
 
-fn hostnames(resources: &[wire::proto::PaginatedResource]) -> Vec<String> {
-    let nodes = resources.iter().filter_map(|resource| resource.resource.as_ref());
+fn hostnames(page: &wire::ResourcePage) -> Vec<String> {
+    let nodes = page.items().filter_map(|item| item.unwrap().resource);
     nodes
         .map(|resource| match resource {
-            wire::proto::paginated_resource::Resource::Node(node) => node.spec.as_ref().unwrap().hostname.clone(),
+            wire::proto::paginated_resource::Resource::Node(node) => node.spec.unwrap().hostname,
             other => panic!("not a server: {other:?}"),
         })
         .collect()
@@ -120,10 +120,10 @@ async fn tsh_ls_shows_what_the_roles_reach_by_label_word_and_query() {
         ..Default::default()
     };
     let listed = client.list_unified_resources(all.clone()).await.unwrap().into_inner();
-    assert_eq!(hostnames(&listed.resources), ["web1", "db1"]);
-    assert_eq!(listed.resources[0].logins, ["ubuntu"]);
+    assert_eq!(hostnames(&listed), ["web1", "db1"]);
+    assert_eq!(listed.items().next().unwrap().unwrap().logins, ["ubuntu"]);
     let words = ListUnifiedResourcesRequest { search_keywords: vec!["DB".to_owned()], ..all.clone() };
-    assert_eq!(hostnames(&client.list_unified_resources(words).await.unwrap().into_inner().resources), ["db1"]);
+    assert_eq!(hostnames(&client.list_unified_resources(words).await.unwrap().into_inner()), ["db1"]);
     let query = ListUnifiedResourcesRequest { predicate_expression: "name ==".to_owned(), ..all };
     let error = client.list_unified_resources(query).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
@@ -136,10 +136,10 @@ async fn tsh_ls_shows_what_the_roles_reach_by_label_word_and_query() {
         ..Default::default()
     };
     let first = client.list_resources(counted.clone()).await.unwrap().into_inner();
-    assert_eq!((hostnames(&first.resources), first.total_count), (vec!["web1".to_owned()], 2));
+    assert_eq!((hostnames(&first), first.total_count), (vec!["web1".to_owned()], 2));
     let rest = ListResourcesRequest { start_key: first.next_key, ..counted };
     let rest = client.list_resources(rest).await.unwrap().into_inner();
-    assert_eq!((hostnames(&rest.resources), rest.next_key.as_str()), (vec!["db1".to_owned()], ""));
+    assert_eq!((hostnames(&rest), rest.next_key.as_str()), (vec!["db1".to_owned()], ""));
     for kind in ["app_server", "db_server", "kube_server"] {
         let none = ListResourcesRequest { resource_type: kind.to_owned(), ..Default::default() };
         assert!(client.list_resources(none).await.unwrap().into_inner().resources.is_empty());
@@ -161,7 +161,7 @@ async fn many_servers_are_listed_in_pages_that_are_complete() {
         let page = ListUnifiedResourcesRequest { limit: 1000, start_key, ..Default::default() };
         let page = client.list_unified_resources(page).await.unwrap().into_inner();
         assert!(!page.resources.is_empty());
-        names.extend(hostnames(&page.resources));
+        names.extend(hostnames(&page));
         start_key = page.next_key;
         if start_key.is_empty() {
             break;

@@ -147,7 +147,8 @@ async fn applications_are_sorted_by_what_people_see() {
         let mut names = String::new();
         loop {
             let page = admin.list_resources(request.clone()).await?.into_inner();
-            for item in page.resources {
+            for item in page.items() {
+                let item = item?;
                 let Some(Listed::AppServerOrSamlIdPServiceProvider(either)) = item.resource else { panic!("{item:?}") };
                 names.push_str(&match either.resource.unwrap() {
                     Either::AppServer(server) => server.metadata.unwrap().name,
