@@ -59,13 +59,12 @@ impl Messages {
 
     /// The next message of what is there.
     fn read(&mut self) -> Result<Option<Bytes>, Status> {
-        if self.begun.is_empty() {
-            if let Some(length) = length(&self.piece)?
-                && self.piece.len() - PREFIX >= length
-            {
-                self.piece.advance(PREFIX);
-                return Ok(Some(self.piece.split_to(length)));
-            }
+        if self.begun.is_empty()
+            && let Some(length) = length(&self.piece)?
+            && self.piece.len() - PREFIX >= length
+        {
+            self.piece.advance(PREFIX);
+            return Ok(Some(self.piece.split_to(length)));
         }
         // A message in several pieces is put together, and nothing of the one after it.
         while self.piece.has_remaining() {
