@@ -20,6 +20,10 @@ const TRACKED_FOR: Duration = Duration::from_secs(3 * 60);
 /// How often to look for what time alone changes: proxies that are forgotten.
 const REVIEW_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How long after its tunnel came up a proxy may take to tell which others there are. One that tells nothing may be one of
+/// several: then they are looked for.
+const UNTOLD: Duration = Duration::from_secs(5);
+
 /// Discovery messages may not make an agent remember more proxies than this.
 const MOST_TRACKED: usize = 1024;
 
@@ -50,6 +54,8 @@ struct State {
     claimed: HashSet<String>,
     /// Claimed proxies, oldest first.
     order: Vec<String>,
+    /// When the last one was claimed.
+    latest: Option<Instant>,
     leased: usize,
 }
 
@@ -129,6 +135,7 @@ impl Tracker {
             return None;
         }
         state.order.push(proxy.to_owned());
+        state.latest = Some(Instant::now());
         self.claimed.send_replace(state.order.clone());
         Some(Claim { tracker: self.clone(), proxy: proxy.to_owned() })
     }
@@ -136,7 +143,8 @@ impl Tracker {
 
 impl State {
     fn wants_more(&self, strategy: TunnelStrategy) -> bool {
-        if self.leased == 0 && (self.claimed.is_empty() || self.tracked.is_empty()) {
+        let untold = self.tracked.is_empty() && self.latest.is_none_or(|claimed| claimed.elapsed() >= UNTOLD);
+        if self.leased == 0 && (self.claimed.is_empty() || untold) {
             return true;
         }
         let mut newest: HashMap<&str, u64> = HashMap::new();
@@ -198,6 +206,17 @@ mod tests {
         assert!(tracker.try_lease().is_none(), "one at a time");
         drop(lease);
         assert!(tracker.try_lease().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_proxy_has_a_moment_to_tell_of_others() {
+        let tracker = Tracker::new(TunnelStrategy::AgentMesh);
+        let _claim = tracker.claim("a").unwrap();
+        assert!(tracker.try_lease().is_none());
+        tokio::time::advance(UNTOLD).await;
+        assert!(tracker.try_lease().is_some());
+        tracker.track(proxies(&["a"]));
+        assert!(tracker.try_lease().is_none());
     }
 
     #[tokio::test]

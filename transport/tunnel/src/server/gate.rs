@@ -24,9 +24,9 @@ use crate::stream::OpenStreams;
 /// How long dialling an Auth Service may take.
 const AUTH_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long after its arrival an agent is told which proxies there are. After a restart all agents come at once, and are let
-/// in first.
-const DISCOVERY_DELAY: Duration = Duration::from_secs(2);
+/// For how long after its start a proxy tells agents nothing of other proxies: when it was restarted all agents come at once,
+/// know the others from before, and are let in first.
+const RUSH: Duration = Duration::from_secs(3);
 
 /// An agent has one connection to the Auth Service for calls and a few for uploads; this leaves much room.
 const MOST_AUTH_STREAMS: usize = 1024;
@@ -186,7 +186,7 @@ async fn register(registration: Arc<Registration>, mut info: TunnelInfo, handle:
     }
     let connection = Connection::new(info, handle);
     if registration.begin(&connection) {
-        tokio::time::sleep(DISCOVERY_DELAY).await;
+        tokio::time::sleep_until(registration.shared.started + RUSH).await;
         let payload = registration.shared.proxies.borrow().clone();
         connection.send_discovery(payload).await;
     }

@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 use pki::keys::PublicKey;
 use russh::server;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -87,6 +88,7 @@ struct Shared {
     registry: Registry,
     proxies: watch::Sender<Bytes>,
     draining: CancellationToken,
+    started: Instant,
 }
 
 impl TunnelServer {
@@ -97,6 +99,7 @@ impl TunnelServer {
             registry: Registry::new(config.keep_alive.threshold()),
             proxies: watch::Sender::new(Bytes::from(discovery::to_payload(&itself(&config)))),
             draining: CancellationToken::new(),
+            started: Instant::now(),
             config,
         });
         tokio::spawn(sweep::run(Arc::downgrade(&shared), shared.proxies.subscribe()));
