@@ -126,13 +126,20 @@ impl Held {
     }
 
     async fn release(&self) -> Result<()> {
-        match self.backend.get(&self.key).await {
-            Ok(item) if item.value == self.id.as_bytes().as_slice() => {
-                self.backend.conditional_delete(&self.key, &item.revision).await
+        loop {
+            let item = match self.backend.get(&self.key).await {
+                Ok(item) if item.value == self.id.as_bytes().as_slice() => item,
+                Ok(_) => return Err(BackendError::CompareFailed { key: self.key.to_string() }),
+                Err(error) if error.is_not_found() => {
+                    return Err(BackendError::CompareFailed { key: self.key.to_string() });
+                }
+                Err(error) => return Err(error),
+            };
+            match self.backend.conditional_delete(&self.key, &item.revision).await {
+                // A renewal that was under way when it was ended. There is no other after it.
+                Err(BackendError::IncorrectRevision { .. }) => {}
+                outcome => return outcome,
             }
-            Ok(_) => Err(BackendError::CompareFailed { key: self.key.to_string() }),
-            Err(error) if error.is_not_found() => Err(BackendError::CompareFailed { key: self.key.to_string() }),
-            Err(error) => Err(error),
         }
     }
 }
