@@ -70,9 +70,9 @@ async fn begin(transport: &Transport, request: Request<Body>) -> Result<Response
             }
             () = shutdown.cancelled() => Status::unavailable("the proxy is shutting down"),
         };
-        // Also for a client that does not read.
-        *upward_node.lock() = NodeStream::Ended;
         let _ = end.send(status); // the client may be gone
+        // Also for a client that does not read. Whoever sees this end finds the reason.
+        *upward_node.lock() = NodeStream::Ended;
     });
     let details = ProxySshResponse { details: Some(ClusterDetails { fips_enabled: false }), frame: None };
     let replies = Replies {
@@ -147,7 +147,7 @@ impl Replies {
         }
         let data = self.node.lock().poll_data(cx, &mut self.buffer);
         if let Poll::Ready(data) = data {
-            return Poll::Ready(data.map(|data| self.frame(SSH_FRAME, data)).ok_or_else(|| Status::ok("")));
+            return Poll::Ready(data.map(|data| self.frame(SSH_FRAME, data)).ok_or_else(|| self.reason()));
         }
         if let Some((agent, buffer)) = &mut self.agent
             && let Poll::Ready(question) = poll_frame(agent, cx, buffer)
@@ -158,6 +158,12 @@ impl Replies {
             }
         }
         Poll::Pending
+    }
+
+    /// Why the node says no more: because the call was ended meanwhile, or by itself.
+    fn reason(&mut self) -> Status {
+        let told = self.ended.as_mut().and_then(|ended| ended.try_recv().ok());
+        told.unwrap_or_else(|| Status::ok(""))
     }
 
     /// Puts a payload behind the beginning of its message.
