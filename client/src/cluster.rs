@@ -29,7 +29,7 @@ use crate::proxy_stream::ProxyStream;
 use crate::text;
 
 /// Largest answer that is read: a page of a thousand resources with many labels is larger than the usual 4 MiB.
-pub(crate) const LARGEST_MESSAGE: usize = 64 << 20;
+const LARGEST_MESSAGE: usize = 64 << 20;
 
 /// How long a proxy's public name may take to be resolved, before the address that was typed is used.
 const RESOLUTION: Duration = Duration::from_secs(2);

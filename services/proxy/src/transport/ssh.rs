@@ -10,6 +10,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Buf, Bytes, BytesMut};
@@ -19,8 +20,8 @@ use mux::memory;
 use parking_lot::Mutex;
 use tokio::io::{AsyncWrite, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tracing::{debug, info};
 use tunnel::{BoxedStream, TunnelStream};
@@ -38,6 +39,9 @@ pub(crate) const SSH_FRAME: u32 = 2;
 const AGENT_FRAME: u32 = 3;
 /// What every SSH client sends first, and what nothing else may send to a node.
 const SSH_PREFIX: &[u8] = b"SSH-2.0";
+
+/// How long it may take to pass on what a client said last before it was gone.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Answers the call.
 pub(super) async fn serve(transport: Transport, request: Request<Body>) -> Response<Body> {
@@ -61,7 +65,9 @@ async fn begin(transport: &Transport, request: Request<Body>) -> Result<Response
     let (from_agent, to_agent) = tokio::io::split(agent);
     let (end, ended) = oneshot::channel();
     let (shutdown, upward_node) = (transport.shutdown.clone(), node.clone());
-    let upward = transport.tasks.spawn(async move {
+    let client = CancellationToken::new();
+    let present = client.clone().drop_guard();
+    transport.tasks.spawn(async move {
         let status = tokio::select! {
             status = upward((messages, first.frame), &upward_node, to_agent) => status,
             reason = watch.ended() => {
@@ -69,6 +75,7 @@ async fn begin(transport: &Transport, request: Request<Body>) -> Result<Response
                 reason
             }
             () = shutdown.cancelled() => Status::unavailable("the proxy is shutting down"),
+            () = async { client.cancelled().await; sleep(LAST_WORDS).await } => Status::cancelled("the client has gone"),
         };
         let _ = end.send(status); // the client may be gone
         // Also for a client that does not read. Whoever sees this end finds the reason.
@@ -81,7 +88,7 @@ async fn begin(transport: &Transport, request: Request<Body>) -> Result<Response
         buffer: BytesMut::new(),
         agent: Some((from_agent, BytesMut::new())),
         ended: Some(ended),
-        _upward: AbortOnDropHandle::new(upward),
+        _present: present,
     };
     Ok(messages::answer(Body::new(replies)))
 }
@@ -133,7 +140,8 @@ struct Replies {
     agent: Option<(ReadHalf<DuplexStream>, BytesMut)>,
     /// Why the call ends; none after the end.
     ended: Option<oneshot::Receiver<Status>>,
-    _upward: AbortOnDropHandle<()>,
+    /// Says that the client is gone.
+    _present: DropGuard,
 }
 
 impl Replies {
