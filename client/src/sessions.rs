@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use wire::events::OneOf;
 use wire::proto::{GetSessionEventsRequest, GetSessionTrackerRequest, Order};
-use wire::types::SessionTrackerV1;
+use wire::types::{SessionState, SessionTrackerV1};
 
 use crate::cluster::ClusterClient;
 use crate::error::{Error, Result};
@@ -11,29 +11,34 @@ use crate::error::{Error, Result};
 /// Recordings asked for at once.
 const PAGE: i32 = 500;
 
-/// Lists the sessions that run now, of the given kinds or of all.
+/// Lists the sessions that run now or wait for participants, of the given kinds or of all, in the order in which they began.
 pub async fn active(client: &ClusterClient, kinds: &[String]) -> Result<Vec<SessionTrackerV1>> {
     let mut stream = client.auth().get_active_session_trackers(()).await?.into_inner();
     let mut sessions = Vec::new();
     while let Some(tracker) = stream.message().await? {
         let kind = tracker.spec.as_ref().map_or("", |spec| &spec.kind);
-        if kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind) {
+        // Some servers keep what has ended for a while.
+        if !has_ended(&tracker) && (kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind)) {
             sessions.push(tracker);
         }
     }
+    sessions.sort_by_key(|tracker| wire::time::moment(tracker.spec.as_ref().and_then(|spec| spec.created.as_ref())));
     Ok(sessions)
 }
 
 /// A session that runs now.
 pub async fn tracker(client: &ClusterClient, session: &str) -> Result<SessionTrackerV1> {
     let request = GetSessionTrackerRequest { session_id: session.to_owned() };
+    let gone = || Error::other(format!("session {session:?} not found or ended"));
     match client.auth().get_session_tracker(request).await {
-        Ok(answer) => Ok(answer.into_inner()),
-        Err(status) if status.code() == tonic::Code::NotFound => {
-            Err(Error::other(format!("session {session:?} not found or ended")))
-        }
+        Ok(answer) => Some(answer.into_inner()).filter(|tracker| !has_ended(tracker)).ok_or_else(gone),
+        Err(status) if status.code() == tonic::Code::NotFound => Err(gone()),
         Err(status) => Err(status.into()),
     }
+}
+
+fn has_ended(tracker: &SessionTrackerV1) -> bool {
+    tracker.spec.as_ref().is_some_and(|spec| spec.state == SessionState::Terminated as i32)
 }
 
 /// Lists sessions that ended between two moments, latest first: the events of their ends.
@@ -60,5 +65,23 @@ pub async fn recorded(
             return Ok(events);
         }
         request.start_key = page.last_key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::types::SessionTrackerSpecV1;
+
+    use super::*;
+
+    #[test]
+    fn a_session_has_ended_when_its_tracker_says_so() {
+        let in_state = |state: SessionState| SessionTrackerV1 {
+            spec: Some(SessionTrackerSpecV1 { state: state.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        assert!(has_ended(&in_state(SessionState::Terminated)));
+        assert!(!has_ended(&in_state(SessionState::Running)) && !has_ended(&in_state(SessionState::Pending)));
+        assert!(!has_ended(&SessionTrackerV1::default()));
     }
 }

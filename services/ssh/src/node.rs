@@ -167,7 +167,7 @@ impl Node {
         let user = identity.username.clone();
         let denied = |reason: String| Denial { user: user.clone(), reason };
 
-        let roles = self.role_set(&identity.groups, identity.traits.as_ref()).map_err(denied)?;
+        let roles = self.role_set(&identity.groups, identity.traits.as_ref()).await.map_err(denied)?;
         let roles = roles.bound_by_certificate(&self.config.cluster, &identity.allowed_resource_ids);
         let preference = self.cache.auth_preference();
         let state = AccessState::of(&roles, &preference, identity.is_mfa_verified(), has_trusted_device(&identity));
@@ -261,7 +261,7 @@ impl Node {
         })
     }
 
-    fn role_set(&self, names: &[String], traits: Option<&pki::identity::Traits>) -> Result<RoleSet, String> {
+    async fn role_set(&self, names: &[String], traits: Option<&pki::identity::Traits>) -> Result<RoleSet, String> {
         let revision = self.cache.roles_revision();
         let key = (names.to_vec(), serde_json::to_string(&traits).unwrap_or_default());
         {
@@ -274,15 +274,21 @@ impl Node {
                 return Ok(set.clone());
             }
         }
-        let found = names.iter().map(|name| self.cache.role(name).ok_or_else(|| format!("role {name:?} is not found")));
-        let roles = found.collect::<Result<Vec<_>, _>>()?;
-        let traits = rbac::Traits::from(traits.cloned().unwrap_or_default());
-        let set = RoleSet::compile(roles.iter().map(|r| (**r).clone()), traits);
-        let mut compiled = self.compiled.lock();
-        if compiled.sets.len() >= MAX_COMPILED {
-            compiled.sets.clear();
+        let mut roles = Vec::new();
+        for name in names {
+            let role = self.cache.find_role(name).await.ok_or_else(|| format!("role {name:?} is not found"))?;
+            roles.push((*role).clone());
         }
-        compiled.sets.insert(key, set.clone());
+        let set = RoleSet::compile(roles, rbac::Traits::from(traits.cloned().unwrap_or_default()));
+        let mut compiled = self.compiled.lock();
+        // What was asked for, or changed meanwhile, is not kept: no change would tell when it is old.
+        if compiled.revision == self.cache.roles_revision() && names.iter().all(|name| self.cache.role(name).is_some())
+        {
+            if compiled.sets.len() >= MAX_COMPILED {
+                compiled.sets.clear();
+            }
+            compiled.sets.insert(key, set.clone());
+        }
         Ok(set)
     }
 

@@ -12,8 +12,12 @@ use std::time::Duration;
 
 use parking_lot::RwLock;
 use tokio::sync::{broadcast, watch};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::Request;
+use tracing::debug;
 use wire::client::ApiChannel;
+use wire::proto::{GetRoleRequest, auth_service_client::AuthServiceClient};
 use wire::types::{
     AuthPreferenceV2, CertAuthorityV2, ClusterNetworkingConfigV2, LockV2, RemoteClusterV3, RoleV6, ServerV2,
     SessionRecordingConfigV2,
@@ -24,6 +28,8 @@ pub use state::{Change, Kind, State, in_force};
 
 /// Changes a subscriber may fall behind before it is told to look at the whole state again.
 const SUBSCRIBER_QUEUE: usize = 256;
+/// How long a question about one resource may take.
+const QUESTION: Duration = Duration::from_secs(5);
 
 /// The state of one cluster as seen by one process. Clones share it.
 #[derive(Clone)]
@@ -32,6 +38,8 @@ pub struct Cache {
 }
 
 struct Inner {
+    /// Where what is not here yet can be asked for.
+    source: Option<ApiChannel>,
     state: RwLock<State>,
     changes: broadcast::Sender<Change>,
     freshness: watch::Sender<Freshness>,
@@ -51,7 +59,7 @@ pub enum Freshness {
 impl Cache {
     /// Starts feeding a cache of `kinds` from `channel`. The task ends with `shutdown`.
     pub fn start(channel: ApiChannel, kinds: Vec<Kind>, tasks: &TaskTracker, shutdown: CancellationToken) -> Self {
-        let cache = Self::empty();
+        let cache = Self::empty(Some(channel.clone()));
         let feed = feed::Feed::new(cache.clone(), channel, kinds);
         tasks.spawn(async move {
             tokio::select! {
@@ -64,22 +72,22 @@ impl Cache {
 
     /// A cache that nothing feeds: for tests and for state that is known beforehand.
     pub fn fixed(state: State) -> Self {
-        let cache = Self::empty();
+        let cache = Self::empty(None);
         cache.replace(state);
         cache
     }
 
-    fn empty() -> Self {
+    fn empty(source: Option<ApiChannel>) -> Self {
         let (changes, _) = broadcast::channel(SUBSCRIBER_QUEUE);
         let (freshness, _) = watch::channel(Freshness::Empty);
-        Self { inner: Arc::new(Inner { state: RwLock::default(), changes, freshness }) }
+        Self { inner: Arc::new(Inner { source, state: RwLock::default(), changes, freshness }) }
     }
 
-    /// Waits until the first fetch is complete; false when `timeout` passes first.
-    pub async fn ready(&self, timeout: Duration) -> bool {
+    /// Waits until the first fetch is complete; false when `limit` passes first.
+    pub async fn ready(&self, limit: Duration) -> bool {
         let mut freshness = self.inner.freshness.subscribe();
         let filled = freshness.wait_for(|f| *f != Freshness::Empty);
-        matches!(tokio::time::timeout(timeout, filled).await, Ok(Ok(_)))
+        matches!(timeout(limit, filled).await, Ok(Ok(_)))
     }
 
     /// How long the Auth Service has been out of sight; `None` while events arrive or before the first fetch.
@@ -114,6 +122,27 @@ impl Cache {
     /// A role by name.
     pub fn role(&self, name: &str) -> Option<Arc<RoleV6>> {
         self.inner.state.read().roles.get(name).cloned()
+    }
+
+    /// A role by name, asked of the Auth Service if it is not here: a user may come with a role that was made a moment ago.
+    /// None that is unknown there, or while it cannot be asked.
+    pub async fn find_role(&self, name: &str) -> Option<Arc<RoleV6>> {
+        if let Some(role) = self.role(name) {
+            return Some(role);
+        }
+        let mut auth = AuthServiceClient::new(self.inner.source.clone()?);
+        let request = Request::new(GetRoleRequest { name: name.to_owned() });
+        match timeout(QUESTION, auth.get_role(request)).await {
+            Ok(Ok(role)) => Some(Arc::new(role.into_inner())),
+            Ok(Err(status)) => {
+                debug!(role = name, message = status.message(), "role is not known");
+                None
+            }
+            Err(_) => {
+                debug!(role = name, "waited {QUESTION:?} for a role");
+                None
+            }
+        }
     }
 
     /// A number that changes whenever a role changes: compiled role sets are kept as long as it stays the same.

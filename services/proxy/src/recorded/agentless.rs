@@ -39,7 +39,7 @@ pub(super) async fn decide(
     identity: &Identity,
     login: &str,
 ) -> Result<Limits, String> {
-    let reason = match judge(shared, meeting, identity, login) {
+    let reason = match judge(shared, meeting, identity, login).await {
         Ok((limits, max)) => return with_place(shared, meeting, (identity, login), limits, max).await,
         Err(reason) => reason,
     };
@@ -79,13 +79,13 @@ async fn with_place(
 }
 
 /// The limits of somebody who may log in, and how many connections the roles allow.
-fn judge(
+async fn judge(
     shared: &Shared,
     meeting: &Meeting,
     identity: &Identity,
     login: &str,
 ) -> Result<(Limits, Option<u64>), String> {
-    let roles = role_set(shared, identity)?;
+    let roles = role_set(shared, identity).await?;
     let device = &identity.device;
     let trusted = ![&device.device_id, &device.asset_tag, &device.credential_id].into_iter().any(String::is_empty);
     let preference = shared.cache.auth_preference();
@@ -154,7 +154,7 @@ async fn shut_out(visit: &Visit) -> String {
 async fn locked(visit: &Visit) -> String {
     let Visit { shared, meeting, identity, login, .. } = visit;
     // Whose roles are not known may be somebody for whom it is strict.
-    let strict = role_set(shared, identity).map_or(true, |roles| locks::are_strict_for(&shared.cache, &roles));
+    let strict = role_set(shared, identity).await.map_or(true, |roles| locks::are_strict_for(&shared.cache, &roles));
     locks::ended(&shared.cache, strict, || lock_on(shared, meeting, identity, login)).await
 }
 
@@ -171,16 +171,20 @@ async fn disconnected(visit: &Visit, reason: &str) {
     shared.log.emit(codes::CLIENT_DISCONNECT.event(body)).await;
 }
 
-fn role_set(shared: &Shared, identity: &Identity) -> Result<RoleSet, String> {
-    let roles = known_roles(shared, identity)?;
+async fn role_set(shared: &Shared, identity: &Identity) -> Result<RoleSet, String> {
+    let roles = known_roles(shared, identity).await?;
     let traits = rbac::Traits::from(identity.traits.clone().unwrap_or_default());
-    let roles = RoleSet::compile(roles.iter().map(|role| (**role).clone()), traits);
+    let roles = RoleSet::compile(roles, traits);
     Ok(roles.bound_by_certificate(&shared.cache.cluster_name(), &identity.allowed_resource_ids))
 }
 
-fn known_roles(shared: &Shared, identity: &Identity) -> Result<Vec<Arc<RoleV6>>, String> {
-    let find = |name: &String| shared.cache.role(name).ok_or_else(|| format!("role {name:?} is not found"));
-    identity.groups.iter().map(find).collect()
+async fn known_roles(shared: &Shared, identity: &Identity) -> Result<Vec<RoleV6>, String> {
+    let mut roles = Vec::new();
+    for name in &identity.groups {
+        let role = shared.cache.find_role(name).await.ok_or_else(|| format!("role {name:?} is not found"))?;
+        roles.push((*role).clone());
+    }
+    Ok(roles)
 }
 
 /// Logs in to the server in the user's name.
@@ -209,7 +213,7 @@ pub(super) async fn log_in(
             }),
             ..Default::default()
         }),
-        roles: known_roles(shared, identity)?.iter().map(|role| (**role).clone()).collect(),
+        roles: known_roles(shared, identity).await?,
     };
     let call =
         async { AuthServiceClient::new(shared.channel.clone()).generate_open_ssh_cert(Request::new(request)).await };

@@ -26,7 +26,9 @@ pub struct ToAuth {
 #[async_trait]
 impl UploadTarget for ToAuth {
     async fn stream(&self, requests: mpsc::Receiver<AuditStreamRequest>) -> Result<StatusStream, Error> {
-        let mut client = AuthServiceClient::new(self.channel.clone()).send_compressed(CompressionEncoding::Gzip);
+        let client = AuthServiceClient::new(self.channel.clone()).send_compressed(CompressionEncoding::Gzip);
+        // Some servers answer as they are spoken to.
+        let mut client = client.accept_compressed(CompressionEncoding::Gzip);
         let answers = client.create_audit_stream(Request::new(ReceiverStream::new(requests))).await?.into_inner();
         Ok(Box::pin(answers.map(|answer| answer.map_err(Error::from))))
     }

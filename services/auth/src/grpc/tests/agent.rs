@@ -56,6 +56,22 @@ async fn watch(client: &mut AuthServiceClient<Channel>, kinds: Vec<WatchKind>, p
 }
 
 #[tokio::test]
+async fn a_role_that_an_agent_has_not_heard_of_is_asked_for() {
+    let cluster = Cluster::start().await;
+    cluster.add_role(serde_json::json!({"kind": "role", "version": "v7", "metadata": {"name": "new"}})).await;
+    let channel = wire::client::api_channel(cluster.channel(Some(&node(&cluster).await)).await);
+    let (tasks, end) = (tokio_util::task::TaskTracker::new(), tokio_util::sync::CancellationToken::new());
+    // As one whose events have not arrived yet: it holds no roles at all.
+    let agent = cache::Cache::start(channel, vec![cache::Kind::Locks], &tasks, end.clone());
+    assert!(agent.ready(PATIENCE).await);
+    assert!(agent.role("new").is_none());
+    let role = agent.find_role("new").await.expect("a role");
+    assert_eq!(role.metadata.as_ref().map(|metadata| metadata.name.as_str()), Some("new"));
+    assert!(agent.find_role("none").await.is_none());
+    end.cancel();
+}
+
+#[tokio::test]
 async fn an_agent_finds_all_it_reads_at_its_start() {
     let cluster = Cluster::start().await;
     let channel = cluster.channel(Some(&node(&cluster).await)).await;
