@@ -56,20 +56,27 @@ impl Parties<'_> {
             up.push(timed(self.client.command(&["ssh", self.target, "cat >/dev/null"]).stdin(data)));
             source.wait().expect("head ends");
         }
-        let rate = |times: Vec<Duration>| MEBIBYTES as f64 * 1.048_576 / middle(times).as_secs_f64();
-        let (ours, up) = (rate(ours), rate(up));
-        let ratio = match theirs.is_empty() {
-            true => String::new(),
-            false => {
-                let theirs = rate(theirs);
-                format!("{:.2} × ssh through a jump host ({theirs:.0} MB/s)", ours / theirs)
-            }
-        };
+        let rate = |time: Duration| MEBIBYTES as f64 * 1.048_576 / time.as_secs_f64();
+        let (ours, up) = (rate(middle(ours)), rate(middle(up)));
+        let theirs = (!theirs.is_empty()).then(|| middle(theirs));
+        let ratio = theirs.map(|theirs| {
+            let theirs = rate(theirs);
+            format!("{:.2} × ssh through a jump host ({theirs:.0} MB/s)", ours / theirs)
+        });
+        let ratio = ratio.unwrap_or_default();
         line("bulk from the host", &format!("{ours:.0} MB/s"), &ratio);
         line("bulk to the host", &format!("{up:.0} MB/s"), "");
-        let least = |times: Vec<f64>| times.into_iter().fold(f64::MAX, f64::min) * 1024.0 / MEBIBYTES as f64;
-        line("CPU of Auth and Proxy for a GiB", &format!("{:.2} s", least(proxy)), "");
-        line("CPU of the node for a GiB", &format!("{:.2} s", least(node)), "");
+        let cost = |name: &str, times: Vec<f64>| {
+            let used = middle(times.into_iter().map(Duration::from_secs_f64).collect());
+            // Seconds of CPU say as much of the machine as of the program. What the time of the others says is the machine's.
+            let ratio = theirs.map(|theirs| {
+                let ratio = used.as_secs_f64() / theirs.as_secs_f64();
+                format!("{ratio:.2} × the time of ssh through a jump host ({})", seconds(theirs))
+            });
+            line(name, &format!("{:.2} s", used.as_secs_f64() * 1024.0 / MEBIBYTES as f64), &ratio.unwrap_or_default());
+        };
+        cost("CPU of Auth and Proxy for a GiB", proxy);
+        cost("CPU of the node for a GiB", node);
         line("memory of the node after a transfer", &format!("+{:.1} MB", grown as f64 / 1024.0), "");
     }
 

@@ -21,7 +21,7 @@ use crate::proxy_stream::ProxyFailure;
 /// How long the host may take to hear of the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Bytes read at once.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = tunnel::ssh::CHANNEL_PACKET as usize;
 
 /// Carries bytes between the standard streams and a host until either side ends. `login` is the account that OpenSSH
 /// logs in to, where it says so.

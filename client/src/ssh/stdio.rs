@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 /// Bytes read at once.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = tunnel::ssh::CHANNEL_PACKET as usize;
 /// Chunks that may wait: bounds memory, and is where a slow reader stops a fast writer.
 const WAITING: usize = 8;
 

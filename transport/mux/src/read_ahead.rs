@@ -11,10 +11,10 @@ use tokio_util::io::poll_read_buf;
 
 /// Bytes read at once: the first time, and at most. Most connections carry little.
 const FIRST: usize = 4 * 1024;
-const LARGEST: usize = 128 * 1024;
+const LARGEST: usize = 256 * 1024;
 /// So much is read before those who take it get their turn. More would pile up in front of them: the processor does not have it
 /// at hand any more when it is taken, and memory is asked of the kernel instead of being used again.
-const TURN: usize = 128 * 1024;
+const TURN: usize = 256 * 1024;
 
 /// A stream that is read in larger pieces than whoever reads asks for. TLS asks for 4 KiB at a time, and each question is a
 /// call of the kernel; that is a quarter of what a bulk transfer costs there.

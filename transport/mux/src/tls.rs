@@ -16,9 +16,9 @@ use crate::{ClientHello, HelloError, ReadAhead, Rewind, client_hello};
 
 /// Time for the whole handshake after the ClientHello was read.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(15);
-/// Encrypted bytes that may wait for a connection: more than a frame of 64 KiB with what is around it, which would be sent in
-/// two pieces otherwise.
-pub const WRITE_BUFFER: usize = 128 * 1024;
+/// Encrypted bytes that may wait for a connection: more than the four packets of SSH that are written at once, with what is around
+/// them, which would be sent in pieces otherwise.
+pub const WRITE_BUFFER: usize = 320 * 1024;
 /// How long a client may take to read that it is refused.
 const REFUSAL: Duration = Duration::from_secs(5);
 

@@ -19,8 +19,10 @@ pub const CLIENT_VERSION: &str = "SSH-2.0-Teleport";
 /// How many bytes a peer may send on one channel before we take any of them. Nothing is allocated ahead of use.
 pub const CHANNEL_WINDOW: u32 = 8 << 20;
 
-/// The most data in one packet of a channel.
-pub const CHANNEL_PACKET: u32 = 64 << 10;
+/// The most data in one packet of a channel. With all that SSH, resumption, gRPC and TLS put around it, it still fits what TCP
+/// hands to the network at once (64 KiB with its headers) and four records of TLS. A packet of 64 KiB would make one more of
+/// each, with little in them, and wake who reads twice.
+pub const CHANNEL_PACKET: u32 = 63 << 10;
 
 /// The most data in one packet of a tunnel's channel: a packet of a session, with what SSH and resumption put around it, is
 /// one there as well, and one message of the proxy.

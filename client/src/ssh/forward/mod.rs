@@ -37,7 +37,7 @@ pub use x11::{Display, Trust, X11, X11Error};
 /// Time for a local connection, and for a program to say what it wants of a dynamic forward.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes carried at once in either direction.
-const CHUNK: usize = 64 << 10;
+const CHUNK: usize = tunnel::ssh::CHANNEL_PACKET as usize;
 /// Connections that all forwards of a session carry at once; more wait for their turn.
 const MOST_CONNECTIONS: usize = 1024;
 /// Pause after an error of a listener, which may have run out of descriptors.

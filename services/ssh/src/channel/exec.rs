@@ -29,8 +29,8 @@ use crate::os::environment;
 use crate::os::process::{Ended, Program, REMOTE_COMMAND_FAILURE, Running, Streams, start};
 use crate::record::Trail;
 
-/// One read of the command's output: as much as fits a few SSH packets.
-const READ_SIZE: usize = 128 * 1024;
+/// One read of the command's output: whole packets, as many as a connection writes at once.
+const READ_SIZE: usize = 4 * tunnel::ssh::CHANNEL_PACKET as usize;
 /// Input chunks that may wait for the command to read them.
 const INPUT_QUEUE: usize = 16;
 /// How long a background process may go on writing after its command ended.

@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 
 use crate::connection::Connection;
 
-/// One read of the socket: as much as fits a few SSH packets.
-const READ_SIZE: usize = 128 * 1024;
+/// One read of the socket: whole packets, as many as a connection writes at once.
+const READ_SIZE: usize = 4 * tunnel::ssh::CHANNEL_PACKET as usize;
 
 /// Copies both ways until both sides have ended, or the channel is closed.
 pub(super) async fn run<S>(channel: Channel<Msg>, stream: S, connection: &Arc<Connection>)

@@ -27,7 +27,7 @@ use crate::worker::login::Request;
 
 /// Room in the pipes of a process, in bytes: the kernel's 64 KiB are full or empty so often that waiting costs more than what
 /// is carried.
-const PIPE: i32 = 256 * 1024;
+const PIPE: i32 = 512 * 1024;
 
 /// Exit status reported for anything that is not an exit of the process.
 pub const REMOTE_COMMAND_FAILURE: u32 = 255;
