@@ -125,7 +125,7 @@ impl Cache {
     }
 
     /// A role by name, asked of the Auth Service if it is not here: a user may come with a role that was made a moment ago.
-    /// None that is unknown there, or while it cannot be asked.
+    /// `None` for one that is unknown there, and while the Auth Service does not answer within 5 s.
     pub async fn find_role(&self, name: &str) -> Option<Arc<RoleV6>> {
         if let Some(role) = self.role(name) {
             return Some(role);
